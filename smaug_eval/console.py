@@ -1,0 +1,186 @@
+"""What the user sees while work goes on: one console, one progress display, one log file.
+
+On a terminal a live progress bar with the time left; elsewhere (a pipe, a scheduler's log) plain lines now and then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+PLAIN_LINE_SECONDS = 10.0
+
+
+class Reporter:
+    """Shows the course of a run: ``with Reporter(console) as reporter``, then ``stage`` and ``update``.
+
+    Args:
+        console: Where to write; live bars are drawn only if it is a terminal.
+        quiet: Show nothing but warnings.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self.console = console
+        self.quiet = quiet
+        self._live = console.is_terminal and not quiet
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("[progress.description]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._title = ""
+        self._started = 0.0
+        self._last_line = 0.0
+
+    def __enter__(self) -> Reporter:
+        if self._live:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """A line that stays; ``text`` is printed as it is, never read as markup."""
+        if not self.quiet:
+            self.console.print(text, markup=False, highlight=False)
+
+    def warn(self, text: str) -> None:
+        """A line that stays, shown even when quiet."""
+        self.console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
+
+    @contextlib.contextmanager
+    def stage(self, title: str) -> Iterator[None]:
+        """Everything reported inside belongs to ``title``."""
+        self._title, self._started, self._last_line = title, time.monotonic(), time.monotonic()
+        if self._live:
+            self._task = self._progress.add_task(title.replace("[", "\\["), total=None, note="")
+        try:
+            yield
+        finally:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+                self._task = None
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """The stage has finished ``done`` of ``total`` units; ``note`` is a short remark beside the bar."""
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, total=total, note=note.replace("[", "\\["))
+            return
+        now = time.monotonic()
+        if self.quiet or now - self._last_line < PLAIN_LINE_SECONDS or not 0 < done <= total:
+            return
+        self._last_line = now
+        left = (now - self._started) / done * (total - done)
+        self.say(f"  {self._title}: {done}/{total}, about {left:.0f} s left{', ' + note if note else ''}")
+
+
+class _LineLogger(io.TextIOBase):
+    """A text stream whose finished lines go to a logger; lines redrawn with carriage returns are dropped."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._rest = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            if line.strip() and "\r" not in line:
+                self._logger.info(line.rstrip())
+        if "\r" in self._rest:
+            self._rest = self._rest.rpartition("\r")[2]
+        return len(text)
+
+
+@contextlib.contextmanager
+def captured_output(log_file: Path) -> Iterator[None]:
+    """Send what libraries print, log and warn to ``log_file`` so that the console stays readable.
+
+    Covered are Python's logging, warnings and streams, and what subprocesses and compiled code write to the standard
+    file descriptors. All is restored afterwards; a console of :func:`make_console` keeps writing to the terminal.
+    """
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(log_file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    previous_handlers, previous_level = root.handlers[:], root.level
+    propagation = {}
+    for name in ("transformers", "datasets", "lm_eval", "vllm"):
+        library = logging.getLogger(name)
+        propagation[name] = (library.propagate, library.handlers[:])
+        library.propagate, library.handlers = True, []
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+    stream = _LineLogger(logging.getLogger("output"))
+    try:
+        with (
+            _descriptors_redirected(log_file),
+            contextlib.redirect_stdout(stream),
+            contextlib.redirect_stderr(stream),
+            warnings.catch_warnings(),
+        ):
+            logging.captureWarnings(True)
+            yield
+    finally:
+        logging.captureWarnings(False)
+        root.handlers, root.level = previous_handlers, previous_level
+        for name, (propagate, handlers) in propagation.items():
+            logging.getLogger(name).propagate, logging.getLogger(name).handlers = propagate, handlers
+        handler.close()
+
+
+@contextlib.contextmanager
+def _descriptors_redirected(log_file: Path) -> Iterator[None]:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = {number: os.dup(number) for number in (1, 2)}
+    target = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        for number in saved:
+            os.dup2(target, number)
+        yield
+    finally:
+        for number, original in saved.items():
+            os.dup2(original, number)
+            os.close(original)
+        os.close(target)
+
+
+def make_console() -> Console:
+    """A console on a standard error stream of its own, which :func:`captured_output` leaves alone."""
+    stream = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace")
+    return Console(file=stream, soft_wrap=True)

@@ -1,0 +1,70 @@
+"""Benchmark and preference data: the Hugging Face Hub, or an offline mirror of it.
+
+A mirror is a directory laid out as ``<hub id>/<config>/<split>.parquet`` in the Hub's own columns
+(for example ``openai/gsm8k/main/train.parquet``).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smaug_eval.errors import SmaugError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+DATA_ROOT_VARIABLE = "SMAUG_DATA_ROOT"
+
+
+def data_root_from_environment() -> Path | None:
+    """The mirror named by ``SMAUG_DATA_ROOT``, for callers that have no recipe (plain lm-eval)."""
+    value = os.environ.get(DATA_ROOT_VARIABLE)
+    return Path(value) if value else None
+
+
+def mirror_file(data_root: Path, hub_id: str, config: str, split: str) -> Path:
+    """Where a mirror keeps one split.
+
+    Raises:
+        SmaugError: the mirror, the data set or the split is not there; the message names what is.
+    """
+    path = data_root / hub_id / config / f"{split}.parquet"
+    if path.is_file():
+        return path
+    if not data_root.is_dir():
+        raise SmaugError(f"data root {data_root} is not a directory", fix="point data_root (--data-root) at the mirror")
+    folder = path.parent
+    if folder.is_dir():
+        here = ", ".join(sorted(p.stem for p in folder.glob("*.parquet"))) or "no parquet file"
+        raise SmaugError(f"{hub_id} ({config}) has no split {split!r} under {data_root}: {here}", fix=f"add {path}")
+    raise SmaugError(
+        f"data root {data_root} does not hold {hub_id} ({config})",
+        fix=f"add {path}, or leave data_root empty to read the Hub",
+    )
+
+
+def read_split(
+    hub_id: str, config: str, split: str, *, data_root: Path | None = None, revision: str | None = None
+) -> Dataset:
+    """One split of a data set, from the mirror where ``data_root`` is given, else from the Hub.
+
+    Raises:
+        SmaugError: the data are not there, cannot be read, or the Hub cannot be reached.
+    """
+    import datasets
+
+    if data_root is not None:
+        path = mirror_file(data_root, hub_id, config, split)
+        try:
+            return datasets.Dataset.from_parquet(str(path))
+        except Exception as error:  # pyarrow and datasets raise many kinds for a damaged file
+            raise SmaugError(f"{path} cannot be read: {error}", fix="fetch the file again") from error
+    try:
+        return datasets.load_dataset(hub_id, config, split=split, revision=revision)
+    except Exception as error:
+        raise SmaugError(
+            f"{hub_id} ({config}, {split}) cannot be loaded from the Hub: {error}",
+            fix="check the name and the network, or give an offline mirror with data_root (--data-root)",
+        ) from error

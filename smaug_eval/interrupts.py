@@ -1,0 +1,56 @@
+"""Ctrl-C and SIGTERM: finish what can be finished, leave a state that the same command continues."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+
+class Interrupts:
+    """Turns stop signals into a request where the work can stop by itself, else into ``KeyboardInterrupt``.
+
+    Args:
+        notice: Called with a line for the user at the first signal.
+    """
+
+    def __init__(self, notice: Callable[[str], None]) -> None:
+        self._notice = notice
+        self._graceful = False
+        self._requested = False
+
+    def requested(self) -> bool:
+        """Whether the user asked to stop."""
+        return self._requested
+
+    @contextlib.contextmanager
+    def graceful(self) -> Iterator[None]:
+        """Inside, the first signal only sets :meth:`requested`; a second one stops at once."""
+        self._graceful = True
+        try:
+            yield
+        finally:
+            self._graceful = False
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Handle SIGINT and SIGTERM inside; outside the main thread signals stay as they are."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._graceful and not self._requested:
+            self._requested = True
+            self._notice("stopping after this step, with a checkpoint; once more stops at once")
+            return
+        self._requested = True
+        raise KeyboardInterrupt
