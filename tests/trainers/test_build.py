@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from smaug_eval.errors import SmaugError
+from trainers.config import MetaMathPairs, RowPairs
+from trainers.pairs.build import build_pairs
+
+# Edit distances over lengths: "4" -> "5" is 1/1, "ten" -> "tens" 1/4, "abcd" -> "abXY" 2/4.
+ROWS = [
+    {"prompt": "2+2=", "chosen": "4", "rejected": "5"},
+    {"prompt": "9+1 is ", "chosen": "ten", "rejected": "tens"},
+    {"prompt": "ü?", "chosen": "abcd", "rejected": "abXY"},
+]
+
+
+@pytest.fixture
+def rows_file(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*ROWS, ROWS[0]]))
+    return path
+
+
+def test_what_is_written(rows_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    stats = build_pairs(RowPairs(source="rows", path=str(rows_file), holdout=0), data_root=None, out_dir=out)
+    assert [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()] == ROWS
+    assert (out / "eval.jsonl").read_text() == ""
+    assert json.loads((out / "stats.json").read_text()) == stats.model_dump()
+    assert sorted(path.name for path in out.iterdir()) == ["eval.jsonl", "stats.json", "train.jsonl"]
+
+
+def test_the_statistics(rows_file: Path, tmp_path: Path) -> None:
+    stats = build_pairs(RowPairs(source="rows", path=str(rows_file), holdout=0), data_root=None, out_dir=tmp_path)
+    assert (stats.rows, stats.train, stats.eval, stats.dropped) == (4, 3, 0, {"duplicate": 1})
+    assert stats.edit_distance.mean == pytest.approx((1 + 0.25 + 0.5) / 3)
+    assert stats.edit_distance.median == 0.5
+    assert stats.prompt_characters.median == 4
+    assert stats.train_sha256 == hashlib.sha256((tmp_path / "train.jsonl").read_bytes()).hexdigest()
+
+
+def test_the_same_configuration_gives_the_same_bytes(tmp_path: Path) -> None:
+    source = tmp_path / "gsm.jsonl"
+    rows = [{"question": f"Q{n}", "answer": f"{n} + 1 = {n + 1}\n2 + 2 = 4\n#### 4"} for n in range(20, 60)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = MetaMathPairs(source="metamath", path=str(source), holdout=10)
+    first = build_pairs(config, data_root=None, out_dir=tmp_path / "a")
+    second = build_pairs(config, data_root=None, out_dir=tmp_path / "b")
+    assert first == second
+    assert (first.train, first.eval) == (30, 10)
+
+
+def test_a_holdout_that_takes_everything(rows_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(SmaugError, match=r"of 4 rows no pair is left to train on \(3 held out; 1 duplicate\)"):
+        build_pairs(RowPairs(source="rows", path=str(rows_file)), data_root=None, out_dir=tmp_path)
+
+
+def test_real_preferences(shared: Path, tmp_path: Path) -> None:
+    path = shared / "preferences" / "gsm8k_model_solution_pairs.jsonl.gz"
+    if not path.is_file():
+        pytest.skip("needs the model-solution pairs in ../shared/preferences")
+    config = RowPairs(source="rows", path=str(path), drop_equal=True, holdout=20)
+    stats = build_pairs(config, data_root=None, out_dir=tmp_path)
+    assert stats.eval == 20
+    assert stats.train + stats.eval + sum(stats.dropped.values()) == stats.rows == 2429

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from trainers.config import LoraConfig, Loss, MetaMathPairs, PairsConfig, RowPairs, TrainingConfig
+
+PAIRS: TypeAdapter[MetaMathPairs | RowPairs] = TypeAdapter(PairsConfig)
+
+
+def test_a_recipe_is_read_without_torch() -> None:
+    check = "import sys, trainers.config; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_the_lambda_of_the_paper_is_the_default_of_dpop_alone() -> None:
+    assert TrainingConfig(loss=Loss.DPOP).lambda_ == 50.0
+    assert TrainingConfig(loss=Loss.DPO).lambda_ is None
+    assert TrainingConfig.model_validate({"loss": "dpop", "lambda": 5}).lambda_ == 5.0
+
+
+def test_lambda_is_refused_where_it_means_nothing() -> None:
+    with pytest.raises(ValidationError, match="lambda has no meaning for dpo"):
+        TrainingConfig.model_validate({"loss": "dpo", "lambda": 5})
+
+
+def test_one_epoch_unless_steps_are_given() -> None:
+    assert TrainingConfig(loss=Loss.DPO).epochs == 1.0
+    assert TrainingConfig(loss=Loss.DPO, steps=10).epochs is None
+    with pytest.raises(ValidationError, match="steps or epochs, not both"):
+        TrainingConfig(loss=Loss.DPO, steps=10, epochs=1.0)
+
+
+def test_warmup_is_a_share_or_a_number_of_steps() -> None:
+    assert TrainingConfig(loss=Loss.DPO).warmup_ratio == 0.1
+    assert TrainingConfig(loss=Loss.DPO, lr_scheduler="constant").warmup_ratio == 0.0
+    assert TrainingConfig(loss=Loss.DPO, warmup_steps=7).warmup_ratio is None
+    with pytest.raises(ValidationError, match="not both"):
+        TrainingConfig(loss=Loss.DPO, warmup_steps=7, warmup_ratio=0.1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"beta": 0},
+        {"lambda": -1},
+        {"learning_rate": 0},
+        {"batch_size": 0},
+        {"max_length": 64, "max_prompt_length": 64},
+        {"learning_rte": 1e-5},
+        {"lora": {"rank": 8}},
+        {"loss": "ppo"},
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        TrainingConfig.model_validate({"loss": "dpop"} | wrong)
+
+
+@pytest.mark.parametrize("loss", list(Loss))
+def test_settings_survive_a_file(loss: Loss) -> None:
+    config = TrainingConfig(loss=loss, lora=LoraConfig())
+    assert TrainingConfig.model_validate_json(config.model_dump_json(by_alias=True)) == config
+
+
+def test_pairs_survive_a_file() -> None:
+    for config in (
+        MetaMathPairs(source="metamath", path="openai/gsm8k", config="main"),
+        RowPairs(source="rows", path="a.jsonl", eval_path="b.jsonl.gz"),
+    ):
+        assert PAIRS.validate_json(PAIRS.dump_json(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ({"source": "rows", "path": "a.jsonl", "shots": [0, 4]}, "Extra inputs"),
+        ({"source": "metamath", "path": "a.jsonl", "drop_equal": True}, "Extra inputs"),
+        ({"source": "rows", "path": "a.jsonl", "split": "train"}, "split has no meaning where path is a file"),
+        ({"source": "rows", "path": "org/set", "eval_path": "b.jsonl"}, "eval_path has no meaning where path is a Hub"),
+        ({"source": "rows", "path": "a.jsonl", "eval_path": "b.csv"}, "eval_path must end in"),
+        ({"source": "metamath", "path": "a.jsonl", "shots": [4, 0]}, "fewest, most"),
+        ({"source": "arc", "path": "a.jsonl"}, "metamath"),
+    ],
+)
+def test_pair_settings_without_effect_are_refused(pairs: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        PAIRS.validate_python(pairs)
+
+
+@pytest.mark.parametrize("model", [TrainingConfig, LoraConfig, MetaMathPairs, RowPairs])
+def test_every_setting_is_described(model: type[BaseModel]) -> None:
+    assert [name for name, field in model.model_fields.items() if not field.description] == []

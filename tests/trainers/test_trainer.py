@@ -1,0 +1,68 @@
+"""The arithmetic around the loss: means, metrics, accumulation, and what the schedule decides."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import TrainerControl
+
+from trainers.config import TrainingConfig
+from trainers.trainer import Means, Schedule, pair_metrics
+
+
+def test_metrics_of_a_pair_by_hand() -> None:
+    values = {
+        "losses": torch.tensor([0.1, 0.2, 0.3]),
+        "chosen": torch.tensor([-10.0, -12.0, -9.0]),
+        "rejected": torch.tensor([-11.0, -11.0, -11.0]),
+        "reference_chosen": torch.tensor([-12.0, -11.0, -9.0]),
+        "reference_rejected": torch.tensor([-10.0, -10.0, -11.0]),
+    }
+    metrics = pair_metrics(**values, beta=0.5)
+    assert metrics["log_ratios/chosen"].tolist() == [2.0, -1.0, 0.0]
+    assert metrics["log_ratios/rejected"].tolist() == [-1.0, -1.0, 0.0]
+    assert metrics["rewards/margins"].tolist() == [1.5, 0.0, 0.0]
+    assert metrics["rewards/accuracies"].tolist() == [1.0, 0.0, 0.0]  # a tie is no win
+    assert metrics["penalty/active"].tolist() == [0.0, 1.0, 0.0]
+    assert metrics["logps/chosen"].tolist() == [-10.0, -12.0, -9.0]
+
+
+def test_means_weigh_pairs_not_batches() -> None:
+    means = Means()
+    means.add({"loss": torch.tensor([1.0, 2.0, 3.0])})
+    means.add({"loss": torch.tensor([10.0])})
+    assert means.drain() == {"loss": 4.0}
+    means.add({"loss": torch.tensor([7.0])})
+    assert means.drain() == {"loss": 7.0}
+
+
+@pytest.mark.parametrize(
+    ("step", "stop", "expected"),
+    [
+        (1, False, "log"),  # its loss is the reference's
+        (2, False, ""),
+        (4, False, "log"),
+        (5, False, "evaluate"),
+        (6, False, "log save"),  # a row ends at every checkpoint
+        (7, True, "log save stop"),
+        (10, False, "log evaluate stop"),  # the finished checkpoint follows
+        (10, True, "log evaluate stop"),
+    ],
+)
+def test_what_happens_after_a_step(step: int, stop: bool, expected: str) -> None:
+    config = TrainingConfig.model_validate(
+        {"loss": "dpo", "steps": 10, "log_every": 4, "eval_every": 5, "save_every": 6}
+    )
+    schedule = Schedule(config, lambda: stop, lambda *row: None)
+    state = SimpleNamespace(global_step=step, max_steps=10)
+    control = schedule.on_step_end(None, state, TrainerControl())
+    done = {
+        "log": control.should_log,
+        "save": control.should_save,
+        "evaluate": control.should_evaluate,
+        "stop": control.should_training_stop,
+    }
+    assert {name for name, value in done.items() if value} == set(expected.split())
+    assert schedule.stopped == (stop and step < 10)

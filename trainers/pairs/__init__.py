@@ -1,0 +1,1 @@
+"""Preference pairs: rows of ``prompt``, ``chosen`` and ``rejected`` text."""
