@@ -1,0 +1,176 @@
+"""Charts as inline SVG that follows the page's colours, scales with it and carries a text alternative."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from reports.sources import Training
+from reports.text import visible
+
+LOG_RATIOS = {"chosen": "log_ratios/chosen", "rejected": "log_ratios/rejected"}
+MAX_POINTS = 300
+MARKED_POINTS = 40
+SYMLOG_RATIO = 50.0
+
+# Colours that stand for CSS variables of the page: matplotlib wants a colour, the page has a light and a dark one.
+_CSS_COLOURS = {
+    "#010101": "currentColor",
+    "#020202": "var(--grid)",
+    "#030303": "var(--chosen)",
+    "#040404": "var(--rejected)",
+}
+_INK, _GRID, _CHOSEN, _REJECTED = _CSS_COLOURS
+_SERIES_COLOURS = {"chosen": _CHOSEN, "rejected": _REJECTED}
+_STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.6,
+}
+_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+
+class Scale(NamedTuple):
+    """A vertical scale that several charts share; ``linear_within`` is None where it is linear throughout."""
+
+    low: float
+    high: float
+    linear_within: float | None
+
+
+def series(training: Training, split: str, column: str) -> pd.Series:
+    """Logged values of one column on one split, indexed by step, without gaps."""
+    rows = training.rows
+    if column not in rows.columns:
+        return pd.Series(dtype=float)
+    return rows[rows["split"] == split].set_index("step")[column].replace([np.inf, -np.inf], np.nan).dropna()
+
+
+def thinned(values: pd.Series, limit: int = MAX_POINTS) -> pd.Series:
+    """``values`` as at most ``limit`` means over neighbouring steps, each at its last step."""
+    width = -(-len(values) // limit)
+    if width <= 1:
+        return values
+    group = np.arange(len(values)) // width
+    means = values.groupby(group).mean()
+    means.index = pd.Index(values.index.to_series().groupby(group).last())
+    return means
+
+
+def _all_series(trainings: Sequence[Training]) -> list[pd.Series]:
+    found = [
+        series(each, split, column)
+        for each in trainings
+        for split in ("train", "eval")
+        for column in LOG_RATIOS.values()
+    ]
+    return [thinned(values) for values in found if not values.empty]
+
+
+def shared_scale(trainings: Sequence[Training]) -> Scale:
+    """One vertical scale for the log-ratios of all trainings.
+
+    Logarithmic away from zero only where the largest curve is more than ``SYMLOG_RATIO`` times the smallest, which
+    would lie flat on the zero line otherwise.
+    """
+    curves = _all_series(trainings)
+    low = min((float(values.min()) for values in curves), default=0.0)
+    high = max((float(values.max()) for values in curves), default=0.0)
+    peaks = [peak for values in curves if (peak := float(values.abs().max())) > 0]
+    needs_log = bool(peaks) and max(peaks) > SYMLOG_RATIO * min(peaks)
+    if needs_log:
+        linear = 10.0 ** np.floor(np.log10(max(min(peaks), max(peaks) * 1e-6)))
+        return Scale(min(low * 1.4, -linear), max(high * 1.4, linear), float(linear))
+    margin = 0.06 * (max(high, 0) - min(low, 0)) or 1.0
+    return Scale(min(low, 0) - margin, max(high, 0) + margin, None)
+
+
+def log_ratio_chart(training: Training, scale: Scale, *, key: str, title: str, description: str) -> Markup:
+    """Chosen and rejected log-ratios of one training against the step; the reference model is the zero line.
+
+    Args:
+        scale: From :func:`shared_scale`, so that charts side by side compare.
+        key: Distinguishes this chart's element ids from those of others on the page.
+        title: Short text alternative.
+        description: What the curves do, in words.
+    """
+    with mpl.rc_context(_STYLE | {"svg.hashsalt": key}):
+        figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+        axes = figure.add_subplot()
+        axes.axhline(0, color=_INK, linewidth=1.0, alpha=0.7)
+        for name, column in LOG_RATIOS.items():
+            _draw(axes, thinned(series(training, "train", column)), _SERIES_COLOURS[name], is_eval=False)
+            _draw(axes, thinned(series(training, "eval", column)), _SERIES_COLOURS[name], is_eval=True, name=name)
+        if scale.linear_within is not None:
+            axes.set_yscale("symlog", linthresh=scale.linear_within)
+        axes.set_ylim(scale.low, scale.high)
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("step")
+        axes.set_ylabel("mean log-ratio (nats)")
+        return inline_svg(figure, key=key, title=title, description=description)
+
+
+def _draw(axes: Axes, values: pd.Series, colour: str, *, is_eval: bool, name: str = "") -> None:
+    if not is_eval:
+        axes.plot(values.index, values, color=colour, linewidth=0.9, alpha=0.45)
+        return
+    marker = {"chosen": "o", "rejected": "s"}[name] if len(values) < MARKED_POINTS else ""
+    axes.plot(values.index, values, color=colour, linewidth=1.8, marker=marker, markersize=3.5)
+
+
+def inline_svg(figure: Figure, *, key: str, title: str, description: str) -> Markup:
+    """A figure as an ``<svg>`` element to put into HTML.
+
+    Ids get the prefix ``key``, the placeholder colours become the page's CSS variables, and ``title`` and
+    ``description`` become the element's text alternative. It carries no style sheet, size or namespace of its own.
+    """
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
+    root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314 - matplotlib wrote it just now
+    for parent in list(root.iter()):
+        for child in [each for each in parent if each.tag.endswith(("}metadata", "}style"))]:
+            parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        element.attrib = {name.rpartition("}")[2]: _rewired(name, value, key) for name, value in element.attrib.items()}
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    root.attrib |= {"role": "img", "aria-labelledby": f"{key}-title {key}-description", "class": "chart"}
+    for position, (tag, text) in enumerate([("title", title), ("desc", description)]):
+        element = ElementTree.Element(tag, id=f"{key}-{'title' if tag == 'title' else 'description'}")
+        element.text = visible(text)
+        root.insert(position, element)
+    return Markup(ElementTree.tostring(root, encoding="unicode", short_empty_elements=True))  # noqa: S704 - serialised XML
+
+
+def _rewired(name: str, value: str, key: str) -> str:
+    """An attribute's value with ids made unique on the page and placeholder colours replaced."""
+    if name == "id":
+        return f"{key}-{value}"
+    if name.endswith("href"):
+        return value.replace("#", f"#{key}-")
+    value = re.sub(r"url\(#", f"url(#{key}-", value)
+    return re.sub("|".join(_CSS_COLOURS), lambda match: _CSS_COLOURS[match.group()], value)

@@ -1,0 +1,83 @@
+"""Putting the panels together into one HTML file that opens offline and loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from reports.comparison import Comparison, compare
+from reports.panels import PANELS
+from reports.sources import read_source, with_distinct_labels
+from reports.text import fixed, signed, significant, visible
+from smaug_eval import __version__
+from smaug_eval.errors import SmaugError
+from smaug_eval.files import write_text
+
+
+def build_report(paths: Sequence[Path], out: Path, *, title: str | None = None, baseline: str | None = None) -> Path:
+    """Write one HTML page that compares everything found under ``paths``.
+
+    The page depends on the files alone: building it twice gives the same bytes.
+
+    Args:
+        paths: smaug-eval run directories (finished or not), lm-eval results files, or folders of these files.
+        out: The page; replaced in one step.
+        title: Its title; made from the names of the sources where None.
+        baseline: The model that differences are taken from; where None, the one called "base", else the first.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        SmaugError: a path is missing, empty or holds a file that cannot be read, or there is no such baseline.
+    """
+    if not paths:
+        raise SmaugError("there is nothing to report on", fix="give a run directory, or lm-eval results")
+    sources = with_distinct_labels([read_source(path) for path in paths])
+    write_text(out, render(compare(sources, title=title, baseline=baseline)))
+    return out
+
+
+def render(comparison: Comparison) -> str:
+    """The page as text."""
+    environment = template_environment()
+    built = [(panel, context) for panel in PANELS if (context := panel.build(comparison)) is not None]
+    sections = [
+        {
+            "key": panel.key,
+            "title": panel.title,
+            "body": Markup(environment.get_template(f"{panel.key}.html.j2").render(context)),  # noqa: S704 - escaped
+        }
+        for panel, context in built
+    ]
+    page = environment.get_template("page.html.j2")
+    return page.render(
+        title=comparison.title,
+        models=list(comparison.models),
+        baseline=comparison.baseline,
+        sources=[source.label for source in comparison.sources],
+        sections=sections,
+        version=__version__,
+    )
+
+
+def template_environment() -> Environment:
+    """The templates' environment: everything is escaped, hidden characters are shown, unknown names are errors."""
+    environment = Environment(
+        loader=PackageLoader("reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"fixed": fixed, "signed": signed, "significant": significant}
+    return environment
+
+
+def _shown(value: object) -> object:
+    """Every value on its way into the page: markup passes, all other text has its hidden characters shown."""
+    return value if isinstance(value, Markup) else visible(str(value))

@@ -1,0 +1,82 @@
+"""How values become text on the page: untrusted characters made visible, numbers with one fixed precision each."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from typing import NamedTuple
+
+NOT_AVAILABLE = "n/a"
+MINUS = "−"
+
+_HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_JOINERS = {"\u200c", "\u200d"}  # emoji and several scripts need them to render at all
+_LAYOUT = {"\n", "\t"}
+
+
+def _is_noncharacter(code: int) -> bool:
+    return 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE
+
+
+def visible(text: str) -> str:
+    """``text`` with every character that hides, reorders or breaks text written as ``⟨U+XXXX⟩``.
+
+    Those are control characters (line feed and tab stay), bidirectional and other format controls, line and
+    paragraph separators, lone surrogates and noncharacters.
+    """
+
+    def shown(character: str) -> str:
+        if character in _LAYOUT or character in _JOINERS:
+            return character
+        if unicodedata.category(character) in _HIDDEN_CATEGORIES or _is_noncharacter(ord(character)):
+            return f"⟨U+{ord(character):04X}⟩"
+        return character
+
+    return text if text.isascii() and text.isprintable() else "".join(map(shown, text.replace("\r\n", "\n")))
+
+
+class Excerpt(NamedTuple):
+    """Part of a longer text; ``length`` is that of the whole, in characters."""
+
+    text: str
+    length: int
+
+    @property
+    def is_cut(self) -> bool:
+        return len(self.text) < self.length
+
+
+def head(text: str, limit: int) -> Excerpt:
+    """The first ``limit`` characters."""
+    return Excerpt(text[:limit], len(text))
+
+
+def tail(text: str, limit: int) -> Excerpt:
+    """The last ``limit`` characters."""
+    return Excerpt(text[-limit:], len(text))
+
+
+def is_missing(value: float | None) -> bool:
+    """Whether there is no number to show."""
+    return value is None or not math.isfinite(value)
+
+
+def fixed(value: float | None, digits: int = 1) -> str:
+    """``value`` with ``digits`` decimals and a real minus sign; "n/a" for None, NaN and infinities."""
+    if value is None or not math.isfinite(value):
+        return NOT_AVAILABLE
+    rounded = f"{value:.{digits}f}"
+    return rounded.lstrip("-") if float(rounded) == 0 else rounded.replace("-", MINUS)
+
+
+def signed(value: float | None, digits: int = 1) -> str:
+    """Like :func:`fixed`, with a plus sign before positive values."""
+    shown = fixed(value, digits)
+    return f"+{shown}" if value is not None and value > 0 and shown.strip("0.") and shown != NOT_AVAILABLE else shown
+
+
+def significant(value: float | None, digits: int = 4) -> str:
+    """``value`` with ``digits`` significant digits, for metrics whose unit is not known."""
+    if value is None or not math.isfinite(value):
+        return NOT_AVAILABLE
+    return f"{value:.{digits}g}".replace("-", MINUS)
