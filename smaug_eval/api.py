@@ -1,0 +1,208 @@
+"""The verbs of the command line as functions: ``import smaug_eval; smaug_eval.run("recipes/demo.yaml")``."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smaug_eval.console import Reporter, make_console
+from smaug_eval.doctor import Finding, examine
+from smaug_eval.embedded import find_recipe
+from smaug_eval.pipeline import DEFAULT_RUNS, Pipeline, RunResult
+from smaug_eval.recipe import Recipe, load_recipe, parse_recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PathLike = str | os.PathLike[str]
+
+
+def pipeline(
+    recipe: PathLike | Mapping[str, Any] | Recipe,
+    *,
+    overrides: Sequence[str] = (),
+    runs: PathLike = DEFAULT_RUNS,
+    reporter: Reporter | None = None,
+) -> Pipeline:
+    """A recipe, checked and bound to a runs directory: ``states()`` says what is done, ``run()`` does the rest.
+
+    Args:
+        recipe: A YAML file, the bare name of a committed recipe, plain data, or a :class:`Recipe`.
+        overrides: ``key=value`` with dotted keys; only for files and names.
+        runs: Where run directories are.
+        reporter: Shows progress; silent but for warnings if None.
+
+    Raises:
+        SmaugError: the recipe or something it names is wrong.
+    """
+    if isinstance(recipe, Recipe):
+        checked = recipe
+    elif isinstance(recipe, Mapping):
+        checked = parse_recipe(recipe)
+    else:
+        checked = load_recipe(find_recipe(os.fspath(recipe)), overrides)
+    return Pipeline(checked, Path(runs), reporter or Reporter(make_console(), quiet=True))
+
+
+def run(
+    recipe: PathLike | Mapping[str, Any] | Recipe,
+    *,
+    overrides: Sequence[str] = (),
+    runs: PathLike = DEFAULT_RUNS,
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Do everything a recipe says that is not done yet; arguments as for :func:`pipeline`.
+
+    Raises:
+        Interrupted: stopped; the same call continues.
+        SmaugError: something the user can mend.
+    """
+    return pipeline(recipe, overrides=overrides, runs=runs, reporter=reporter).run()
+
+
+def train(
+    model: PathLike,
+    pairs: PathLike,
+    *,
+    loss: str = "dpop",
+    source: str = "rows",
+    name: str | None = None,
+    dtype: str = "auto",
+    data_root: PathLike | None = None,
+    pair_settings: Mapping[str, Any] | None = None,
+    runs: PathLike = DEFAULT_RUNS,
+    reporter: Reporter | None = None,
+    **settings: Any,
+) -> RunResult:
+    """Train one checkpoint; it lies in ``train/<loss>/checkpoint`` of the run directory.
+
+    Args:
+        model: Folder, Hub id or ``embedded:demo-model``.
+        pairs: A pair file or data set.
+        loss: ``dpo`` or ``dpop``.
+        source: ``rows`` for ready-made pairs, ``metamath`` to make them from GSM8K-format rows.
+        name: Name of the run; made from model and loss if None.
+        dtype: Precision.
+        data_root: Offline mirror for data sets.
+        pair_settings: Further keys of the pair set, as in a recipe.
+        runs: Where run directories are.
+        reporter: Shows progress.
+        **settings: Further keys of the training, as in a recipe (``beta=0.1``, ``steps=200``, ``lora={"r": 16}``).
+    """
+    recipe = {
+        "name": name or _run_name("train", model, loss),
+        "model": {"path": os.fspath(model), "dtype": dtype},
+        "data_root": _text(data_root),
+        "pairs": {"pairs": {"source": source, "path": os.fspath(pairs), **(pair_settings or {})}},
+        "trainings": {loss: {"loss": loss, **settings}},
+    }
+    return run(recipe, runs=runs, reporter=reporter)
+
+
+def evaluate(
+    model: PathLike,
+    *,
+    suite: str = "open_llm_v1",
+    tasks: Sequence[str] | None = None,
+    limit: int | None = None,
+    name: str | None = None,
+    dtype: str = "auto",
+    data_root: PathLike | None = None,
+    runs: PathLike = DEFAULT_RUNS,
+    reporter: Reporter | None = None,
+    **settings: Any,
+) -> RunResult:
+    """Score one model on a suite; lm-eval's files lie in ``eval/base/<suite>`` of the run directory.
+
+    Args:
+        model: Folder, Hub id or ``embedded:demo-model``.
+        suite: ``open_llm_v1`` or ``demo``.
+        tasks: Tasks of the suite; all if None.
+        limit: First documents of each task; all if None.
+        name: Name of the run; made from model and suite if None.
+        dtype: Precision.
+        data_root: Offline mirror for data sets.
+        runs: Where run directories are.
+        reporter: Shows progress.
+        **settings: Further keys of the evaluation, as in a recipe (``engine="vllm"``, ``batch_size=16``).
+    """
+    evaluation = {"suite": suite, "tasks": list(tasks) if tasks else None, "limit": limit, **settings}
+    recipe = {
+        "name": name or _run_name("eval", model, suite),
+        "model": {"path": os.fspath(model), "dtype": dtype},
+        "data_root": _text(data_root),
+        "evaluations": {suite: evaluation},
+    }
+    return run(recipe, runs=runs, reporter=reporter)
+
+
+def build_pairs(
+    path: PathLike, out: PathLike, *, source: str = "rows", data_root: PathLike | None = None, **settings: Any
+) -> dict[str, Any]:
+    """Make or check a pair set and write ``train.jsonl``, ``eval.jsonl`` and ``stats.json``.
+
+    Args:
+        path: A file or data set.
+        out: Folder to write to.
+        source: ``rows`` or ``metamath``.
+        data_root: Offline mirror for data sets.
+        **settings: Further keys of the pair set, as in a recipe.
+
+    Returns:
+        The statistics that ``stats.json`` holds.
+
+    Raises:
+        SmaugError: a setting or a row is wrong.
+    """
+    from trainers.pairs.build import build_pairs as build
+
+    recipe = {
+        "name": "pairs",
+        "model": "embedded:demo-model",
+        "pairs": {"pairs": {"source": source, "path": os.fspath(path), **settings}},
+    }
+    config = parse_recipe(recipe).pairs["pairs"]
+    return build(config, data_root=Path(data_root) if data_root else None, out_dir=Path(out)).model_dump(mode="json")
+
+
+def report(
+    paths: Sequence[PathLike], out: PathLike = "report.html", *, title: str | None = None, baseline: str | None = None
+) -> Path:
+    """Write one HTML report over run directories and lm-eval results.
+
+    Args:
+        paths: Run directories, folders or files of lm-eval results, in any mix.
+        out: The file to write.
+        title: Heading.
+        baseline: The model that differences are taken against.
+
+    Raises:
+        SmaugError: nothing to report is found, or a file is damaged.
+    """
+    from reports import build_report
+
+    return build_report([Path(path) for path in paths], Path(out), title=title, baseline=baseline)
+
+
+def scores(paths: Sequence[PathLike], *, baseline: str | None = None) -> pd.DataFrame:
+    """The scores of runs and lm-eval results as a data frame; see :func:`smaug_eval.tables.scores`."""
+    from smaug_eval import tables
+
+    return tables.scores([Path(path) for path in paths], baseline=baseline)
+
+
+def doctor(runs: PathLike = DEFAULT_RUNS) -> list[Finding]:
+    """What this machine can run."""
+    return examine(Path(runs))
+
+
+def _run_name(verb: str, model: PathLike, what: str) -> str:
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", os.fspath(model).rstrip("/").rpartition("/")[2]).strip("-.") or "model"
+    return f"{verb}-{stem}-{what}"[:64]
+
+
+def _text(path: PathLike | None) -> str | None:
+    return None if path is None else os.fspath(path)

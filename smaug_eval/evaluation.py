@@ -1,0 +1,187 @@
+"""One model on one column of a suite, through lm-eval; its result and sample files are kept as lm-eval writes them."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from smaug_eval.engines import Watch, build_engine
+from smaug_eval.engines.watch import ProgressCallback
+from smaug_eval.errors import SmaugError
+from smaug_eval.files import canonical_json, sha256_of_text
+from smaug_eval.leaderboard.suite import Column, Suite
+
+
+@dataclass(frozen=True)
+class LoadedEngine:
+    """A model in memory.
+
+    Attributes:
+        watch: The lm-eval model under observation.
+        arguments: What it was loaded with, for lm-eval's result files.
+    """
+
+    watch: Watch
+    arguments: Mapping[str, Any]
+
+
+class EnginePool:
+    """Keeps the model used last in memory, so that consecutive tasks load it once."""
+
+    def __init__(self) -> None:
+        self._key: str | None = None
+        self._loaded: LoadedEngine | None = None
+
+    def get(
+        self,
+        engine: str,
+        checkpoint: Path,
+        *,
+        dtype: str,
+        batch_size: int | str,
+        device: str | None,
+        engine_args: Mapping[str, Any],
+    ) -> LoadedEngine:
+        """The engine for these settings; another one is unloaded first.
+
+        Raises:
+            SmaugError: the model cannot be loaded.
+        """
+        settings = {"dtype": dtype, "batch_size": batch_size, "device": device, "engine_args": dict(engine_args)}
+        key = canonical_json([engine, str(checkpoint), settings])
+        if self._loaded is None or key != self._key:
+            self.close()
+            lm = build_engine(engine, checkpoint, **settings)  # type: ignore[arg-type]
+            arguments = {"pretrained": str(checkpoint), "engine": engine, "dtype": dtype, **engine_args}
+            self._key, self._loaded = key, LoadedEngine(Watch(lm), arguments)
+        return self._loaded
+
+    def close(self) -> None:
+        """Free the model and its memory."""
+        import torch
+
+        self._key = self._loaded = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def short_name(suite: Suite, column: Column) -> str:
+    """A column's name in folders and messages: its lm-eval task without the suite's prefix."""
+    return column.task.removeprefix(f"{suite.name}_")
+
+
+def data_fingerprints(column: Column, suite: Suite, data_root: Path | None) -> dict[str, str]:
+    """A hash of the rows behind each leaf task: what is scored, and what shots are drawn from.
+
+    Reading the rows is also the check that they are there and have the columns needed.
+
+    Raises:
+        SmaugError: they are not.
+    """
+    return {leaf.name: _rows_sha256(suite, leaf.name, data_root) for leaf in column.leaves}
+
+
+@lru_cache(maxsize=256)
+def _rows_sha256(suite: Suite, task: str, data_root: Path | None) -> str:
+    return sha256_of_text(canonical_json(suite.rows(suite.task(task), data_root)))
+
+
+def evaluate_column(
+    engine: LoadedEngine,
+    suite: Suite,
+    column: Column,
+    *,
+    limit: int | None,
+    data_root: Path | None,
+    out_dir: Path,
+    report: ProgressCallback,
+) -> dict[str, Any]:
+    """Score a model on one column.
+
+    Args:
+        engine: The model.
+        suite: The suite the column belongs to.
+        column: What to measure; MMLU's is a group of 57 tasks.
+        limit: First documents of each task in protocol order; None for all.
+        data_root: Offline mirror; None for the Hub.
+        out_dir: Receives ``results_<date>.json`` and ``samples_<task>_<date>.jsonl``.
+        report: Receives progress.
+
+    Returns:
+        Documents scored, requests, truncated prompts, and warnings about the data.
+
+    Raises:
+        SmaugError: lm-eval could not write its files.
+    """
+    from lm_eval import simple_evaluate
+    from lm_eval.loggers import EvaluationTracker
+    from lm_eval.tasks import TaskManager
+
+    _collect_environment_once()
+    _remove(out_dir, ("results_*.json", "samples_*.jsonl"))  # of an attempt that did not finish
+    engine.watch.start(report)
+    metadata = {"data_root": str(data_root)} if data_root else {}
+    tracker = EvaluationTracker(output_path=str(out_dir / "results.json"))
+    results = simple_evaluate(
+        model=engine.watch.lm,
+        model_args=dict(engine.arguments),
+        tasks=[column.task],
+        limit=limit,
+        task_manager=TaskManager(include_path=str(suite.folder), include_defaults=False, metadata=metadata),
+        evaluation_tracker=tracker,
+    )
+    samples = results.pop("samples")
+    tracker.save_results_aggregated(results=results, samples=samples)
+    for task in results["configs"]:
+        tracker.save_results_samples(task_name=task, samples=samples[task])
+    documents = {task: len(rows) for task, rows in samples.items()}
+    _check_written(out_dir, documents)
+    warnings = [f"{column.title}: not the official data: {note}" for note in suite.data_notes(column, data_root)]
+    if engine.watch.truncated:
+        share = f"{engine.watch.truncated:,} of {engine.watch.requests:,}"
+        warnings.append(
+            f"{column.title}: {share} prompts did not fit the model's context "
+            f"({engine.watch.lm.max_length} tokens) and lost their beginning"
+        )
+    return {
+        "documents": sum(documents.values()),
+        "requests": engine.watch.requests,
+        "truncated": engine.watch.truncated,
+        "warnings": warnings,
+    }
+
+
+@cache
+def _collect_environment_once() -> None:
+    """lm-eval lists the environment for every result file, by running pip; it stays the same within a process."""
+    from torch.utils import collect_env
+
+    collect_env.get_pretty_env_info = cache(collect_env.get_pretty_env_info)
+
+
+def _remove(folder: Path, patterns: Iterable[str]) -> None:
+    for pattern in patterns:
+        for file in folder.glob(pattern):
+            file.unlink()
+
+
+def _check_written(folder: Path, documents: Mapping[str, int]) -> None:
+    """lm-eval logs a failed write and goes on; a run must not."""
+    complete = len(list(folder.glob("results_*.json"))) == 1
+    for task, count in documents.items():
+        files = list(folder.glob(f"samples_{task}_*.jsonl"))
+        complete = complete and len(files) == 1 and _lines(files[0]) == count
+    if not complete:
+        raise SmaugError(
+            f"lm-eval's result files in {folder} are incomplete", fix="is the disk full? free it, run again"
+        )
+
+
+def _lines(file: Path) -> int:
+    with file.open("rb") as lines:
+        return sum(1 for _ in lines)

@@ -1,0 +1,162 @@
+"""Which model a name means: an embedded one, a local Hugging Face checkpoint, or one on the Hub."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smaug_eval.embedded import PREFIX, embedded_path
+from smaug_eval.errors import SmaugError
+from smaug_eval.files import read_json, sha256_of_files
+
+CHECKPOINT_PATTERNS = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template*",
+)
+"""The files of a checkpoint that decide its numbers. Pickled weights and remote code are left where they are."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on this machine.
+
+    Attributes:
+        source: The name the user gave.
+        path: The folder that holds it.
+        revision: The Hub commit it came from, if it did.
+        sha256: One hash over weights, configuration and tokenizer.
+    """
+
+    source: str
+    path: Path
+    revision: str | None
+    sha256: str
+
+    @property
+    def dtype(self) -> str:
+        """The precision the weights were saved in, as the configuration states it; float32 where it does not."""
+        config = read_json(self.path / "config.json")
+        return str(config.get("dtype") or config.get("torch_dtype") or "float32")
+
+    def describe(self) -> dict[str, Any]:
+        """The checkpoint as manifest entries, with what its configuration says of it."""
+        config = read_json(self.path / "config.json")
+        return {
+            "source": self.source,
+            "path": str(self.path),
+            "revision": self.revision,
+            "sha256": self.sha256,
+            "dtype": self.dtype,
+            "architecture": (config.get("architectures") or ["unknown"])[0],
+            "weights_bytes": sum(file.stat().st_size for file in self.path.glob("*.safetensors")),
+        }
+
+
+def locate(name: str, *, revision: str | None = None) -> Checkpoint:
+    """Find a model by name and make sure it is a complete safetensors checkpoint.
+
+    Args:
+        name: ``embedded:...``, a folder, or a Hub id (``organisation/model``).
+        revision: Branch, tag or commit on the Hub.
+
+    Raises:
+        SmaugError: there is no such model, it cannot be fetched, or a needed file is missing.
+    """
+    if name.startswith(PREFIX):
+        return _local(name, embedded_path(name))
+    path = Path(name).expanduser()
+    if path.exists():
+        if revision is not None:
+            raise SmaugError(
+                f"model.revision is {revision!r}, but {name} is a local folder", fix="remove model.revision"
+            )
+        return _local(name, path)
+    if path.is_absolute() or name.startswith(".") or name.count("/") != 1:
+        raise SmaugError(
+            f"model {name!r}: no such folder",
+            fix="give a folder with config.json and *.safetensors, or a Hub id (organisation/model)",
+        )
+    return _from_hub(name, revision)
+
+
+def checkpoint_files(path: Path) -> list[Path]:
+    """The files of a checkpoint that decide its numbers, sorted."""
+    return sorted({file for pattern in CHECKPOINT_PATTERNS for file in path.glob(pattern) if file.is_file()})
+
+
+def _local(source: str, path: Path, revision: str | None = None) -> Checkpoint:
+    if not path.is_dir():
+        raise SmaugError(f"model {source!r}: {path} is not a folder", fix="give the folder that holds config.json")
+    if not (path / "config.json").is_file():
+        raise SmaugError(f"model {source!r}: {path} has no config.json", fix="give the folder of a checkpoint")
+    if not any(path.glob("*.safetensors")):
+        pickled = sorted(file.name for file in (*path.glob("*.bin"), *path.glob("*.pt"), *path.glob("*.pth")))
+        if pickled:
+            raise SmaugError(
+                f"model {source!r}: only pickled weights ({', '.join(pickled)}); they can run code and are refused",
+                fix="convert them where you trust them: load with transformers and save_pretrained() again",
+            )
+        raise SmaugError(f"model {source!r}: {path} has no *.safetensors", fix="fetch the weights again")
+    _check_shards(source, path)
+    if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise SmaugError(
+            f"model {source!r}: {path} has no tokenizer", fix="put the base model's tokenizer files beside the weights"
+        )
+    return Checkpoint(source, path.resolve(), revision, sha256_of_files(checkpoint_files(path), path))
+
+
+def _check_shards(source: str, path: Path) -> None:
+    index = path / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    weight_map = read_json(index).get("weight_map", {})
+    missing = sorted({shard for shard in weight_map.values() if not (path / shard).is_file()})
+    if missing:
+        raise SmaugError(f"model {source!r}: missing weight files {', '.join(missing)}", fix="fetch the weights again")
+
+
+def _from_hub(name: str, revision: str | None) -> Checkpoint:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        folder = snapshot_download(name, revision=revision, allow_patterns=list(CHECKPOINT_PATTERNS))
+    except GatedRepoError as error:
+        raise SmaugError(
+            f"model {name!r} is gated on the Hub", fix="accept its licence there and set HF_TOKEN"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise SmaugError(f"model {name!r} has no revision {revision!r}", fix="check model.revision") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise SmaugError(
+            f"model {name!r}: no such folder here and no such model on the Hub",
+            fix="check the spelling; a private model needs HF_TOKEN",
+        ) from error
+    except LocalEntryNotFoundError as error:
+        offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
+        why = "HF_HUB_OFFLINE is set" if offline else "the Hub cannot be reached"
+        raise SmaugError(
+            f"model {name!r}: no such folder, not in the local Hub cache, and {why}",
+            fix="check the path, or fetch the model first (hf download) on a machine with network",
+        ) from error
+    except OSError as error:
+        raise SmaugError(f"model {name!r} cannot be fetched from the Hub: {error}", fix="try again later") from error
+    path = Path(folder)
+    commit = path.name if path.parent.name == "snapshots" else revision
+    return _local(name, path, commit)

@@ -1,0 +1,356 @@
+"""From a recipe to a run: which stages there are, which are done, and doing the rest.
+
+recipe -> pairs -> trainings -> evaluations of the base and every trained model -> report
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from smaug_eval import rundir
+from smaug_eval.console import Reporter, captured_output
+from smaug_eval.engines import choose_engine
+from smaug_eval.errors import Interrupted, SmaugError
+from smaug_eval.evaluation import EnginePool, data_fingerprints, evaluate_column, short_name
+from smaug_eval.files import read_json, sha256_of_file, write_json
+from smaug_eval.interrupts import Interrupts
+from smaug_eval.leaderboard.registry import find_suite
+from smaug_eval.leaderboard.suite import Column, Suite
+from smaug_eval.models import locate
+from smaug_eval.recipe import BASE, Recipe, recipe_as_dict
+from smaug_eval.rundir import RunDirectory, StageState, stage_key
+from trainers.config import MetaMathPairs, RowPairs
+from trainers.pairs.read import source_files
+
+REPORT_FILE = "report.html"
+TRAINING_DTYPES = ("float32", "bfloat16")
+DEFAULT_RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run with its own record.
+
+    Attributes:
+        name: Also its folder in the run directory.
+        inputs: Everything that decides its result, as plain data.
+        needs: The stages before it.
+        key: Hash of the inputs and the needed stages' keys.
+        work: Does it, in the stage's folder; returns a summary for the record.
+        title: What the user reads while it runs.
+        outputs: Files it writes outside its folder, relative to the run directory.
+    """
+
+    name: str
+    inputs: Mapping[str, Any]
+    needs: tuple[str, ...]
+    key: str
+    work: Callable[[Path], Mapping[str, Any]]
+    title: str
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left.
+
+    Attributes:
+        path: The run directory.
+        report: The HTML report.
+        did: Names of the stages done this time.
+        skipped: Names of the stages that were done already.
+    """
+
+    path: Path
+    report: Path
+    did: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
+@dataclass
+class Pipeline:
+    """A recipe bound to a runs directory. Making one checks everything that can be checked before work starts.
+
+    Raises:
+        SmaugError: a model, a pair file, a suite, a task or a data file named by the recipe is not there.
+    """
+
+    recipe: Recipe
+    runs: Path
+    reporter: Reporter
+    command: str = field(default_factory=lambda: " ".join(["smaug-eval", *sys.argv[1:]]))
+
+    def __post_init__(self) -> None:
+        self.directory = RunDirectory(self.runs / self.recipe.name)
+        self._interrupts = Interrupts(self.reporter.warn)
+        self._engines = EnginePool()
+        self._data_root = Path(self.recipe.data_root) if self.recipe.data_root else None
+        self._base = locate(self.recipe.model.path, revision=self.recipe.model.revision)
+        self.stages: list[Stage] = []
+        for name in self.recipe.pairs:
+            self._add_pairs(name)
+        for name in self.recipe.trainings:
+            self._add_training(name)
+        for name in self.recipe.evaluations:
+            self._add_evaluation(name)
+        self._add_report()
+
+    def states(self) -> list[tuple[Stage, StageState]]:
+        """Every stage in order, with where it stands."""
+        return [(stage, self.directory.state(stage.name, stage.key, stage.inputs)) for stage in self.stages]
+
+    def run(self) -> RunResult:
+        """Do the stages that are not done.
+
+        Raises:
+            Interrupted: stopped by the user or the scheduler; the same call continues.
+            SmaugError: a stage failed for a reason the user can mend; what is done stays.
+        """
+        did: list[str] = []
+        skipped: list[str] = []
+        with self.directory.locked(), self._interrupts.installed():
+            self._write_manifest()
+            for number, stage in enumerate(self.stages, 1):
+                label = f"[{number}/{len(self.stages)}] {stage.title}"
+                if self.directory.state(stage.name, stage.key, stage.inputs).status == "done":
+                    skipped.append(stage.name)
+                    self.reporter.say(f"{label}: done before")
+                    continue
+                try:
+                    seconds = self._do(stage, label)
+                except KeyboardInterrupt:
+                    raise Interrupted(f"stopped during {stage.title}", fix=f"continue with: {self.command}") from None
+                except Interrupted as error:
+                    raise Interrupted(error.message, fix=f"continue with: {self.command}") from None
+                except OSError as error:
+                    raise rundir.unwritable(self.directory.path, error) from error
+                finally:
+                    self._write_manifest()
+                did.append(stage.name)
+                self.reporter.say(f"{label}: {seconds:.1f} s")
+        return RunResult(self.directory.path, self.directory.path / REPORT_FILE, tuple(did), tuple(skipped))
+
+    def _do(self, stage: Stage, label: str) -> float:
+        folder = self.directory.begin(stage.name, stage.key, stage.inputs)
+        started = time.monotonic()
+        with self.reporter.stage(label), captured_output(self.directory.log_file):
+            summary = stage.work(folder)
+        seconds = time.monotonic() - started
+        self.directory.finish(stage.name, seconds=seconds, summary=summary, outputs=stage.outputs)
+        for warning in summary.get("warnings", []):
+            self.reporter.warn(warning)
+        return seconds
+
+    def _add(
+        self,
+        name: str,
+        title: str,
+        inputs: Mapping[str, Any],
+        needs: tuple[str, ...],
+        work: Callable[[Path], Mapping[str, Any]],
+        outputs: tuple[str, ...] = (),
+    ) -> None:
+        keys = {stage.name: stage.key for stage in self.stages}
+        key = stage_key(inputs, [keys[need] for need in needs])
+        self.stages.append(Stage(name, inputs, needs, key, work, title, outputs))
+
+    def _add_pairs(self, name: str) -> None:
+        config = self.recipe.pairs[name]
+        inputs = {"pairs": _settings(config, "path", "eval_path"), "data": self._pair_data(name, config)}
+
+        def work(folder: Path) -> Mapping[str, Any]:
+            from trainers.pairs.build import build_pairs
+
+            return build_pairs(config, data_root=self._data_root, out_dir=folder).model_dump(mode="json")
+
+        self._add(f"pairs/{name}", f"pairs {name}", inputs, (), work)
+
+    def _pair_data(self, name: str, config: MetaMathPairs | RowPairs) -> dict[str, str]:
+        """Hashes of the files a pair set is made from; for the Hub the data set's name."""
+        asked = [(config.path, config.split)]
+        if config.eval_path or config.eval_split:
+            asked.append((config.eval_path or config.path, config.eval_split))
+        data: dict[str, str] = {}
+        for path, split in asked:
+            try:
+                files = source_files(path, data_root=self._data_root, config=config.config, split=split)
+            except SmaugError as error:
+                raise SmaugError(f"pairs.{name}.path: {error.message}", fix=error.fix) from error
+            data |= {file.name: sha256_of_file(file) for file in files} or {f"hub:{path}": split or "train"}
+        return data
+
+    def _add_training(self, name: str) -> None:
+        config = self.recipe.trainings[name]
+        pairs = f"pairs/{config.pairs}"
+        seed = self.recipe.seed if config.seed is None else config.seed
+        dtype = self._training_dtype()
+        quiet = ("pairs", "seed", "log_every", "save_every")
+        inputs = {"training": _settings(config, *quiet), "seed": seed, "dtype": dtype, "base": self._base.sha256}
+
+        def work(folder: Path) -> Mapping[str, Any]:
+            from trainers.train import train
+
+            with self._interrupts.graceful():
+                result = train(
+                    config,
+                    name=name,
+                    model_path=self._base.path,
+                    dtype=dtype,
+                    train_file=self.directory.folder(pairs) / "train.jsonl",
+                    eval_file=self.directory.folder(pairs) / "eval.jsonl",
+                    out_dir=folder,
+                    seed=seed,
+                    model_sha256=self._base.sha256,
+                    should_stop=self._interrupts.requested,
+                    on_progress=lambda done, total, row: self.reporter.update(done, total, _training_note(row)),
+                )
+            checkpoint = locate(str(self._checkpoint_path(name)))
+            return {**result.summary(), "model": checkpoint.describe()}
+
+        self._add(f"train/{name}", f"train {name} ({config.loss.display_name})", inputs, (pairs,), work)
+
+    def _training_dtype(self) -> str:
+        wanted = self.recipe.model.dtype
+        dtype = self._base.dtype if wanted == "auto" else wanted
+        if dtype not in TRAINING_DTYPES:
+            raise SmaugError(
+                f"model.dtype: {dtype} cannot be trained in", fix=f"set model.dtype to {' or '.join(TRAINING_DTYPES)}"
+            )
+        return dtype
+
+    def _add_evaluation(self, name: str) -> None:
+        config = self.recipe.evaluations[name]
+        suite = find_suite(config.suite)
+        engine = choose_engine(config.engine)
+        columns = suite.select(config.tasks)
+        data = {column.task: data_fingerprints(column, suite, self._data_root) for column in columns}
+        for model in config.models or self.recipe.model_names:
+            needs = () if model == BASE else (f"train/{model}",)
+            for column in columns:
+                inputs = {
+                    "suite": suite.name,
+                    "task": column.task,
+                    "limit": config.limit,
+                    "engine": engine,
+                    "engine_args": dict(config.engine_args),
+                    "dtype": self.recipe.model.dtype,
+                    "data": data[column.task],
+                    **({"model": self._base.sha256} if model == BASE else {}),
+                }
+                self._add(
+                    f"eval/{model}/{name}/{short_name(suite, column)}",
+                    f"evaluate {model} on {column.title}",
+                    inputs,
+                    needs,
+                    self._evaluation_work(name, suite, column, engine, model),
+                )
+
+    def _evaluation_work(
+        self, name: str, suite: Suite, column: Column, engine: str, model: str
+    ) -> Callable[[Path], Mapping[str, Any]]:
+        config = self.recipe.evaluations[name]
+
+        def work(folder: Path) -> Mapping[str, Any]:
+            loaded = self._engines.get(
+                engine,
+                self._checkpoint_path(model),
+                dtype=self.recipe.model.dtype,
+                batch_size=config.batch_size,
+                device=config.device,
+                engine_args=config.engine_args,
+            )
+            return evaluate_column(
+                loaded,
+                suite,
+                column,
+                limit=config.limit,
+                data_root=self._data_root,
+                out_dir=folder,
+                report=self.reporter.update,
+            )
+
+        return work
+
+    def _checkpoint_path(self, model: str) -> Path:
+        return self._base.path if model == BASE else self.directory.folder(f"train/{model}") / "checkpoint"
+
+    def _add_report(self) -> None:
+        from reports import build_report
+
+        def work(folder: Path) -> Mapping[str, Any]:
+            self._write_manifest()
+            out = self.directory.path / REPORT_FILE
+            title = self.recipe.report.title or self.recipe.name
+            build_report([self.directory.path], out, title=title, baseline=self.recipe.report.baseline)
+            return {"report": REPORT_FILE, "bytes": out.stat().st_size}
+
+        inputs = {"report": self.recipe.report.model_dump(), "name": self.recipe.name}
+        self._add("report", "report", inputs, tuple(stage.name for stage in self.stages), work, (REPORT_FILE,))
+
+    def _write_manifest(self) -> None:
+        """Everything a reader needs to know where the numbers come from."""
+        file = self.directory.path / rundir.MANIFEST
+        before = read_json(file) if file.is_file() else {}
+        records = {stage.name: self.directory.record(stage.name) for stage in self.stages}
+        write_json(
+            file,
+            {
+                "name": self.recipe.name,
+                "description": self.recipe.description,
+                "created": before.get("created", rundir.now()),
+                "updated": rundir.now(),
+                "command": self.command,
+                **rundir.environment(),
+                "seeds": {
+                    "recipe": self.recipe.seed,
+                    "pairs": {name: pairs.seed for name, pairs in self.recipe.pairs.items()},
+                    "trainings": {
+                        name: self.recipe.seed if training.seed is None else training.seed
+                        for name, training in self.recipe.trainings.items()
+                    },
+                },
+                "models": self._describe_models(records),
+                "data": {stage.name: stage.inputs["data"] for stage in self.stages if stage.inputs.get("data")},
+                "stages": [_stage_line(stage, records[stage.name]) for stage in self.stages],
+                "warnings": _unique(
+                    warning for record in records.values() for warning in record.get("summary", {}).get("warnings", [])
+                ),
+                "recipe": recipe_as_dict(self.recipe),
+            },
+        )
+
+    def _describe_models(self, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        trained = {name: records[f"train/{name}"].get("summary", {}).get("model") for name in self.recipe.trainings}
+        return {BASE: self._base.describe(), **{name: model for name, model in trained.items() if model}}
+
+
+def _settings(config: BaseModel, *without: str) -> dict[str, Any]:
+    """The settings that decide a stage's result, under the names YAML uses."""
+    return config.model_dump(mode="json", by_alias=True, exclude=set(without))
+
+
+def _training_note(row: Mapping[str, float]) -> str:
+    shown = {"loss": "loss", "log_ratios/chosen": "chosen", "log_ratios/rejected": "rejected"}
+    return "  ".join(f"{label} {row[key]:+.2f}" for key, label in shown.items() if key in row)
+
+
+def _stage_line(stage: Stage, record: Mapping[str, Any]) -> dict[str, Any]:
+    done = record.get("key") == stage.key
+    return {
+        "name": stage.name,
+        "status": record.get("status", "new") if done else "new",
+        "seconds": record.get("seconds") if done else None,
+        "finished": record.get("finished") if done else None,
+        "key": stage.key,
+    }
+
+
+def _unique(items: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(items))

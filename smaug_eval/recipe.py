@@ -1,0 +1,412 @@
+"""What a run is: one YAML file, read into checked data. Unknown keys are refused, with the nearest valid name.
+
+Relative paths in a recipe are relative to the recipe's folder; those given with ``--set`` to the current directory.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+from rapidfuzz import fuzz, process
+
+from smaug_eval.embedded import PREFIX, embedded_path
+from smaug_eval.errors import SmaugError
+from trainers.config import FILE_SUFFIXES, PairsConfig, TrainingConfig
+
+BASE = "base"
+"""The name under which the model before training is evaluated and reported."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ERRORS_SHOWN = 8
+_NEAR_ENOUGH = 55.0
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ModelSpec(_Strict):
+    """The base model."""
+
+    path: str = Field(min_length=1, description="A checkpoint's folder, a Hub id, or embedded:demo-model.")
+    revision: str | None = Field(None, description="Branch, tag or commit on the Hub.")
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+        "auto", description="Precision to train and evaluate in; auto is the checkpoint's own."
+    )
+
+
+class EvaluationConfig(_Strict):
+    """One benchmark suite, run on the base model and on every trained one."""
+
+    suite: str = Field("open_llm_v1", description="open_llm_v1 (the archived leaderboard) or demo.")
+    tasks: list[str] | None = Field(None, description="Tasks of the suite to run; all if empty.")
+    limit: PositiveInt | None = Field(
+        None, description="First documents of each task, in protocol order; all if empty."
+    )
+    engine: Literal["auto", "hf", "vllm"] = Field(
+        "auto", description="What runs the model: lm-eval's hf or vllm; auto is vllm where it and a GPU are there."
+    )
+    batch_size: PositiveInt | Literal["auto"] = Field(8, description="Sequences per forward pass of the hf engine.")
+    device: str | None = Field(None, description="cpu, cuda, cuda:1, ...; the best there is if empty (hf engine).")
+    engine_args: dict[str, Any] = Field(
+        default_factory=dict, description="Further arguments of lm-eval's model, such as tensor_parallel_size."
+    )
+    models: list[str] | None = Field(None, description=f"Of {BASE} and the trainings' names; all if empty.")
+
+
+class ReportConfig(_Strict):
+    """The HTML comparison."""
+
+    title: str | None = Field(None, description="Heading of the report; the recipe's name if empty.")
+    baseline: str = Field(BASE, description="The model that differences are taken against.")
+
+
+class Recipe(_Strict):
+    """A whole run: base model, pair sets, trainings, evaluations and report."""
+
+    name: str = Field(description="Name of the run; its folder under the runs directory.")
+    description: str | None = Field(None, description="What the run is for; shown in the report.")
+    seed: int = Field(42, ge=0, description="Seed of everything that has none of its own.")
+    model: ModelSpec = Field(description="The base model; a plain string is its path.")
+    data_root: str | None = Field(None, description="Offline mirror of the Hub's data sets; the Hub if empty.")
+    pairs: dict[str, PairsConfig] = Field(default_factory=dict, description="Pair sets by name.")
+    trainings: dict[str, TrainingConfig] = Field(default_factory=dict, description="Trainings by name.")
+    evaluations: dict[str, EvaluationConfig] = Field(default_factory=dict, description="Evaluations by name.")
+    report: ReportConfig = Field(default_factory=lambda: ReportConfig(), description="The report.")
+
+    @field_validator("name")
+    @classmethod
+    def _safe_name(cls, value: str) -> str:
+        return _checked_name(value)
+
+    @field_validator("pairs", "trainings", "evaluations")
+    @classmethod
+    def _safe_names(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            _checked_name(name)
+        return value
+
+    @field_validator("pairs", mode="before")
+    @classmethod
+    def _embedded_pairs(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {name: _with_embedded_path(pair_set) for name, pair_set in value.items()}
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _model_from_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _names_fit_together(self) -> Recipe:
+        if BASE in self.trainings:
+            raise ValueError(f"trainings.{BASE}: this name means the model before training; choose another")
+        for name, training in self.trainings.items():
+            if training.pairs is None:
+                if len(self.pairs) != 1:
+                    which = ", ".join(self.pairs) or "none"
+                    raise ValueError(f"trainings.{name}.pairs: name one of the pair sets ({which})")
+                training.pairs = next(iter(self.pairs))
+            elif training.pairs not in self.pairs:
+                hint = nearest(training.pairs, self.pairs)
+                raise ValueError(f"trainings.{name}.pairs = {training.pairs!r}: no such pair set{hint}")
+        known = [BASE, *self.trainings]
+        for name, evaluation in self.evaluations.items():
+            for model in evaluation.models or []:
+                if model not in known:
+                    raise ValueError(f"evaluations.{name}.models: no model {model!r}{nearest(model, known)}")
+        if self.report.baseline not in known:
+            raise ValueError(
+                f"report.baseline = {self.report.baseline!r}: no such model{nearest(self.report.baseline, known)}"
+            )
+        return self
+
+    @property
+    def model_names(self) -> list[str]:
+        """The base and every training, in order."""
+        return [BASE, *self.trainings]
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file and apply ``key=value`` overrides.
+
+    Args:
+        path: The YAML file.
+        overrides: Dotted keys with YAML values, such as ``trainings.dpop.beta=0.1``.
+
+    Raises:
+        SmaugError: the file or an override is malformed; the message names line, key and value.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise SmaugError(f"{path} is not UTF-8 text", fix="save it as UTF-8") from error
+    except OSError as error:
+        raise SmaugError(f"{path} cannot be read: {error.strerror or error}") from error
+    raw, lines = _parse_yaml(text, path)
+    raw.setdefault("name", path.stem)
+    raw = _anchored(raw, path.resolve().parent)
+    for override in overrides:
+        key, value = _parse_override(override)
+        _assign(raw, key, value, override)
+        lines[key] = f"--set {override}"
+    return parse_recipe(raw, where=str(path), lines=lines)
+
+
+def parse_recipe(
+    raw: Mapping[str, Any], *, where: str = "recipe", lines: Mapping[tuple[str, ...], int | str] | None = None
+) -> Recipe:
+    """Check plain data against the recipe's schema.
+
+    Args:
+        raw: What the YAML held.
+        where: Name of the source, for messages.
+        lines: Line number (or other place) of each key path, for messages.
+
+    Raises:
+        SmaugError: something does not fit; every misfit is listed.
+    """
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        found = [_explain(detail, where, lines or {}) for detail in error.errors(include_url=False)]
+        shown = found[:_ERRORS_SHOWN]
+        if len(found) > len(shown):
+            shown.append(f"... and {len(found) - len(shown)} more")
+        raise SmaugError("\n".join(shown), fix="the README explains every key; mend the recipe and try again") from None
+
+
+def parse_settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` settings, with dotted keys and YAML values, as nested plain data.
+
+    Raises:
+        SmaugError: one is malformed.
+    """
+    settings: dict[str, Any] = {}
+    for override in overrides:
+        key, value = _parse_override(override)
+        _assign(settings, key, value, override)
+    return settings
+
+
+def nearest(name: str, candidates: typing.Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the most similar candidate, or the list of what there is."""
+    options = list(candidates)
+    match = process.extractOne(name, options, scorer=fuzz.ratio, score_cutoff=_NEAR_ENOUGH) if options else None
+    if match:
+        return f"; did you mean {match[0]!r}?"
+    return f"; there is {', '.join(options)}" if options else "; there is none"
+
+
+def recipe_as_dict(recipe: Recipe) -> dict[str, Any]:
+    """The recipe with every default filled in, as plain data under the names that YAML uses."""
+    return recipe.model_dump(mode="json", by_alias=True)
+
+
+def _with_embedded_path(pair_set: Any) -> Any:
+    path = pair_set.get("path") if isinstance(pair_set, Mapping) else None
+    if isinstance(path, str) and path.startswith(PREFIX):
+        return {**pair_set, "path": str(embedded_path(path))}
+    return pair_set
+
+
+def _checked_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError(f"the name {value!r} must be letters, digits, '.', '_' or '-' (it becomes a folder)")
+    return value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which refuses a key given twice instead of keeping the last."""
+
+
+def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if key.value in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} is given twice", key.start_mark)
+        seen.add(key.value)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def _parse_yaml(text: str, path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int | str]]:
+    try:
+        raw = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        node = yaml.compose(text, yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise SmaugError(f"{path}, line {line}: not valid YAML: {error.problem}", fix="mend that line") from error
+    except yaml.YAMLError as error:
+        raise SmaugError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise SmaugError(f"{path}: a recipe is a mapping of keys (model, pairs, ...)", fix="see recipes/demo.yaml")
+    return raw, dict(_key_lines(node, ()))
+
+
+def _key_lines(node: yaml.Node | None, prefix: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            path = (*prefix, str(key.value))
+            yield path, key.start_mark.line + 1
+            yield from _key_lines(value, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            path = (*prefix, str(index))
+            yield path, value.start_mark.line + 1
+            yield from _key_lines(value, path)
+
+
+def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise SmaugError(f"--set {override!r}: not of the form key=value", fix="for example --set model.dtype=bfloat16")
+    try:
+        value = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise SmaugError(f"--set {override!r}: the value is not valid YAML", fix="quote it") from error
+    path = tuple(part.strip() for part in key.split("."))
+    return path, _anchored(_nested(path, value), Path.cwd(), path)
+
+
+def _nested(path: Sequence[str], value: Any) -> dict[str, Any]:
+    for part in reversed(path):
+        value = {part: value}
+    return typing.cast("dict[str, Any]", value)
+
+
+def _assign(raw: dict[str, Any], path: tuple[str, ...], value: Any, override: str) -> None:
+    place: Any = raw
+    for depth, part in enumerate(path[:-1]):
+        if isinstance(place, list) and part.isdigit() and int(part) < len(place):
+            place = place[int(part)]
+        elif isinstance(place, dict):
+            child = place.get(part)
+            if depth == 0 and part == "model" and isinstance(child, str):
+                child = {"path": child}
+            if child is None:
+                child = {}
+            place[part] = child
+            place = child
+        else:
+            raise SmaugError(
+                f"--set {override}: {'.'.join(path[: depth + 1])} is not a mapping", fix="check the key's path"
+            )
+    if isinstance(place, list) and path[-1].isdigit() and int(path[-1]) < len(place):
+        place[int(path[-1])] = value
+    elif isinstance(place, dict):
+        place[path[-1]] = value
+    else:
+        raise SmaugError(f"--set {override}: {'.'.join(path[:-1])} is not a mapping", fix="check the key's path")
+
+
+def _anchored(raw: dict[str, Any], folder: Path, pick: Sequence[str] = ()) -> Any:
+    """Make the path values of ``raw`` absolute where they mean files, and return the part at ``pick``."""
+
+    def anchor(holder: Any, key: str, *, always: bool = False) -> None:
+        value = holder.get(key) if isinstance(holder, dict) else None
+        if not isinstance(value, str) or not value or value.startswith(PREFIX):
+            return
+        path = folder / Path(value).expanduser()
+        if always or value.startswith((".", "~")) or value.endswith(FILE_SUFFIXES) or path.exists():
+            holder[key] = os.path.normpath(path)
+
+    anchor(raw, "model")
+    anchor(raw.get("model"), "path")
+    anchor(raw, "data_root", always=True)
+    pairs = raw.get("pairs")
+    for pair_set in pairs.values() if isinstance(pairs, dict) else ():
+        anchor(pair_set, "path")
+        anchor(pair_set, "eval_path")
+    part: Any = raw
+    for key in pick:
+        part = part[key]
+    return part
+
+
+def _explain(detail: ErrorDetails, where: str, lines: Mapping[tuple[str, ...], int | str]) -> str:
+    keys, fields, tags = _walk(detail["loc"])
+    place = next((lines[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in lines), None)
+    prefix = f"{where}, line {place}: " if isinstance(place, int) else f"{place}: " if place else f"{where}: "
+    key = ".".join(keys)
+    kind, value = detail["type"], detail.get("input")
+    if kind == "extra_forbidden":
+        return f"{prefix}{key} = {_short(value)}: unknown key{nearest(keys[-1], fields)}"
+    if kind == "missing":
+        return f"{prefix}{key}: this key is required"
+    if kind == "union_tag_not_found":
+        return f"{prefix}{key}.source: this key is required{nearest('', tags)}"
+    if kind == "union_tag_invalid":
+        found = str(detail.get("ctx", {}).get("tag", ""))
+        return f"{prefix}{key}.source = {found!r}: unknown{nearest(found, tags)}"
+    context = detail.get("ctx", {})
+    if kind in ("enum", "literal_error") and isinstance(value, str):
+        options = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+        return f"{prefix}{key} = {value!r}: unknown{nearest(value, options)}"
+    message = str(context["error"]) if kind == "value_error" and "error" in context else detail["msg"]
+    if kind == "value_error":
+        return f"{prefix}{key}: {message}" if key and key not in message else f"{prefix}{message}"
+    return f"{prefix}{key} = {_short(value)}: {message[0].lower()}{message[1:]}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _walk(location: tuple[int | str, ...]) -> tuple[tuple[str, ...], list[str], list[str]]:
+    """The key path a user would write for an error location, the keys valid at its last level, and the union's tags."""
+    keys: list[str] = []
+    here: Any = Recipe
+    parent: Any = Recipe
+    for step in location:
+        options = _models(here)
+        tagged = {_tag(model): model for model in options if _tag(model)}
+        if len(options) > 1 and step in tagged:
+            here = tagged[str(step)]
+            continue
+        parent = here
+        keys.append(str(step))
+        here = _child(here, str(step))
+    return tuple(keys), _field_names(parent), [tag for model in _models(here) if (tag := _tag(model))]
+
+
+def _models(kind: Any) -> list[type[BaseModel]]:
+    origin = typing.get_origin(kind)
+    if origin is Annotated:
+        return _models(typing.get_args(kind)[0])
+    if origin in (typing.Union, UnionType):
+        return [model for option in typing.get_args(kind) for model in _models(option)]
+    return [kind] if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+
+
+def _tag(model: type[BaseModel]) -> str | None:
+    field = model.model_fields.get("source")
+    values = typing.get_args(field.annotation) if field else ()
+    return values[0] if values else None
+
+
+def _child(kind: Any, step: str) -> Any:
+    if typing.get_origin(kind) is dict:
+        return typing.get_args(kind)[1]
+    for model in _models(kind):
+        for name, field in model.model_fields.items():
+            if step in (name, field.alias):
+                return field.annotation
+    return None
+
+
+def _field_names(kind: Any) -> list[str]:
+    return [field.alias or name for model in _models(kind) for name, field in model.model_fields.items()]

@@ -1,0 +1,66 @@
+"""The scores of runs and results as a data frame, and as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from rich.table import Table
+
+from reports.comparison import Cell, compare
+from reports.sources import read_source, with_distinct_labels
+
+if TYPE_CHECKING:
+    from reports.comparison import SuiteTable
+
+_COLUMNS = ("suite", "model", "column", "metric", "score", "stderr", "n", "delta", "notes")
+
+
+def scores(paths: Sequence[Path], *, baseline: str | None = None) -> pd.DataFrame:
+    """Every score found under ``paths``, one row each.
+
+    Args:
+        paths: Run directories, folders or files of lm-eval results.
+        baseline: The model that ``delta`` is taken against; the one called ``base``, else the first.
+
+    Returns:
+        Columns ``suite``, ``model``, ``column`` (a title of the suite, or its average), ``metric``, ``score`` and
+        ``stderr`` (percent), ``n`` (documents), ``delta`` (points; missing for the baseline and where nothing
+        compares) and ``notes``.
+
+    Raises:
+        SmaugError: a path holds nothing, or a damaged file.
+    """
+    sources = with_distinct_labels([read_source(path) for path in paths])
+    tables = compare(sources, title=None, baseline=baseline).tables
+    return pd.DataFrame((row for table in tables for row in _rows(table)), columns=list(_COLUMNS))
+
+
+def terminal_table(frame: pd.DataFrame, suite: str) -> Table:
+    """One suite's part of :func:`scores`: a line per model, score ± standard error per column."""
+    part = frame[frame["suite"] == suite]
+    titles = list(dict.fromkeys(part["column"]))
+    table = Table("model", *titles, title=f"{suite}: score ± standard error, %", title_justify="left")
+    for model, rows in part.groupby("model", sort=False):
+        by_title = {row.column: _cell_text(row) for row in rows.itertuples()}
+        table.add_row(str(model), *(by_title.get(title, "") for title in titles))
+    return table
+
+
+def _rows(table: SuiteTable) -> Iterator[tuple[Any, ...]]:
+    for model, cells in table.cells.items():
+        for title, metric, cell in zip(table.columns, table.metrics, cells, strict=True):
+            if cell is not None:
+                yield _row(table.suite, model, title, metric, cell)
+        yield _row(table.suite, model, table.average_label or "average", "mean", table.averages[model])
+
+
+def _row(suite: str, model: str, title: str, metric: str, cell: Cell) -> tuple[Any, ...]:
+    score = cell.score
+    return suite, model, title, metric, score.value, score.stderr, score.n, cell.delta, "; ".join(score.notes)
+
+
+def _cell_text(row: Any) -> str:
+    return f"{row.score:.1f}" if pd.isna(row.stderr) else f"{row.score:.1f} ± {row.stderr:.1f}"

@@ -1,0 +1,151 @@
+"""The command line as a new user meets it: help at once, and one-screen errors that name place and fix."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from smaug_eval import __version__
+
+RECIPE = """\
+model: embedded:demo-model
+pairs:
+  made: {source: rows, path: rows.jsonl, holdout: 0}
+trainings:
+  dpop: {loss: dpop, steps: 1}
+"""
+GOOD = {"prompt": "1 + 1 =", "chosen": " 2", "rejected": " 3"}
+
+
+def smaug(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "smaug_eval", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ, **environment}, timeout=300
+    )
+
+
+def refused(*arguments: str | Path, cwd: Path) -> str:
+    result = smaug(*arguments, cwd=cwd)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.splitlines()) < 24
+    return result.stderr
+
+
+def rows(folder: Path, *lines: object) -> Path:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines))
+    (folder / "recipe.yaml").write_text(RECIPE)
+    return path
+
+
+def test_help_and_version_load_nothing_heavy(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from smaug_eval.cli import app\n"
+        "from typer.testing import CliRunner\n"
+        "result = CliRunner().invoke(app, ['--help'])\n"
+        "assert result.exit_code == 0 and 'demo' in result.output, result.output\n"
+        "heavy = {'torch', 'transformers', 'lm_eval', 'pandas', 'datasets', 'pydantic'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, timeout=60)
+    assert smaug("--version", cwd=tmp_path).stdout == f"smaug-eval {__version__}\n"
+
+
+def test_unknown_verb_and_option(tmp_path: Path) -> None:
+    assert "No such command 'evl'" in refused("evl", cwd=tmp_path)
+    assert "No such option" in refused("run", "demo", "--sett", "x=1", cwd=tmp_path)
+
+
+def test_missing_recipe(tmp_path: Path) -> None:
+    assert "no recipe 'mine.yaml': no such file" in refused("run", "mine.yaml", cwd=tmp_path)
+
+
+def test_recipe_with_a_typo(tmp_path: Path) -> None:
+    rows(tmp_path, GOOD)
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("steps: 1", "stepps: 1"))
+    text = refused("run", "recipe.yaml", cwd=tmp_path)
+    assert "recipe.yaml, line 5: trainings.dpop.stepps = 1: unknown key; did you mean 'steps'?" in text
+
+
+def test_missing_model(tmp_path: Path) -> None:
+    rows(tmp_path, GOOD)
+    text = refused("run", "recipe.yaml", "--set", "model.path=./nowhere", cwd=tmp_path)
+    assert "nowhere': no such folder" in text
+    assert "fix: give a folder with config.json" in text
+
+
+def test_missing_pair_file(tmp_path: Path) -> None:
+    rows(tmp_path).unlink()
+    assert "pairs.made.path" in refused("run", "recipe.yaml", cwd=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seventh", "expected"),
+    [
+        ('{"prompt": "x", "chosen": ', "line 7"),
+        ({"prompt": "x", "chosen": " y"}, "rejected"),
+        ({"prompt": "x", "chosen": " same", "rejected": " same"}, "line 7"),
+    ],
+    ids=["broken JSON", "missing column", "chosen equals rejected"],
+)
+def test_a_bad_line_7(tmp_path: Path, seventh: object, expected: str) -> None:
+    others = [{**GOOD, "prompt": f"{number} + 1 ="} for number in range(6)]
+    rows(tmp_path, *others, seventh)
+    text = refused("run", "recipe.yaml", cwd=tmp_path)
+    assert "rows.jsonl" in text
+    assert "line 7" in text
+    assert expected in text
+    assert "fix:" in text
+
+
+def test_unknown_suite_and_task(tmp_path: Path) -> None:
+    assert "did you mean 'open_llm_v1'?" in refused(
+        "eval", "embedded:demo-model", "--suite", "open_llm_v2", cwd=tmp_path
+    )
+    text = refused("eval", "embedded:demo-model", "--suite", "demo", "--task", "arithmetics", cwd=tmp_path)
+    assert "did you mean" in text
+    assert "arithmetic" in text
+
+
+def test_unwritable_runs_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    rows(tmp_path, GOOD)
+    text = refused("run", "recipe.yaml", "--runs-dir", tmp_path / "file", cwd=tmp_path)
+    assert "cannot write" in text
+    assert "--runs-dir" in text
+
+
+def test_report_on_nothing(tmp_path: Path) -> None:
+    assert "nowhere" in refused("report", "nowhere", cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_doctor_names_what_is_missing(tmp_path: Path) -> None:
+    result = smaug("doctor", cwd=tmp_path, HF_HUB_OFFLINE="1", COLUMNS="200")
+    assert result.returncode == 0, result.stderr
+    for topic in ("Python", "CPU", "GPU", "vLLM", "Hub", "Disk", "Demo"):
+        assert topic in result.stdout
+    assert "offline by HF_HUB_OFFLINE" in result.stdout
+
+
+def test_pairs_build_prints_what_it_made(tmp_path: Path) -> None:
+    solutions = [
+        {"question": f"Ann has {n} pens and buys 3. She halves them.", "answer": f"{n} + 3 = {n + 3}\n#### {n}"}
+        for n in range(10, 30)
+    ]
+    path = rows(tmp_path, *solutions)
+    result = smaug("pairs", "build", path, "--out", "made", "--set", "holdout=4", "--set", "shots=[0,1]", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    stats = json.loads(result.stdout)
+    assert (stats["rows"], stats["train"], stats["eval"]) == (20, 16, 4)
+    written = [json.loads(line) for line in (tmp_path / "made" / "train.jsonl").read_text().splitlines()]
+    assert len(written) == 16
+    assert all(row["chosen"] != row["rejected"] for row in written)
