@@ -210,6 +210,7 @@ class Pipeline:
                     model_sha256=self._base.sha256,
                     should_stop=self._interrupts.requested,
                     on_progress=lambda done, total, row: self.reporter.update(done, total, _training_note(row)),
+                    reference_dir=self.directory.path / "reference",
                 )
             checkpoint = locate(str(self._checkpoint_path(name)))
             return {**result.summary(), "model": checkpoint.describe()}
@@ -337,6 +338,8 @@ def _settings(config: BaseModel, *without: str) -> dict[str, Any]:
 
 
 def _training_note(row: Mapping[str, float]) -> str:
+    if not row:
+        return "scoring the reference"
     shown = {"loss": "loss", "log_ratios/chosen": "chosen", "log_ratios/rejected": "rejected"}
     return "  ".join(f"{label} {row[key]:+.2f}" for key, label in shown.items() if key in row)
 

@@ -49,7 +49,7 @@ def reference_log_probs(
     batch_size: int,
     device: torch.device,
     autocast: torch.dtype | None,
-    before_batch: Callable[[], None] = lambda: None,
+    before_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> ReferenceLogProbs:
     """Score every pair with ``model`` as it is, in evaluation mode and without gradients.
 
@@ -59,15 +59,17 @@ def reference_log_probs(
         batch_size: Pairs per forward pass.
         device: Where the model is.
         autocast: As in :func:`trainers.log_probs.token_log_probs`.
-        before_batch: Called before each forward pass; raises to stop.
+        before_batch: Called before each forward pass with the pairs scored and the pairs in all; raises to stop.
     """
     chosen, rejected = np.zeros(len(pairs), np.float32), np.zeros(len(pairs), np.float32)
     chosen_tokens: list[Floats] = [np.empty(0, np.float32)] * len(pairs)
     rejected_tokens: list[Floats] = [np.empty(0, np.float32)] * len(pairs)
     was_training = model.training
     model.eval()
+    scored = 0
     for indices in batches_by_length(pairs, batch_size):
-        before_batch()
+        before_batch(scored, len(pairs))
+        scored += len(indices)
         batch = pair_batch([pairs[index] for index in indices]).to(device)
         with torch.no_grad():
             tokens = token_log_probs(model, batch, autocast=autocast).cpu()

@@ -52,6 +52,7 @@ def train(
     model_sha256: str,
     should_stop: Callable[[], bool],
     on_progress: Progress | None = None,
+    reference_dir: Path | None = None,
 ) -> TrainingResult:
     """Train a model on preference pairs, or go on where an earlier call with the same arguments stopped.
 
@@ -66,11 +67,14 @@ def train(
         train_file: Pairs as ``{"prompt", "chosen", "rejected"}`` JSON lines.
         eval_file: Held-out pairs in the same form; None or an empty file for none.
         out_dir: Receives ``checkpoint/`` (and ``adapter/`` for LoRA), ``log.jsonl``, ``tensorboard/``,
-            ``reference-*.safetensors``, ``summary.json``, and ``resume/`` while unfinished.
+            ``summary.json``, and ``resume/`` while unfinished.
         seed: Seed of the order of the pairs and of a fresh adapter.
         model_sha256: Digest of the base model's weights: the key of the saved reference log-probabilities.
         should_stop: Asked after every step; true saves a checkpoint to resume from and ends the call.
-        on_progress: Receives ``(step, steps, row)`` for every row of ``log.jsonl``.
+        on_progress: Receives ``(step, steps, row)`` for every row of ``log.jsonl``, and before that
+            ``(pairs, all pairs, {})`` while the reference is scored.
+        reference_dir: Where ``reference-*.safetensors`` are kept; trainings of one base on the same pairs that share it
+            score the reference once. ``out_dir`` if None.
 
     Raises:
         Interrupted: ``should_stop`` was true before the last step.
@@ -88,6 +92,7 @@ def train(
         model_sha256=model_sha256,
         should_stop=should_stop,
         on_progress=on_progress,
+        reference_dir=reference_dir or out_dir,
     )
     out_dir.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
@@ -112,6 +117,7 @@ class _Training:
     model_sha256: str
     should_stop: Callable[[], bool]
     on_progress: Progress | None
+    reference_dir: Path
 
     @property
     def resume_dir(self) -> Path:
@@ -185,7 +191,7 @@ class _Training:
         """The reference's log-probabilities: from an earlier call where it left them, else computed and kept."""
         precision = f"{self.dtype}{'' if self.autocast is None else ' autocast'}"
         key = reference_key(model_sha256=self.model_sha256, pairs_sha256=encoded.sha256(), precision=precision)
-        path = self.out_dir / f"reference-{key[:16]}.safetensors"
+        path = self.reference_dir / f"reference-{key[:16]}.safetensors"
         reference = load_reference(path)
         if reference is None:
             reference = reference_log_probs(
@@ -194,14 +200,17 @@ class _Training:
                 batch_size=self.config.batch_size,
                 device=device,
                 autocast=self.autocast,
-                before_batch=self._stop_if_asked,
+                before_batch=self._between_reference_batches,
             )
+            self.reference_dir.mkdir(parents=True, exist_ok=True)
             save_reference(reference, path)
         return reference
 
-    def _stop_if_asked(self) -> None:
+    def _between_reference_batches(self, done: int, total: int) -> None:
         if self.should_stop():
             raise self._interrupted("while scoring the reference")
+        if self.on_progress is not None:
+            self.on_progress(done, total, {})
 
     def _interrupted(self, when: str) -> Interrupted:
         return Interrupted(f"training {self.name} stopped {when}", fix="run the same command again to go on")

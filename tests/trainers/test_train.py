@@ -182,6 +182,23 @@ def test_stopping_while_the_reference_is_scored(run: Run, tmp_path: Path) -> Non
     assert run().steps == 6
 
 
+def test_trainings_that_share_a_folder_score_the_reference_once(run: Run, tmp_path: Path) -> None:
+    def pairs_scored(name: str, loss: str) -> list[tuple[int, int]]:
+        seen: list[tuple[int, int]] = []
+
+        def note(done: int, total: int, row: dict[str, Any]) -> None:
+            if not row:
+                seen.append((done, total))
+
+        run(name, config={"loss": loss}, on_progress=note, reference_dir=tmp_path / "reference")
+        return seen
+
+    held_out_too = [(0, 20), (4, 20), (8, 20), (12, 20), (16, 20), (0, 6), (4, 6)]
+    assert pairs_scored("first", "dpo") == held_out_too
+    assert pairs_scored("second", "dpop") == []
+    assert len(list((tmp_path / "reference").glob("reference-*.safetensors"))) == 2
+
+
 def test_an_incomplete_checkpoint_is_not_resumed_from(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path / "absent") is None
     for step in (9, 10, 11):
