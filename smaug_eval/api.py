@@ -26,6 +26,7 @@ def pipeline(
     overrides: Sequence[str] = (),
     runs: PathLike = DEFAULT_RUNS,
     reporter: Reporter | None = None,
+    command: str | None = None,
 ) -> Pipeline:
     """A recipe, checked and bound to a runs directory: ``states()`` says what is done, ``run()`` does the rest.
 
@@ -34,6 +35,7 @@ def pipeline(
         overrides: ``key=value`` with dotted keys; only for files and names.
         runs: Where run directories are.
         reporter: Shows progress; silent but for warnings if None.
+        command: The shell command to name where the user is told how to continue.
 
     Raises:
         SmaugError: the recipe or something it names is wrong.
@@ -44,7 +46,7 @@ def pipeline(
         checked = parse_recipe(recipe)
     else:
         checked = load_recipe(find_recipe(os.fspath(recipe)), overrides)
-    return Pipeline(checked, Path(runs), reporter or Reporter(make_console(), quiet=True))
+    return Pipeline(checked, Path(runs), reporter or Reporter(make_console(), quiet=True), command)
 
 
 def run(
@@ -53,6 +55,7 @@ def run(
     overrides: Sequence[str] = (),
     runs: PathLike = DEFAULT_RUNS,
     reporter: Reporter | None = None,
+    command: str | None = None,
 ) -> RunResult:
     """Do everything a recipe says that is not done yet; arguments as for :func:`pipeline`.
 
@@ -60,7 +63,7 @@ def run(
         Interrupted: stopped; the same call continues.
         SmaugError: something the user can mend.
     """
-    return pipeline(recipe, overrides=overrides, runs=runs, reporter=reporter).run()
+    return pipeline(recipe, overrides=overrides, runs=runs, reporter=reporter, command=command).run()
 
 
 def train(
@@ -75,6 +78,7 @@ def train(
     pair_settings: Mapping[str, Any] | None = None,
     runs: PathLike = DEFAULT_RUNS,
     reporter: Reporter | None = None,
+    command: str | None = None,
     **settings: Any,
 ) -> RunResult:
     """Train one checkpoint; it lies in ``train/<loss>/checkpoint`` of the run directory.
@@ -90,6 +94,7 @@ def train(
         pair_settings: Further keys of the pair set, as in a recipe.
         runs: Where run directories are.
         reporter: Shows progress.
+        command: The shell command to name where the user is told how to continue.
         **settings: Further keys of the training, as in a recipe (``beta=0.1``, ``steps=200``, ``lora={"r": 16}``).
     """
     recipe = {
@@ -99,7 +104,7 @@ def train(
         "pairs": {"pairs": {"source": source, "path": os.fspath(pairs), **(pair_settings or {})}},
         "trainings": {loss: {"loss": loss, **settings}},
     }
-    return run(recipe, runs=runs, reporter=reporter)
+    return run(recipe, runs=runs, reporter=reporter, command=command)
 
 
 def evaluate(
@@ -113,6 +118,7 @@ def evaluate(
     data_root: PathLike | None = None,
     runs: PathLike = DEFAULT_RUNS,
     reporter: Reporter | None = None,
+    command: str | None = None,
     **settings: Any,
 ) -> RunResult:
     """Score one model on a suite; lm-eval's files lie in ``eval/base/<suite>`` of the run directory.
@@ -127,6 +133,7 @@ def evaluate(
         data_root: Offline mirror for data sets.
         runs: Where run directories are.
         reporter: Shows progress.
+        command: The shell command to name where the user is told how to continue.
         **settings: Further keys of the evaluation, as in a recipe (``engine="vllm"``, ``batch_size=16``).
     """
     evaluation = {"suite": suite, "tasks": list(tasks) if tasks else None, "limit": limit, **settings}
@@ -136,7 +143,7 @@ def evaluate(
         "data_root": _text(data_root),
         "evaluations": {suite: evaluation},
     }
-    return run(recipe, runs=runs, reporter=reporter)
+    return run(recipe, runs=runs, reporter=reporter, command=command)
 
 
 def build_pairs(

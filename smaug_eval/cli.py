@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
@@ -122,6 +123,7 @@ def train(
             data_root=data_root,
             runs=runs,
             reporter=reporter,
+            command=_command(),
             **parse_settings(overrides or []),
         )
     _show(result, quiet)
@@ -160,6 +162,7 @@ def evaluate(
             data_root=data_root,
             runs=runs,
             reporter=reporter,
+            command=_command(),
             engine=engine,
             **parse_settings(overrides or []),
         )
@@ -224,12 +227,16 @@ def _run(recipe: str, overrides: list[str] | None, runs: Path, dry_run: bool, qu
     from smaug_eval import api
 
     with _reporter(quiet) as reporter:
-        pipeline = api.pipeline(recipe, overrides=overrides or (), runs=runs, reporter=reporter)
+        pipeline = api.pipeline(recipe, overrides=overrides or (), runs=runs, reporter=reporter, command=_command())
         result = None if dry_run else pipeline.run()
     if result is None:
         _show_plan(pipeline)
     else:
         _show(result, quiet)
+
+
+def _command() -> str:
+    return shlex.join(["smaug-eval", *sys.argv[1:]])
 
 
 def _reporter(quiet: bool) -> Reporter:

@@ -5,10 +5,10 @@ recipe -> pairs -> trainings -> evaluations of the base and every trained model 
 
 from __future__ import annotations
 
-import sys
+import errno
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from smaug_eval.console import Reporter, captured_output
 from smaug_eval.engines import choose_engine
 from smaug_eval.errors import Interrupted, SmaugError
 from smaug_eval.evaluation import EnginePool, data_fingerprints, evaluate_column, short_name
-from smaug_eval.files import read_json, sha256_of_file, write_json
+from smaug_eval.files import read_json, sha256_of_file, unwritable, write_json
 from smaug_eval.interrupts import Interrupts
 from smaug_eval.leaderboard.registry import find_suite
 from smaug_eval.leaderboard.suite import Column, Suite
@@ -30,6 +30,7 @@ from trainers.config import MetaMathPairs, RowPairs
 from trainers.pairs.read import source_files
 
 REPORT_FILE = "report.html"
+_NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 TRAINING_DTYPES = ("float32", "bfloat16")
 DEFAULT_RUNS = Path("runs")
 
@@ -78,6 +79,12 @@ class RunResult:
 class Pipeline:
     """A recipe bound to a runs directory. Making one checks everything that can be checked before work starts.
 
+    Attributes:
+        recipe: What to do.
+        runs: Where run directories are.
+        reporter: Shows progress.
+        command: The shell command that led here, for the manifest and for the advice on how to continue.
+
     Raises:
         SmaugError: a model, a pair file, a suite, a task or a data file named by the recipe is not there.
     """
@@ -85,7 +92,7 @@ class Pipeline:
     recipe: Recipe
     runs: Path
     reporter: Reporter
-    command: str = field(default_factory=lambda: " ".join(["smaug-eval", *sys.argv[1:]]))
+    command: str | None = None
 
     def __post_init__(self) -> None:
         self.directory = RunDirectory(self.runs / self.recipe.name)
@@ -126,16 +133,21 @@ class Pipeline:
                 try:
                     seconds = self._do(stage, label)
                 except KeyboardInterrupt:
-                    raise Interrupted(f"stopped during {stage.title}", fix=f"continue with: {self.command}") from None
+                    raise self._interrupted(f"stopped during {stage.title}") from None
                 except Interrupted as error:
-                    raise Interrupted(error.message, fix=f"continue with: {self.command}") from None
+                    raise self._interrupted(error.message) from None
                 except OSError as error:
-                    raise rundir.unwritable(self.directory.path, error) from error
+                    if error.errno in _NOT_WRITABLE:
+                        raise unwritable(self.directory.path, error) from error
+                    raise
                 finally:
                     self._write_manifest()
                 did.append(stage.name)
                 self.reporter.say(f"{label}: {seconds:.1f} s")
         return RunResult(self.directory.path, self.directory.path / REPORT_FILE, tuple(did), tuple(skipped))
+
+    def _interrupted(self, message: str) -> Interrupted:
+        return Interrupted(message, fix=f"continue with: {self.command}" if self.command else "call it again to go on")
 
     def _do(self, stage: Stage, label: str) -> float:
         folder = self.directory.begin(stage.name, stage.key, stage.inputs)
@@ -191,7 +203,7 @@ class Pipeline:
         pairs = f"pairs/{config.pairs}"
         seed = self.recipe.seed if config.seed is None else config.seed
         dtype = self._training_dtype()
-        quiet = ("pairs", "seed", "log_every", "save_every")
+        quiet = ("pairs", "seed", "log_every", "save_every", "wandb_project")
         inputs = {"training": _settings(config, *quiet), "seed": seed, "dtype": dtype, "base": self._base.sha256}
 
         def work(folder: Path) -> Mapping[str, Any]:

@@ -111,6 +111,11 @@ class TrainingConfig(_Strict):
         100, description="Steps between checkpoints to resume from; empty: only when interrupted."
     )
     log_every: PositiveInt = Field(1, description="Steps that one row of log.jsonl averages.")
+    wandb_project: str | None = Field(
+        None,
+        min_length=1,
+        description="Also log to this project of Weights & Biases (needs smaug-eval[wandb]; WANDB_MODE=offline works).",
+    )
     seed: NonNegativeInt | None = Field(
         None, description="Seed of the order of the pairs (default: the recipe's seed)."
     )

@@ -1,4 +1,4 @@
-"""The training log: one JSON row a line, and the same numbers for TensorBoard."""
+"""The training log: one JSON row a line, and the same numbers for TensorBoard and, where asked, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from smaug_eval.files import write_text
+from smaug_eval.errors import SmaugError
+from smaug_eval.files import sha256_of_text, write_text
 
 Row = dict[str, Any]
 NOT_PLOTTED = ("split", "step", "epoch")
@@ -22,20 +23,25 @@ def read_log(path: Path) -> list[Row]:
 
 
 class Journal:
-    """Appends rows to ``log.jsonl`` and to TensorBoard events beside it.
+    """Appends rows to ``log.jsonl``, to TensorBoard events beside it, and to a project of Weights & Biases.
 
     Args:
         folder: Where ``log.jsonl`` and ``tensorboard/`` are.
         step: The step that training continues from; later rows of an earlier attempt are removed. None for a new run,
             which keeps nothing.
+        wandb_project: The project, or None.
+
+    Raises:
+        SmaugError: a project is given and wandb is not installed or refuses.
     """
 
-    def __init__(self, folder: Path, *, step: int | None) -> None:
+    def __init__(self, folder: Path, *, step: int | None, wandb_project: str | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._path = folder / "log.jsonl"
         self.rows: list[Row] = [] if step is None else [row for row in read_log(self._path) if row["step"] <= step]
         write_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
+        self._wandb = _wandb_run(wandb_project, folder) if wandb_project else None
         self._stream = self._path.open("a", encoding="utf-8")
         self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=0 if step is None else step + 1)
 
@@ -44,9 +50,11 @@ class Journal:
         self.rows.append(row)
         self._stream.write(json.dumps(row, allow_nan=False) + "\n")
         self._stream.flush()
-        for name, value in row.items():
-            if name not in NOT_PLOTTED:
-                self._events.add_scalar(f"{row['split']}/{name}", value, row["step"])
+        plotted = {f"{row['split']}/{name}": value for name, value in row.items() if name not in NOT_PLOTTED}
+        for name, value in plotted.items():
+            self._events.add_scalar(name, value, row["step"])
+        if self._wandb is not None:
+            self._wandb.log(plotted, step=row["step"])
 
     def __enter__(self) -> Journal:
         return self
@@ -56,3 +64,22 @@ class Journal:
     ) -> None:
         self._stream.close()
         self._events.close()
+        if self._wandb is not None:
+            self._wandb.finish(exit_code=0 if error is None else 1)
+
+
+def _wandb_run(project: str, folder: Path) -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise SmaugError(
+            f"wandb_project is {project!r}, but wandb is not installed", fix="pip install 'smaug-eval[wandb]'"
+        ) from error
+    # The same folder is the same run: a resumed training goes on in it.
+    run_id = sha256_of_text(str(folder.resolve()))[:16]
+    try:
+        return wandb.init(project=project, name=folder.name, id=run_id, dir=str(folder), resume="allow")
+    except wandb.errors.Error as error:
+        raise SmaugError(
+            f"wandb_project {project!r}: {error}", fix="log in (wandb login), set WANDB_MODE=offline, or leave it out"
+        ) from error

@@ -229,7 +229,7 @@ class _Training:
             Interrupted: stopped on request; the checkpoint to resume from is saved.
         """
         step = None if resume_from is None else checkpoint_step(resume_from)
-        with Journal(self.out_dir, step=step) as journal:
+        with Journal(self.out_dir, step=step, wandb_project=self.config.wandb_project) as journal:
             start = time.monotonic() - (journal.rows[-1]["seconds"] if journal.rows else 0.0)
 
             def on_row(step: int, steps: int, row: dict[str, Any]) -> None:

@@ -199,6 +199,17 @@ def test_trainings_that_share_a_folder_score_the_reference_once(run: Run, tmp_pa
     assert len(list((tmp_path / "reference").glob("reference-*.safetensors"))) == 2
 
 
+def test_the_log_goes_to_weights_and_biases_too(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run(config={"steps": 2, "wandb_project": "preferences"})
+    (written,) = (tmp_path / "run").glob("wandb/offline-run-*/*.wandb")
+    content = written.read_bytes()
+    for name in (b"eval/log_ratios/chosen", b"train/loss", b"preferences"):
+        assert name in content
+
+
 def test_an_incomplete_checkpoint_is_not_resumed_from(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path / "absent") is None
     for step in (9, 10, 11):
