@@ -263,11 +263,13 @@ def _show_plan(pipeline: Pipeline) -> None:
 def _show(result: RunResult, quiet: bool) -> None:
     from rich.console import Console
 
-    from smaug_eval.tables import scores, terminal_table
+    from smaug_eval.tables import published_lines, scores, terminal_table
 
     frame = scores([result.path])
     for suite in frame["suite"].unique():
         Console().print(terminal_table(frame, suite))
+    for line in published_lines(result.path):
+        print(line)
     if not quiet and not result.did:
         print("everything was done before; nothing had changed")
     print(f"report: {result.report}")

@@ -11,6 +11,9 @@ from rich.table import Table
 
 from reports.comparison import Cell, compare
 from reports.sources import read_source, with_distinct_labels
+from smaug_eval.files import read_json
+from smaug_eval.leaderboard.published import published_row
+from smaug_eval.rundir import MANIFEST
 
 if TYPE_CHECKING:
     from reports.comparison import SuiteTable
@@ -47,6 +50,17 @@ def terminal_table(frame: pd.DataFrame, suite: str) -> Table:
         by_title = {row.column: _cell_text(row) for row in rows.itertuples()}
         table.add_row(str(model), *(by_title.get(title, "") for title in titles))
     return table
+
+
+def published_lines(run: Path) -> list[str]:
+    """For each model of a run that the archived leaderboard lists, its published row in words."""
+    models = read_json(run / MANIFEST)["models"]
+    rows = [row for model in models.values() if (row := published_row(model["source"])) is not None]
+    return [
+        f"published for {row.model} ({row.precision}): average {row.average:.2f}; "
+        + ", ".join(f"{title} {score:.2f}" for title, score in row.scores.items())
+        for row in rows
+    ]
 
 
 def _rows(table: SuiteTable) -> Iterator[tuple[Any, ...]]:
