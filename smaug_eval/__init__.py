@@ -1,7 +1,7 @@
 """smaug-eval: did this preference fine-tune make the model better, and by how much?
 
 The verbs of the command line are functions here: ``run``, ``train``, ``evaluate``, ``build_pairs``, ``report``,
-``doctor``; beside them ``pipeline`` looks before running and ``scores`` gives the numbers as a data frame.
+``doctor``; beside them ``prepare`` looks before running and ``scores`` gives the numbers as a data frame.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["build_pairs", "doctor", "evaluate", "pipeline", "report", "run", "scores", "train"]
+__all__ = ["build_pairs", "doctor", "evaluate", "prepare", "report", "run", "scores", "train"]
 
 if TYPE_CHECKING:
-    from smaug_eval.api import build_pairs, doctor, evaluate, pipeline, report, run, scores, train
+    from smaug_eval.api import build_pairs, doctor, evaluate, prepare, report, run, scores, train
 
 
 def __getattr__(name: str) -> Any:

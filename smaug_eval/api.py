@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smaug_eval.console import Reporter, make_console
-from smaug_eval.doctor import Finding, examine
 from smaug_eval.embedded import find_recipe
+from smaug_eval.machine import Finding, examine
 from smaug_eval.pipeline import DEFAULT_RUNS, Pipeline, RunResult
 from smaug_eval.recipe import Recipe, load_recipe, parse_recipe
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
-def pipeline(
+def prepare(
     recipe: PathLike | Mapping[str, Any] | Recipe,
     *,
     overrides: Sequence[str] = (),
@@ -57,13 +57,13 @@ def run(
     reporter: Reporter | None = None,
     command: str | None = None,
 ) -> RunResult:
-    """Do everything a recipe says that is not done yet; arguments as for :func:`pipeline`.
+    """Do everything a recipe says that is not done yet; arguments as for :func:`prepare`.
 
     Raises:
         Interrupted: stopped; the same call continues.
         SmaugError: something the user can mend.
     """
-    return pipeline(recipe, overrides=overrides, runs=runs, reporter=reporter, command=command).run()
+    return prepare(recipe, overrides=overrides, runs=runs, reporter=reporter, command=command).run()
 
 
 def train(

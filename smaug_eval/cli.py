@@ -227,7 +227,7 @@ def _run(recipe: str, overrides: list[str] | None, runs: Path, dry_run: bool, qu
     from smaug_eval import api
 
     with _reporter(quiet) as reporter:
-        pipeline = api.pipeline(recipe, overrides=overrides or (), runs=runs, reporter=reporter, command=_command())
+        pipeline = api.prepare(recipe, overrides=overrides or (), runs=runs, reporter=reporter, command=_command())
         result = None if dry_run else pipeline.run()
     if result is None:
         _show_plan(pipeline)

@@ -163,7 +163,7 @@ def test_a_missing_result_is_made_again_and_nothing_else(result: RunResult, runs
 
 def test_a_changed_training_redoes_what_depends_on_it(result: RunResult, runs: Path) -> None:
     recipe = changed(dpop={"beta": 0.1})
-    states = {stage.name: state for stage, state in smaug_eval.pipeline(recipe, runs=runs).states()}
+    states = {stage.name: state for stage, state in smaug_eval.prepare(recipe, runs=runs).states()}
     redo = [name for name in STAGES if name == "report" or "/dpop" in name]
     assert [name for name, state in states.items() if state.status == "changed"] == redo
     assert states["train/dpop"].reason == "training.beta 0.3 -> 0.1"
