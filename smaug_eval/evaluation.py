@@ -61,9 +61,14 @@ class EnginePool:
         return self._loaded
 
     def close(self) -> None:
-        """Free the model and its memory."""
+        """Free the model, its memory, and the processes that vLLM started for it."""
+        if self._loaded is None:
+            return
         import torch
 
+        engine = getattr(getattr(self._loaded.watch.lm, "model", None), "llm_engine", None)
+        if engine is not None:
+            engine.engine_core.shutdown()
         self._key = self._loaded = None
         gc.collect()
         if torch.cuda.is_available():

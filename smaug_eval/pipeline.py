@@ -5,6 +5,7 @@ recipe -> pairs -> trainings -> evaluations of the base and every trained model 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -122,7 +123,7 @@ class Pipeline:
         """
         did: list[str] = []
         skipped: list[str] = []
-        with self.directory.locked(), self._interrupts.installed():
+        with self.directory.locked(), self._interrupts.installed(), contextlib.closing(self._engines):
             self._write_manifest()
             for number, stage in enumerate(self.stages, 1):
                 label = f"[{number}/{len(self.stages)}] {stage.title}"
