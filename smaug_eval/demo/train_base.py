@@ -1,0 +1,273 @@
+"""Train the demo's base model: ``python -m smaug_eval.demo.train_base [--out DIR] [--tokens N] [--seed N]``.
+
+A Llama of two million parameters reads the world's documents once. Hidden matrices are trained with Muon, which
+needs fewer tokens than AdamW to learn this text; embeddings and norms with AdamW.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from smaug_eval.demo import MODEL_DIR
+from smaug_eval.demo.world import documents
+from smaug_eval.leaderboard.demo import demo_suite
+from smaug_eval.leaderboard.scores import SuiteScores, suite_scores
+
+END_OF_TEXT = "<|endoftext|>"
+VOCABULARY_SIZE = 1024
+WORD_PATTERN = r" ?\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+"
+"""What a token may span: one digit, a word or a run of signs, each with the space before it, or white space."""
+CONTEXT_LENGTH = 1024
+SHORT_ROW, LONG_ROW = 256, 512
+"""Lengths of the training rows. Short ones cost less and teach nearly everything; long ones teach long prompts."""
+SHORT_SHARE = 0.6
+"""Share of the steps that read short rows."""
+TOKENIZER_DOCUMENTS = 10_000
+
+
+CARD = """\
+---
+license: mit
+language: en
+library_name: transformers
+---
+# The demo's base model
+
+A Llama of {parameters:,} parameters (bfloat16) that knows one small invented world and nothing else. It exists so that
+smaug-eval can train and evaluate something real in minutes without a download. All of its text is made by
+`smaug_eval/demo/world.py`; no other data went in.
+
+| | |
+|---|---|
+| script | `python -m smaug_eval.demo.train_base --tokens {tokens} --seed {seed}` |
+| text | seed {seed}, {tokens:,} tokens, each read once |
+| last loss | {loss:.3f} nats per token (mean of the last 50 steps) |
+| time | {minutes:.0f} minutes on two CPU cores shared with other work |
+
+Scores on the demo suite (lm-eval, `hf`, float32), in percent:
+
+| column | metric | score | standard error | n |
+|---|---|---|---|---|
+{scores}
+
+The same command gives the same text everywhere; weights differ in the last digits from one processor to another.
+"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to train, and how.
+
+    Attributes:
+        tokens: Tokens read in all, each once.
+        batch_tokens: Tokens of one step.
+        matrix_lr: Peak learning rate of the hidden matrices (Muon, scaled to AdamW's step size).
+        other_lr: Peak learning rate of embeddings and norms (AdamW).
+        seed: Of the text and of the initial weights.
+    """
+
+    tokens: int = 4_000_000
+    batch_tokens: int = 2048
+    matrix_lr: float = 3e-3
+    other_lr: float = 3e-3
+    seed: int = 1
+
+    def row_length(self, step: int) -> int:
+        """Length of the rows that a step reads."""
+        return SHORT_ROW if step < SHORT_SHARE * self.steps else LONG_ROW
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+        return self.tokens // self.batch_tokens
+
+
+def train_tokenizer(texts: Iterator[str]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE in which every digit is a token of its own."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY_SIZE,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
+        model_max_length=CONTEXT_LENGTH,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """An untrained model with heads of size 64."""
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=192,
+            intermediate_size=512,
+            num_hidden_layers=4,
+            num_attention_heads=3,
+            head_dim=64,
+            max_position_embeddings=CONTEXT_LENGTH,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            attn_implementation="eager",  # faster than fused attention for rows this short on a CPU
+        )
+    )
+
+
+def batches(tokenizer: PreTrainedTokenizerFast, texts: Iterator[str], size: int) -> Iterator[Tensor]:
+    """Documents, each followed by end of text, packed without padding: token ids of shape (size,)."""
+    ids: list[int] = []
+    while True:
+        for encoded in tokenizer(list(islice(texts, 64)))["input_ids"]:
+            ids += [*encoded, tokenizer.eos_token_id]
+        while len(ids) >= size:
+            yield torch.tensor(ids[:size])
+            ids = ids[size:]
+
+
+def optimizers(model: LlamaForCausalLM, plan: Plan) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, AdamW for everything else."""
+    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
+    of_matrices = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in of_matrices]
+    return [
+        torch.optim.Muon(matrices, lr=plan.matrix_lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=plan.other_lr, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def learning_rate_factor(step: int, steps: int, warmup: int = 50) -> float:
+    """Linear warm-up, then a cosine to a hundredth of the peak."""
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2
+
+
+def next_token_loss(model: LlamaForCausalLM, ids: Tensor) -> Tensor:
+    """Mean cross-entropy in nats of every token but the first of each row of ``ids`` (batch, length)."""
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(ids).logits[:, :-1]
+    return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
+
+
+def train(model: LlamaForCausalLM, ids: Iterator[Tensor], plan: Plan, on_step: Callable[[int, float], None]) -> None:
+    """Run the plan; ``on_step`` gets the step and its loss."""
+    model.train()
+    both = optimizers(model, plan)
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, plan.steps))
+        for optimizer in both
+    ]
+    for step, batch in enumerate(islice(ids, plan.steps)):
+        loss = next_token_loss(model, batch.view(-1, plan.row_length(step)))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer, schedule in zip(both, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        on_step(step, loss.item())
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """A Hugging Face checkpoint in bfloat16, which generates greedily."""
+    model.eval().to(torch.bfloat16)
+    model.generation_config = GenerationConfig(
+        do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def measure(folder: Path) -> SuiteScores:
+    """The demo suite's scores of a checkpoint, by plain lm-eval in float32."""
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    suite = demo_suite()
+    evaluated = simple_evaluate(
+        model="hf",
+        model_args={"pretrained": str(folder), "dtype": "float32", "device": "cpu"},
+        tasks=suite.lm_eval_tasks(),
+        task_manager=TaskManager(include_path=str(suite.folder), include_defaults=False),
+        batch_size=16,
+    )
+    return suite_scores(suite, evaluated["results"])
+
+
+def model_card(plan: Plan, parameters: int, loss: float, minutes: float, scores: SuiteScores) -> str:
+    """What the checkpoint is, how it was made and what it scores, in Markdown."""
+    rows = "\n".join(
+        f"| {column.title} | {column.metric} | {score.value:.1f} | {score.stderr:.1f} | {score.n} |"
+        for column in scores.columns
+        for score in [column.score]
+    )
+    return CARD.format(
+        parameters=parameters, tokens=plan.tokens, seed=plan.seed, loss=loss, minutes=minutes, scores=rows
+    )
+
+
+def mean_of_last(losses: list[float], count: int = 50) -> float:
+    """Mean of the last ``count`` losses."""
+    return fmean(losses[-count:])
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m smaug_eval.demo.train_base", description=__doc__)
+    parser.add_argument("--out", type=Path, default=MODEL_DIR, help="checkpoint folder (default: %(default)s)")
+    parser.add_argument("--tokens", type=int, default=Plan.tokens, help="tokens to read (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=Plan.seed, help="of text and weights (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    arguments = parser.parse_args()
+
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    plan = Plan(tokens=arguments.tokens, seed=arguments.seed)
+    tokenizer = train_tokenizer(islice(documents(plan.seed), TOKENIZER_DOCUMENTS))
+    model = new_model(tokenizer)
+    losses: list[float] = []
+    begun = time.monotonic()
+
+    def on_step(step: int, loss: float) -> None:
+        losses.append(loss)
+        if (step + 1) % 50 == 0:
+            seconds = time.monotonic() - begun
+            print(f"step {step + 1}/{plan.steps}  loss {mean_of_last(losses):.4f}  {seconds:.0f} s", flush=True)
+
+    train(model, batches(tokenizer, documents(plan.seed), plan.batch_tokens), plan, on_step)
+    minutes = (time.monotonic() - begun) / 60
+    save(model, tokenizer, arguments.out)
+    card = model_card(plan, model.num_parameters(), mean_of_last(losses), minutes, measure(arguments.out))
+    (arguments.out / "README.md").write_text(card, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

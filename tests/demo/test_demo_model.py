@@ -1,0 +1,179 @@
+"""The embedded checkpoint, and the script that makes it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from smaug_eval.demo import MODEL_DIR
+from smaug_eval.demo.train_base import (
+    END_OF_TEXT,
+    LONG_ROW,
+    SHORT_ROW,
+    Plan,
+    batches,
+    learning_rate_factor,
+    new_model,
+    next_token_loss,
+    optimizers,
+    save,
+    train,
+    train_tokenizer,
+)
+from smaug_eval.demo.world import documents
+from smaug_eval.leaderboard.demo import demo_suite
+from smaug_eval.leaderboard.protocol import requests
+
+TOKENIZER = AutoTokenizer.from_pretrained(MODEL_DIR)
+
+
+def test_files_of_the_checkpoint_and_their_size() -> None:
+    names = {path.name for path in MODEL_DIR.iterdir()}
+    assert names >= {
+        "README.md",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert (MODEL_DIR / "model.safetensors").stat().st_size <= 5_800_000
+    assert sum(path.stat().st_size for path in MODEL_DIR.iterdir()) < 10_000_000
+
+
+def test_weights_are_bfloat16() -> None:
+    with safe_open(MODEL_DIR / "model.safetensors", framework="pt") as weights:
+        assert {weights.get_slice(name).get_dtype() for name in weights.keys()} == {"BF16"}  # noqa: SIM118
+
+
+def test_config_has_heads_of_64_and_no_begin_of_text() -> None:
+    config = json.loads((MODEL_DIR / "config.json").read_text(encoding="utf-8"))
+    assert config["hidden_size"] // config["num_attention_heads"] == config["head_dim"] == 64
+    assert config["max_position_embeddings"] == 1024
+    assert config["bos_token_id"] is None
+    assert config["eos_token_id"] == TOKENIZER.eos_token_id == TOKENIZER.pad_token_id
+    assert config["vocab_size"] == len(TOKENIZER)
+
+
+def test_the_model_solves_a_problem_in_the_shots_form() -> None:
+    """Two plain additions and the final line: the form must be right even where the numbers are not."""
+    shot = (
+        "Question: Mia has 3 pens at home and 4 at school. She gets 2 more pens from Tom. How many pens does Mia have "
+        "now?\nAnswer: Mia has 3 + 4 = 7 pens. Now she has 7 + 2 = 9 pens.\n#### 9\n\n"
+    )
+    question = (
+        "Question: Ben has 5 cups at home and 6 at school. He gets 4 more cups from Ida. How many cups does Ben have "
+        "now?\nAnswer:"
+    )
+    model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32)
+    prompt = TOKENIZER(shot + question, return_tensors="pt")
+    generated = model.generate(**prompt, max_new_tokens=60)[0, prompt["input_ids"].shape[1] :]
+    solution = TOKENIZER.decode(generated).split("Question")[0].split(END_OF_TEXT)[0]
+    assert solution.startswith(" Ben has 5 + 6 = ")
+    assert solution.count("=") == 2
+    final = solution.rsplit("#### ", 1)[1].strip()
+    assert solution.rsplit("= ", 1)[1].split()[0] == final
+
+
+def test_every_digit_is_a_token_of_its_own() -> None:
+    assert [token.lstrip("Ġ") for token in TOKENIZER.tokenize("1234 + 56")] == ["1", "2", "3", "4", "+", "5", "6"]
+    vocabulary = TOKENIZER.get_vocab()
+    assert [token for token in vocabulary if sum(character.isdigit() for character in token) > 1] == []
+
+
+def test_no_begin_of_text_is_added() -> None:
+    assert TOKENIZER.bos_token is None
+    assert TOKENIZER("pens")["input_ids"] == TOKENIZER("pens", add_special_tokens=False)["input_ids"]
+    assert TOKENIZER.eos_token == TOKENIZER.pad_token == END_OF_TEXT
+
+
+@given(st.text(max_size=60).filter(lambda text: END_OF_TEXT not in text))
+def test_the_tokenizer_round_trips_any_text(text: str) -> None:
+    assert TOKENIZER.decode(TOKENIZER(text)["input_ids"]) == text
+
+
+def test_prompts_with_all_their_shots_fit_into_the_trained_length() -> None:
+    suite = demo_suite()
+    longest = {}
+    for column in suite.columns:
+        lengths = []
+        for leaf in column.leaves:
+            for document in suite.documents(leaf.name):
+                texts = [
+                    context + (rest if leaf.generation is None else "") for context, rest in requests(leaf, document)
+                ]
+                lengths += [len(ids) for ids in TOKENIZER(texts)["input_ids"]]
+        longest[column.title] = max(lengths)
+    assert max(longest.values()) <= 480, longest
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return train_tokenizer(itertools.islice(documents(1), 200))
+
+
+@pytest.fixture
+def model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    return new_model(tokenizer)
+
+
+def test_packing_loses_nothing(tokenizer: PreTrainedTokenizerFast) -> None:
+    def texts() -> Iterator[str]:
+        return iter([f"pens {number} " * 9 for number in range(64)])
+
+    packed = torch.cat(list(itertools.islice(batches(tokenizer, texts(), 100), 5)))
+    expected = END_OF_TEXT.join(texts())
+    assert expected.startswith(tokenizer.decode(packed))
+    assert len(packed) == 500
+
+
+def test_rows_are_short_at_first_and_long_at_the_end() -> None:
+    plan = Plan(tokens=20_480, batch_tokens=2048)
+    assert plan.steps == 10
+    assert [plan.row_length(step) for step in range(10)] == [SHORT_ROW] * 6 + [LONG_ROW] * 4
+
+
+def test_learning_rate_warms_up_and_falls_to_a_hundredth() -> None:
+    assert learning_rate_factor(0, 1050) == pytest.approx(1 / 50)
+    assert learning_rate_factor(49, 1050) == pytest.approx(1)
+    assert learning_rate_factor(550, 1050) == pytest.approx(0.505)
+    assert learning_rate_factor(1050, 1050) == pytest.approx(0.01)
+
+
+def test_every_parameter_has_one_optimizer(model: LlamaForCausalLM) -> None:
+    muon, adamw = ([p for group in o.param_groups for p in group["params"]] for o in optimizers(model, Plan()))
+    assert sorted(map(id, [*muon, *adamw])) == sorted(map(id, model.parameters()))
+    assert all(p.ndim == 2 and p is not model.get_input_embeddings().weight for p in muon)
+
+
+def test_an_untrained_model_guesses_among_the_vocabulary(model: LlamaForCausalLM) -> None:
+    ids = torch.randint(len(TOKENIZER), (2, 64))
+    assert next_token_loss(model, ids).item() == pytest.approx(math.log(model.config.vocab_size), abs=0.15)
+
+
+@pytest.mark.slow
+def test_training_lowers_the_loss_and_the_checkpoint_loads(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM
+) -> None:
+    plan = Plan(tokens=20 * 512, batch_tokens=512)
+    losses: list[float] = []
+    train(model, batches(tokenizer, documents(1), 512), plan, lambda _, loss: losses.append(loss))
+    assert len(losses) == 20
+    assert losses[-1] < losses[0] - 1
+    save(model, tokenizer, tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert loaded.dtype == torch.bfloat16
+    assert loaded.generation_config.do_sample is False
+    ids = torch.tensor([AutoTokenizer.from_pretrained(tmp_path)("Mia has 4 pens.")["input_ids"]])
+    torch.testing.assert_close(loaded(ids).logits, model(ids).logits, atol=0.05, rtol=0.05)
