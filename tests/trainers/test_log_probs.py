@@ -102,15 +102,15 @@ def test_the_reference_is_scored_without_dropout_and_stops_on_request(
 ) -> None:
     calls = []
 
-    def before_batch() -> None:
-        calls.append(model.training)
+    def before_batch(done: int, total: int) -> None:
+        calls.append((model.training, done, total))
         if len(calls) == 2:
             raise Interrupted("stop")
 
     model.train()
     with pytest.raises(Interrupted):
         reference_log_probs(model, pairs, batch_size=3, device=CPU, autocast=None, before_batch=before_batch)
-    assert calls == [False, False]
+    assert calls == [(False, 0, len(pairs)), (False, 3, len(pairs))]
 
 
 def test_a_saved_reference_is_the_same_and_a_damaged_one_is_none(
