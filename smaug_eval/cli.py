@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
@@ -110,7 +112,6 @@ def train(
 ) -> None:
     """Train one checkpoint on preference pairs."""
     from smaug_eval import api
-    from smaug_eval.recipe import parse_settings
 
     with _reporter(quiet) as reporter:
         result = api.train(
@@ -124,7 +125,7 @@ def train(
             runs=runs,
             reporter=reporter,
             command=_command(),
-            **parse_settings(overrides or []),
+            **_settings(overrides, api.train),
         )
     _show(result, quiet)
     print(f"checkpoint: {result.path / 'train' / loss / 'checkpoint'}")
@@ -149,7 +150,6 @@ def evaluate(
 ) -> None:
     """Score one model on a benchmark suite."""
     from smaug_eval import api
-    from smaug_eval.recipe import parse_settings
 
     with _reporter(quiet) as reporter:
         result = api.evaluate(
@@ -164,7 +164,7 @@ def evaluate(
             reporter=reporter,
             command=_command(),
             engine=engine,
-            **parse_settings(overrides or []),
+            **_settings(overrides, api.evaluate),
         )
     _show(result, quiet)
 
@@ -186,9 +186,8 @@ def pairs_build(
     import json
 
     from smaug_eval import api
-    from smaug_eval.recipe import parse_settings
 
-    stats = api.build_pairs(path, out, source=source, data_root=data_root, **parse_settings(overrides or []))
+    stats = api.build_pairs(path, out, source=source, data_root=data_root, **_settings(overrides, api.build_pairs))
     print(json.dumps(stats, indent=2, ensure_ascii=False))
 
 
@@ -233,6 +232,17 @@ def _run(recipe: str, overrides: list[str] | None, runs: Path, dry_run: bool, qu
         _show_plan(pipeline)
     else:
         _show(result, quiet)
+
+
+def _settings(overrides: list[str] | None, verb: Callable[..., Any]) -> dict[str, Any]:
+    """The ``--set`` values of a verb; those that it has an argument or option of its own for are refused."""
+    from smaug_eval.recipe import parse_settings
+
+    settings = parse_settings(overrides or [])
+    taken = sorted(settings.keys() & inspect.signature(verb).parameters.keys())
+    if taken:
+        raise SmaugError(f"--set {taken[0]}: the command has an argument for it", fix="give it there; see --help")
+    return settings
 
 
 def _command() -> str:

@@ -115,6 +115,14 @@ def test_unknown_suite_and_task(tmp_path: Path) -> None:
     assert "arithmetic" in text
 
 
+def test_a_setting_that_has_its_own_option_is_refused(tmp_path: Path) -> None:
+    path = rows(tmp_path, GOOD)
+    text = refused("train", "embedded:demo-model", path, "--set", "loss=dpo", cwd=tmp_path)
+    assert "--set loss: the command has an argument for it" in text
+    assert "--set limit:" in refused("eval", "embedded:demo-model", "--set", "limit=3", cwd=tmp_path)
+    assert "--set out:" in refused("pairs", "build", path, "--out", "made", "--set", "out=x", cwd=tmp_path)
+
+
 def test_unwritable_runs_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     rows(tmp_path, GOOD)
