@@ -151,7 +151,7 @@ def compare(sources: Sequence[Source], *, title: str | None, baseline: str | Non
 
 
 def _choose_baseline(wanted: str | None, models: Sequence[str]) -> str | None:
-    if wanted is None:
+    if wanted is None or not models:  # a run may train and evaluate nothing
         named_base = [name for name in models if name.rpartition("/")[2] == DEFAULT_BASELINE]
         return next(iter([*named_base, *models]), None)
     if wanted not in models:

@@ -1,19 +1,48 @@
 """smaug-eval: did this preference fine-tune make the model better, and by how much?
 
-The verbs of the command line are functions here: ``run``, ``train``, ``evaluate``, ``build_pairs``, ``report``,
-``doctor``; beside them ``prepare`` looks before running and ``scores`` gives the numbers as a data frame.
+The verbs of the command line are functions here: ``run``, ``train``, ``evaluate``, ``build_pairs``, ``pair_stats``,
+``diagnose``, ``merge``, ``report``, ``doctor``; beside them ``prepare`` looks before running and ``scores`` gives the
+numbers as a data frame.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
+
+# PEFT imports bitsandbytes where it is installed, which then warns of a CPU kernel that is not used here.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 __version__ = "0.1.0"
 
-__all__ = ["build_pairs", "doctor", "evaluate", "prepare", "report", "run", "scores", "train"]
+__all__ = [
+    "build_pairs",
+    "diagnose",
+    "doctor",
+    "evaluate",
+    "merge",
+    "pair_stats",
+    "prepare",
+    "report",
+    "run",
+    "scores",
+    "train",
+]
 
 if TYPE_CHECKING:
-    from smaug_eval.api import build_pairs, doctor, evaluate, prepare, report, run, scores, train
+    from smaug_eval.api import (
+        build_pairs,
+        diagnose,
+        doctor,
+        evaluate,
+        merge,
+        pair_stats,
+        prepare,
+        report,
+        run,
+        scores,
+        train,
+    )
 
 
 def __getattr__(name: str) -> Any:

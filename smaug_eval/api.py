@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from smaug_eval.console import Reporter, make_console
 from smaug_eval.embedded import find_recipe
+from smaug_eval.errors import SmaugError
 from smaug_eval.machine import Finding, examine
+from smaug_eval.models import locate
 from smaug_eval.pipeline import DEFAULT_RUNS, Pipeline, RunResult
 from smaug_eval.recipe import Recipe, load_recipe, parse_recipe
 
@@ -86,8 +88,8 @@ def train(
     Args:
         model: Folder, Hub id or ``embedded:demo-model``.
         pairs: A pair file or data set.
-        loss: ``dpo`` or ``dpop``.
-        source: ``rows`` for ready-made pairs, ``metamath`` to make them from GSM8K-format rows.
+        loss: A loss by its name in recipes, such as ``dpo`` or ``dpop``.
+        source: ``rows`` for ready-made pairs; ``metamath``, ``arc`` or ``hellaswag`` to make them from such rows.
         name: Name of the run; made from model and loss if None.
         dtype: Precision.
         data_root: Offline mirror for data sets.
@@ -147,15 +149,22 @@ def evaluate(
 
 
 def build_pairs(
-    path: PathLike, out: PathLike, *, source: str = "rows", data_root: PathLike | None = None, **settings: Any
+    path: PathLike,
+    out: PathLike,
+    *,
+    source: str = "rows",
+    data_root: PathLike | None = None,
+    tokenizer: PathLike | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Make or check a pair set and write ``train.jsonl``, ``eval.jsonl`` and ``stats.json``.
 
     Args:
         path: A file or data set.
         out: Folder to write to.
-        source: ``rows`` or ``metamath``.
+        source: ``rows``, ``metamath``, ``arc`` or ``hellaswag``.
         data_root: Offline mirror for data sets.
+        tokenizer: Folder, Hub id or ``embedded:demo-model`` of a tokenizer, to count tokens too.
         **settings: Further keys of the pair set, as in a recipe.
 
     Returns:
@@ -166,13 +175,143 @@ def build_pairs(
     """
     from trainers.pairs.build import build_pairs as build
 
+    if source == "mixture":
+        raise SmaugError("a mixture draws from other pair sets", fix="describe it in a recipe, beside its sets")
     recipe = {
         "name": "pairs",
         "model": "embedded:demo-model",
         "pairs": {"pairs": {"source": source, "path": os.fspath(path), **settings}},
     }
     config = parse_recipe(recipe).pairs["pairs"]
-    return build(config, data_root=Path(data_root) if data_root else None, out_dir=Path(out)).model_dump(mode="json")
+    stats = build(
+        config, data_root=Path(data_root) if data_root else None, out_dir=Path(out), tokenizer=_text(tokenizer)
+    )
+    return stats.model_dump(mode="json")
+
+
+def pair_stats(
+    path: PathLike,
+    *,
+    tokenizer: PathLike | None = None,
+    data_root: PathLike | None = None,
+    config: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
+) -> dict[str, Any]:
+    """Measure ready-made pairs: lengths, prompt to completion, and how far chosen and rejected lie apart.
+
+    Args:
+        path: A pair file, a folder that ``build_pairs`` wrote, or a Hub data set.
+        tokenizer: Folder, Hub id or ``embedded:demo-model`` of a tokenizer, to count tokens too.
+        data_root: Offline mirror for data sets.
+        config: Configuration of the data set.
+        split: Split of the data set; the known set's own or ``train`` if None.
+        revision: Branch, tag or commit of the data set.
+
+    Returns:
+        The fields of :class:`trainers.pairs.stats.PairFileStats` as plain data.
+
+    Raises:
+        SmaugError: the rows or the tokenizer cannot be read, or there is no pair to measure.
+    """
+    from trainers.pairs.stats import pair_stats as measure
+
+    stats = measure(
+        os.fspath(path),
+        tokenizer=_text(tokenizer),
+        data_root=Path(data_root) if data_root else None,
+        config=config,
+        split=split,
+        revision=revision,
+    )
+    return stats.model_dump(mode="json")
+
+
+def diagnose(
+    model: PathLike,
+    pairs: PathLike,
+    *,
+    reference: PathLike | None = None,
+    limit: int | None = None,
+    dtype: str = "auto",
+    max_length: int = 1024,
+    gradient_pairs: int = 8,
+    seed: int = 42,
+    data_root: PathLike | None = None,
+    config: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """What a model thinks of preference pairs: before, at and after the edit, by edit distance, CHES, gradients.
+
+    Args:
+        model: Folder, Hub id or ``embedded:demo-model``.
+        pairs: A pair file, a folder that ``build_pairs`` wrote (its held-out pairs, if it has any), or a Hub data set.
+        reference: The model before training, to see what the training changed.
+        limit: First pairs to look at; all if None.
+        dtype: ``float32``, ``bfloat16`` or ``auto``, the checkpoint's own.
+        max_length: Tokens of prompt and completion together.
+        gradient_pairs: Pairs of which the gradients of chosen and rejected are compared; 0 for none.
+        seed: Which pairs those are.
+        data_root: Offline mirror for data sets.
+        config: Configuration of the data set.
+        split: Split of the data set; the known set's own or ``train`` if None.
+        revision: Branch, tag or commit of the data set.
+        reporter: Shows progress.
+
+    Returns:
+        Plain data, described at :func:`smaug_eval.diagnosis.diagnose_model`.
+
+    Raises:
+        SmaugError: a model or the pairs cannot be used.
+    """
+    from smaug_eval.diagnosis import DiagnosisSettings, diagnose_model, read_preferences
+
+    read = read_preferences(
+        os.fspath(pairs),
+        data_root=Path(data_root) if data_root else None,
+        config=config,
+        split=split,
+        revision=revision,
+    )
+    return diagnose_model(
+        os.fspath(model),
+        read,
+        reference=_text(reference),
+        settings=DiagnosisSettings(limit, dtype, max_length, gradient_pairs, seed),
+        reporter=reporter or Reporter(make_console(), quiet=True),
+    )
+
+
+def merge(adapter: PathLike, out: PathLike, *, base: str | None = None, dtype: str = "auto") -> Path:
+    """Merge a PEFT adapter into its base: a checkpoint that loads by itself, with tokenizer and model card.
+
+    Args:
+        adapter: Folder with ``adapter_config.json`` and ``adapter_model.safetensors``, ours or anybody's.
+        out: New folder for the checkpoint.
+        base: Folder, Hub id or ``embedded:demo-model`` of the base; what the adapter names if None.
+        dtype: Type of the weights, ``auto`` for the base's own.
+
+    Returns:
+        The folder.
+
+    Raises:
+        SmaugError: the adapter is pickled, damaged, or made for another base, or ``out`` is in use.
+    """
+    from trainers.merge import adapter_base, merge_adapter
+
+    folder = Path(adapter)
+    found = locate(base or adapter_base(folder))
+    merge_adapter(
+        folder,
+        base_path=found.path,
+        base_name=found.path.name if Path(found.source).exists() else found.source,
+        base_sha256=found.sha256,
+        dtype=found.dtype if dtype == "auto" else dtype,
+        out_dir=Path(out),
+    )
+    return Path(out)
 
 
 def report(

@@ -43,6 +43,10 @@ DataRoot = Annotated[
     typer.Option("--data-root", envvar="SMAUG_DATA_ROOT", help="Offline mirror of the Hub's data sets."),
 ]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16, or auto for the checkpoint's own.")]
+Tokenizer = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--tokenizer", metavar="MODEL", help="Count its tokens too: folder, Hub id or embedded:demo-model."),
+]
 DEFAULT_RUNS = Path("runs")
 
 
@@ -96,9 +100,12 @@ def run(
 def train(
     model: Annotated[str, typer.Argument(help="Folder or Hub id of the base model.")],
     pairs: Annotated[str, typer.Argument(help="Pair file (.jsonl, .jsonl.gz, .parquet) or Hub data set.")],
-    loss: Annotated[str, typer.Option("--loss", help="dpo or dpop (DPO-Positive).")] = "dpop",
+    loss: Annotated[
+        str, typer.Option("--loss", help="dpo, dpop, dpop_v1_misprint, ipo, ipo_averaged, hinge, slic or sft.")
+    ] = "dpop",
     source: Annotated[
-        str, typer.Option("--source", help="rows: ready-made pairs; metamath: make them from GSM8K-format rows.")
+        str,
+        typer.Option("--source", help="rows: ready-made pairs; metamath, arc, hellaswag: make them from such rows."),
     ] = "rows",
     overrides: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -171,15 +178,21 @@ def evaluate(
 
 @pairs_app.command("build")
 def pairs_build(
-    path: Annotated[str, typer.Argument(help="GSM8K-format rows, ready-made pairs, or a Hub data set.")],
+    path: Annotated[str, typer.Argument(help="Rows to make pairs from, ready-made pairs, or a Hub data set.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for train.jsonl, eval.jsonl and stats.json.")],
     source: Annotated[
-        str, typer.Option("--source", help="metamath: falsify one intermediate result; rows: check ready-made pairs.")
+        str,
+        typer.Option(
+            "--source",
+            help="metamath: falsify one intermediate result; arc, hellaswag: the correct choice against each wrong "
+            "one; rows: check ready-made pairs.",
+        ),
     ] = "metamath",
     overrides: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--set", metavar="KEY=VALUE", help="A key of the pair set, such as shots=[0,2] or holdout=100."),
     ] = None,
+    tokenizer: Tokenizer = None,
     data_root: DataRoot = None,
 ) -> None:
     """Make preference pairs, or check ready-made ones, and print what they hold."""
@@ -187,8 +200,112 @@ def pairs_build(
 
     from smaug_eval import api
 
-    stats = api.build_pairs(path, out, source=source, data_root=data_root, **_settings(overrides, api.build_pairs))
+    settings = _settings(overrides, api.build_pairs)
+    stats = api.build_pairs(path, out, source=source, data_root=data_root, tokenizer=tokenizer, **settings)
     print(json.dumps(stats, indent=2, ensure_ascii=False))
+
+
+@pairs_app.command("stats")
+def pairs_stats(
+    path: Annotated[str, typer.Argument(help="Pair file, folder that pairs build wrote, or Hub data set.")],
+    tokenizer: Tokenizer = None,
+    config: Annotated[Optional[str], typer.Option("--config", help="Configuration of the data set.")] = None,  # noqa: UP045
+    split: Annotated[Optional[str], typer.Option("--split", help="Split of the data set.")] = None,  # noqa: UP045
+    revision: Annotated[Optional[str], typer.Option("--revision", help="Revision of the data set.")] = None,  # noqa: UP045
+    data_root: DataRoot = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure ready-made pairs: lengths, and how far chosen and rejected lie apart."""
+    import json
+
+    from rich.console import Console
+
+    from smaug_eval import api
+    from smaug_eval.pair_tables import pair_tables
+
+    stats = api.pair_stats(
+        path, tokenizer=tokenizer, data_root=data_root, config=config, split=split, revision=revision
+    )
+    if as_json:
+        print(json.dumps(stats, indent=2, ensure_ascii=False))
+    else:
+        Console().print(pair_tables(stats))
+
+
+@app.command()
+def diagnose(
+    model: Annotated[str, typer.Argument(help="Folder or Hub id of the model.")],
+    pairs: Annotated[str, typer.Argument(help="Pair file, folder that pairs build wrote, or Hub data set.")],
+    reference: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--reference", metavar="MODEL", help="The model before training, to see what changed."),
+    ] = None,
+    limit: Annotated[Optional[int], typer.Option("--limit", min=1, help="First pairs to look at.")] = None,  # noqa: UP045
+    max_length: Annotated[
+        int, typer.Option("--max-length", min=2, help="Tokens of prompt and completion together.")
+    ] = 1024,
+    gradient_pairs: Annotated[
+        int, typer.Option("--gradient-pairs", min=0, help="Pairs of which to compare the gradients; 0 for none.")
+    ] = 8,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Which pairs those are.")] = 42,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float32, bfloat16, or auto for the checkpoint's own.")
+    ] = "auto",
+    config: Annotated[Optional[str], typer.Option("--config", help="Configuration of the data set.")] = None,  # noqa: UP045
+    split: Annotated[Optional[str], typer.Option("--split", help="Split of the data set.")] = None,  # noqa: UP045
+    revision: Annotated[Optional[str], typer.Option("--revision", help="Revision of the data set.")] = None,  # noqa: UP045
+    data_root: DataRoot = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Annotated[Optional[Path], typer.Option("--out", help="Write the JSON to this file, too.")] = None,  # noqa: UP045
+    quiet: Quiet = False,
+) -> None:
+    """See what a model thinks of preference pairs, and what a training did to them."""
+    import json
+
+    from rich.console import Console
+
+    from smaug_eval import api
+    from smaug_eval.diagnosis_tables import diagnosis_tables
+    from smaug_eval.files import write_json
+
+    with _reporter(quiet) as reporter:
+        found = api.diagnose(
+            model,
+            pairs,
+            reference=reference,
+            limit=limit,
+            dtype=dtype,
+            max_length=max_length,
+            gradient_pairs=gradient_pairs,
+            seed=seed,
+            data_root=data_root,
+            config=config,
+            split=split,
+            revision=revision,
+            reporter=reporter,
+        )
+    if out is not None:
+        write_json(out, found)
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        Console().print(diagnosis_tables(found))
+
+
+@app.command()
+def merge(
+    adapter: Annotated[Path, typer.Argument(help="Folder of a PEFT adapter (adapter_config.json, safetensors).")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for the checkpoint.")],
+    base: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--base", help="Folder or Hub id of the base model; what the adapter names if left out."),
+    ] = None,
+    dtype: Dtype = "auto",
+) -> None:
+    """Merge an adapter into its base: a checkpoint that loads by itself."""
+    from smaug_eval import api
+
+    print(api.merge(adapter, out, base=base, dtype=dtype))
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """From a recipe to a run: which stages there are, which are done, and doing the rest.
 
-recipe -> pairs -> trainings -> evaluations of the base and every trained model -> report
+recipe -> pairs -> search for test documents in them -> trainings -> evaluations of the base and every trained model
+-> report
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ from smaug_eval.files import read_json, sha256_of_file, unwritable, write_json
 from smaug_eval.interrupts import Interrupts
 from smaug_eval.leaderboard.registry import find_suite
 from smaug_eval.leaderboard.suite import Column, Suite
+from smaug_eval.leaks import check_pairs, known_tasks
 from smaug_eval.models import locate
 from smaug_eval.recipe import BASE, Recipe, recipe_as_dict
 from smaug_eval.rundir import RunDirectory, StageState, stage_key
-from trainers.config import MetaMathPairs, RowPairs
+from trainers.config import LaunchConfig, MixturePairs, SourcedPairs
+from trainers.launch import TrainingSpec, process_number, train_in_processes
 from trainers.pairs.read import source_files
+from trainers.pairs.sources import locations
 
 REPORT_FILE = "report.html"
 _NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -43,8 +47,9 @@ class Stage:
     Attributes:
         name: Also its folder in the run directory.
         inputs: Everything that decides its result, as plain data.
-        needs: The stages before it.
-        key: Hash of the inputs and the needed stages' keys.
+        needs: The stages before it whose results decide its own.
+        after: Further stages that must be done before it; they may stop the run, but do not change its result.
+        key: Hash of the inputs and the keys of the stages in ``needs``.
         work: Does it, in the stage's folder; returns a summary for the record.
         title: What the user reads while it runs.
         outputs: Files it writes outside its folder, relative to the run directory.
@@ -57,6 +62,7 @@ class Stage:
     work: Callable[[Path], Mapping[str, Any]]
     title: str
     outputs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,11 @@ class Pipeline:
         self._data_root = Path(self.recipe.data_root) if self.recipe.data_root else None
         self._base = locate(self.recipe.model.path, revision=self.recipe.model.revision)
         self.stages: list[Stage] = []
-        for name in self.recipe.pairs:
+        # A mixture comes after the sets it draws from.
+        for name in sorted(self.recipe.pairs, key=lambda name: self.recipe.pairs[name].source == "mixture"):
             self._add_pairs(name)
+        for pair_set in self.recipe.pairs:
+            self._add_leaks(pair_set)
         for name in self.recipe.trainings:
             self._add_training(name)
         for name in self.recipe.evaluations:
@@ -169,66 +178,130 @@ class Pipeline:
         needs: tuple[str, ...],
         work: Callable[[Path], Mapping[str, Any]],
         outputs: tuple[str, ...] = (),
+        after: tuple[str, ...] = (),
     ) -> None:
         keys = {stage.name: stage.key for stage in self.stages}
         key = stage_key(inputs, [keys[need] for need in needs])
-        self.stages.append(Stage(name, inputs, needs, key, work, title, outputs))
+        self.stages.append(Stage(name, inputs, needs, key, work, title, outputs, after))
 
     def _add_pairs(self, name: str) -> None:
         config = self.recipe.pairs[name]
-        inputs = {"pairs": _settings(config, "path", "eval_path"), "data": self._pair_data(name, config)}
+        settings = _settings(config, "path", "eval_path", "allow_leaks")
+        sets = tuple(config.sets) if isinstance(config, MixturePairs) else ()
+        data = {} if isinstance(config, MixturePairs) else self._pair_data(name, config)
 
         def work(folder: Path) -> Mapping[str, Any]:
             from trainers.pairs.build import build_pairs
 
-            return build_pairs(config, data_root=self._data_root, out_dir=folder).model_dump(mode="json")
+            built = {part: self.directory.folder(f"pairs/{part}") for part in sets}
+            return build_pairs(config, data_root=self._data_root, out_dir=folder, sets=built).model_dump(mode="json")
 
-        self._add(f"pairs/{name}", f"pairs {name}", inputs, (), work)
+        needs = tuple(f"pairs/{part}" for part in sets)
+        self._add(f"pairs/{name}", f"pairs {name}", {"pairs": settings, "data": data}, needs, work)
 
-    def _pair_data(self, name: str, config: MetaMathPairs | RowPairs) -> dict[str, str]:
-        """Hashes of the files a pair set is made from; for the Hub the data set's name."""
-        asked = [(config.path, config.split)]
-        if config.eval_path or config.eval_split:
-            asked.append((config.eval_path or config.path, config.eval_split))
+    def _pair_data(self, name: str, config: SourcedPairs) -> dict[str, str]:
+        """Hashes of the files a pair set is made from; for the Hub the data set's split and revision."""
         data: dict[str, str] = {}
-        for path, split in asked:
+        for location, side in zip(locations(config), ("", "held out: "), strict=True):
+            if location is None:
+                continue
             try:
-                files = source_files(path, data_root=self._data_root, config=config.config, split=split)
+                files = source_files(location, data_root=self._data_root)
             except SmaugError as error:
                 raise SmaugError(f"pairs.{name}.path: {error.message}", fix=error.fix) from error
-            data |= {file.name: sha256_of_file(file) for file in files} or {f"hub:{path}": split or "train"}
+            hub = {f"{side}hub:{location}": location.revision or "newest"}
+            data |= {f"{side}{file.name}": sha256_of_file(file) for file in files} or hub
         return data
+
+    def _add_leaks(self, name: str) -> None:
+        """Keep what the models trained on a pair set are scored on out of it."""
+        allowed = known_tasks(self.recipe.pairs[name].allow_leaks, f"pairs.{name}.allow_leaks")
+        columns = self._columns_scored_after(name)
+        if not columns:
+            return
+        pairs = self.directory.folder(f"pairs/{name}")
+        documents = {column.task: data_fingerprints(column, suite, self._data_root) for suite, column in columns}
+        inputs = {"documents": documents, "allow_leaks": sorted(allowed & {short_name(*each) for each in columns})}
+
+        def work(folder: Path) -> Mapping[str, Any]:
+            return check_pairs(
+                name,
+                columns,
+                train_file=pairs / "train.jsonl",
+                eval_file=pairs / "eval.jsonl",
+                allowed=allowed,
+                data_root=self._data_root,
+                out_dir=folder,
+            )
+
+        self._add(f"leaks/{name}", f"look for test documents in pairs {name}", inputs, (f"pairs/{name}",), work)
+
+    def _columns_scored_after(self, pair_set: str) -> list[tuple[Suite, Column]]:
+        """The columns that some model trained on a pair set is scored on."""
+        trained = {name for name, training in self.recipe.trainings.items() if training.pairs == pair_set}
+        columns = {
+            column.task: (suite, column)
+            for config in self.recipe.evaluations.values()
+            if trained & set(config.models or self.recipe.model_names)
+            for suite in [find_suite(config.suite)]
+            for column in suite.select(config.tasks)
+        }
+        return list(columns.values())
 
     def _add_training(self, name: str) -> None:
         config = self.recipe.trainings[name]
         pairs = f"pairs/{config.pairs}"
         seed = self.recipe.seed if config.seed is None else config.seed
         dtype = self._training_dtype()
-        quiet = ("pairs", "seed", "log_every", "save_every", "wandb_project")
+        quiet = ("pairs", "seed", "log_every", "save_every", "wandb_project", "gradient_cosine_pairs", "launch")
         inputs = {"training": _settings(config, *quiet), "seed": seed, "dtype": dtype, "base": self._base.sha256}
+        if config.launch is not None:
+            inputs["processes"] = self._processes(name, config.launch)
 
         def work(folder: Path) -> Mapping[str, Any]:
-            from trainers.train import train
-
+            spec = TrainingSpec(
+                config=config,
+                name=name,
+                model_path=self._base.path,
+                dtype=dtype,
+                train_file=self.directory.folder(pairs) / "train.jsonl",
+                eval_file=self.directory.folder(pairs) / "eval.jsonl",
+                out_dir=folder,
+                seed=seed,
+                model_sha256=self._base.sha256,
+                base=self._base_name(),
+                reference_dir=self.directory.path / "reference",
+            )
             with self._interrupts.graceful():
-                result = train(
-                    config,
-                    name=name,
-                    model_path=self._base.path,
-                    dtype=dtype,
-                    train_file=self.directory.folder(pairs) / "train.jsonl",
-                    eval_file=self.directory.folder(pairs) / "eval.jsonl",
-                    out_dir=folder,
-                    seed=seed,
-                    model_sha256=self._base.sha256,
-                    should_stop=self._interrupts.requested,
-                    on_progress=lambda done, total, row: self.reporter.update(done, total, _training_note(row)),
-                    reference_dir=self.directory.path / "reference",
-                )
+                summary = self._train(spec, config.launch)
             checkpoint = locate(str(self._checkpoint_path(name)))
-            return {**result.summary(), "model": checkpoint.describe()}
+            return {**summary, "model": checkpoint.describe()}
 
-        self._add(f"train/{name}", f"train {name} ({config.loss.display_name})", inputs, (pairs,), work)
+        guards = tuple(stage.name for stage in self.stages if stage.name == f"leaks/{config.pairs}")
+        title = f"train {name} ({config.loss.display_name})"
+        self._add(f"train/{name}", title, inputs, (pairs,), work, after=guards)
+
+    def _train(self, spec: TrainingSpec, launch: LaunchConfig | None) -> Mapping[str, Any]:
+        def on_progress(done: int, total: int, row: Mapping[str, float]) -> None:
+            self.reporter.update(done, total, _training_note(row))
+
+        stop = self._interrupts.requested
+        if launch is not None:
+            return train_in_processes(spec, launch, should_stop=stop, on_progress=on_progress)
+        from trainers.train import train
+
+        arguments = spec.arguments()
+        return train(**arguments, should_stop=stop, on_progress=on_progress, on_warning=self.reporter.warn).summary()
+
+    def _processes(self, name: str, launch: LaunchConfig) -> int:
+        try:
+            return process_number(launch)
+        except SmaugError as error:
+            raise SmaugError(f"trainings.{name}.launch: {error.message}", fix=error.fix) from error
+
+    def _base_name(self) -> str:
+        """The base model as a model card may name it: not by a path on this machine."""
+        return self._base.path.name if Path(self._base.source).exists() else self._base.source
 
     def _training_dtype(self) -> str:
         wanted = self.recipe.model.dtype

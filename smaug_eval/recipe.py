@@ -20,7 +20,7 @@ from rapidfuzz import fuzz, process
 
 from smaug_eval.embedded import PREFIX, embedded_path
 from smaug_eval.errors import SmaugError
-from trainers.config import FILE_SUFFIXES, PairsConfig, TrainingConfig
+from trainers.config import FILE_SUFFIXES, MixturePairs, PairsConfig, TrainingConfig
 
 BASE = "base"
 """The name under which the model before training is evaluated and reported."""
@@ -120,6 +120,9 @@ class Recipe(_Strict):
             elif training.pairs not in self.pairs:
                 hint = nearest(training.pairs, self.pairs)
                 raise ValueError(f"trainings.{name}.pairs = {training.pairs!r}: no such pair set{hint}")
+        for name, pair_set in self.pairs.items():
+            if isinstance(pair_set, MixturePairs):
+                self._check_mixture(name, pair_set)
         known = [BASE, *self.trainings]
         for name, evaluation in self.evaluations.items():
             for model in evaluation.models or []:
@@ -130,6 +133,19 @@ class Recipe(_Strict):
                 f"report.baseline = {self.report.baseline!r}: no such model{nearest(self.report.baseline, known)}"
             )
         return self
+
+    def _check_mixture(self, name: str, mixture: MixturePairs) -> None:
+        sources = [other for other, pair_set in self.pairs.items() if not isinstance(pair_set, MixturePairs)]
+        for part in mixture.sets:
+            if part in sources:
+                continue
+            if part == name:
+                raise ValueError(f"pairs.{name}.sets: {part!r} is this mixture itself{_there_is(sources)}")
+            if part in self.pairs:
+                raise ValueError(
+                    f"pairs.{name}.sets: {part!r} is a mixture too: name the sets it draws from{_there_is(sources)}"
+                )
+            raise ValueError(f"pairs.{name}.sets: no pair set {part!r}{nearest(part, sources)}")
 
     @property
     def model_names(self) -> list[str]:
@@ -205,6 +221,10 @@ def nearest(name: str, candidates: typing.Iterable[str]) -> str:
     match = process.extractOne(name, options, scorer=fuzz.ratio, score_cutoff=_NEAR_ENOUGH) if options else None
     if match:
         return f"; did you mean {match[0]!r}?"
+    return _there_is(options)
+
+
+def _there_is(options: Sequence[str]) -> str:
     return f"; there is {', '.join(options)}" if options else "; there is none"
 
 
@@ -330,6 +350,10 @@ def _anchored(raw: dict[str, Any], folder: Path, pick: Sequence[str] = ()) -> An
     for pair_set in pairs.values() if isinstance(pairs, dict) else ():
         anchor(pair_set, "path")
         anchor(pair_set, "eval_path")
+    trainings = raw.get("trainings")
+    for training in trainings.values() if isinstance(trainings, dict) else ():
+        anchor(training, "launch", always=True)
+        anchor(training.get("launch") if isinstance(training, dict) else None, "config", always=True)
     part: Any = raw
     for key in pick:
         part = part[key]

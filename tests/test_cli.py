@@ -157,3 +157,26 @@ def test_pairs_build_prints_what_it_made(tmp_path: Path) -> None:
     written = [json.loads(line) for line in (tmp_path / "made" / "train.jsonl").read_text().splitlines()]
     assert len(written) == 16
     assert all(row["chosen"] != row["rejected"] for row in written)
+
+
+def test_pairs_stats_measures_ready_made_pairs(tmp_path: Path) -> None:
+    path = rows(tmp_path, GOOD, GOOD, {"prompt": "5 + 5 =", "chosen": " ten", "rejected": " tens"})
+    shown = smaug("pairs", "stats", path, cwd=tmp_path, COLUMNS="200")
+    assert shown.returncode == 0, shown.stderr
+    assert "rows.jsonl: 2 pairs of 3 rows (3 text)" in shown.stdout
+    assert "left out: 1 duplicate" in shown.stdout
+    assert "edit distance / longer" in shown.stdout
+    # " 2" and " 3" differ in one of two characters, " ten" and " tens" in one of five.
+    assert "35.0%" in shown.stdout
+    stats = json.loads(smaug("pairs", "stats", path, "--json", cwd=tmp_path).stdout)
+    assert stats["characters"]["edit_distance"] == {"mean": 0.35, "median": 0.35}
+    assert stats["tokens"] is None
+    assert "nowhere.jsonl does not exist" in refused("pairs", "stats", "nowhere.jsonl", cwd=tmp_path)
+    assert "split has no meaning for the file" in refused("pairs", "stats", path, "--split", "x", cwd=tmp_path)
+
+
+def test_pairs_build_has_no_mixtures(tmp_path: Path) -> None:
+    path = rows(tmp_path, GOOD)
+    assert "describe it in a recipe" in refused(
+        "pairs", "build", path, "--out", "made", "--source", "mixture", cwd=tmp_path
+    )

@@ -41,7 +41,7 @@ RECIPE: dict[str, Any] = {
     "evaluations": {"demo": {"suite": "demo", "tasks": ["arithmetic", "facts"], "limit": LIMIT, "engine": "hf"}},
 }
 EVALUATIONS = [f"eval/{model}/demo/{task}" for model in ("base", "dpo", "dpop") for task in ("facts", "arithmetic")]
-STAGES = ["pairs/made", "train/dpo", "train/dpop", *EVALUATIONS, "report"]
+STAGES = ["pairs/made", "leaks/made", "train/dpo", "train/dpop", *EVALUATIONS, "report"]
 
 
 def changed(**trainings: dict[str, Any]) -> dict[str, Any]:

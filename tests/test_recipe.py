@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from smaug_eval.embedded import find_recipe, recipes_folder
 from smaug_eval.errors import SmaugError
 from smaug_eval.recipe import Recipe, load_recipe, parse_recipe, parse_settings, recipe_as_dict
+from trainers.config import MixturePairs
 
 RECIPE = """\
 model: org/base
@@ -86,7 +87,7 @@ def test_unknown_key_of_a_pair_set_hides_the_unions_tag(tmp_path: Path) -> None:
         ("limit: 5", "limit: five", "evaluations.demo.limit = 'five'"),
         ("limit: 5", "engine: vlm", "evaluations.demo.engine = 'vlm': unknown; did you mean 'vllm'?"),
         ("limit: 5", "models: [dpoo]", "evaluations.demo.models: no model 'dpoo'; did you mean 'dpo'?"),
-        ("    loss: dpo\n", "    loss: dpo\n    lambda: 5\n", "lambda has no meaning for dpo"),
+        ("    loss: dpo\n", "    loss: dpo\n    lambda: 5\n", "lambda has no meaning for loss dpo"),
         (
             "    loss: dpo\n",
             "    loss: dpo\n    pairs: mad\n",
@@ -103,6 +104,42 @@ def test_unknown_key_of_a_pair_set_hides_the_unions_tag(tmp_path: Path) -> None:
 def test_mistakes_are_named(tmp_path: Path, before: str, after: str, expected: str) -> None:
     assert before in RECIPE
     assert expected in message(tmp_path, RECIPE.replace(before, after))
+
+
+MIXTURE = (
+    RECIPE.replace(
+        "trainings:\n",
+        """\
+  arc: {source: arc, holdout: 5}
+  mix: {source: mixture, sets: {made: 3, arc: 1.5}, count: 100}
+trainings:
+""",
+    )
+    .replace("loss: dpo\n", "loss: dpo\n    pairs: mix\n")
+    .replace("loss: dpop\n", "loss: dpop\n    pairs: mix\n")
+)
+
+
+def test_a_mixture_draws_from_the_recipes_sets(tmp_path: Path) -> None:
+    mixture = load_recipe(write(tmp_path, MIXTURE)).pairs["mix"]
+    assert isinstance(mixture, MixturePairs)
+    assert (mixture.sets, mixture.count) == ({"made": 3.0, "arc": 1.5}, 100)
+
+
+@pytest.mark.parametrize(
+    ("sets", "expected"),
+    [
+        ("{mde: 1}", "pairs.mix.sets: no pair set 'mde'; did you mean 'made'?"),
+        ("{made: 1, mix: 1}", "pairs.mix.sets: 'mix' is this mixture itself; there is made, arc"),
+        ("{made: 1, other: 1}", "'other' is a mixture too: name the sets it draws from; there is made, arc"),
+        ("{made: 0}", "pairs.mix.sets.made = 0: input should be greater than 0"),
+        ("{}", "pairs.mix.sets = {}: dictionary should have at least 1 item"),
+    ],
+)
+def test_what_a_mixture_cannot_draw_from(tmp_path: Path, sets: str, expected: str) -> None:
+    text = MIXTURE.replace("{made: 3, arc: 1.5}", sets)
+    text = text.replace("trainings:\n", "  other: {source: mixture, sets: {arc: 1}}\ntrainings:\n")
+    assert expected in message(tmp_path, text)
 
 
 def test_every_mistake_is_listed_but_only_a_screenful(tmp_path: Path) -> None:

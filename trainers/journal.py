@@ -30,16 +30,22 @@ class Journal:
         step: The step that training continues from; later rows of an earlier attempt are removed. None for a new run,
             which keeps nothing.
         wandb_project: The project, or None.
+        writes: False for a process that only remembers the rows, which another one writes.
 
     Raises:
         SmaugError: a project is given and wandb is not installed or refuses.
     """
 
-    def __init__(self, folder: Path, *, step: int | None, wandb_project: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, step: int | None, wandb_project: str | None = None, writes: bool = True
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._path = folder / "log.jsonl"
         self.rows: list[Row] = [] if step is None else [row for row in read_log(self._path) if row["step"] <= step]
+        self._writes = writes
+        if not writes:
+            return
         write_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
         self._wandb = _wandb_run(wandb_project, folder) if wandb_project else None
         self._stream = self._path.open("a", encoding="utf-8")
@@ -48,6 +54,8 @@ class Journal:
     def append(self, row: Row) -> None:
         """Add a row, at once on disk. ``split`` and ``step`` are required; other numbers are plotted over ``step``."""
         self.rows.append(row)
+        if not self._writes:
+            return
         self._stream.write(json.dumps(row, allow_nan=False) + "\n")
         self._stream.flush()
         plotted = {f"{row['split']}/{name}": value for name, value in row.items() if name not in NOT_PLOTTED}
@@ -62,6 +70,8 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if not self._writes:
+            return
         self._stream.close()
         self._events.close()
         if self._wandb is not None:

@@ -1,82 +1,90 @@
-"""Log-probabilities of completions: the one place where a model is asked how likely a text is."""
+"""Log-probabilities of the two completions of preference pairs, token by token."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
+from smaug_eval.prefix import Layout, PrefixGroup, row_budgets
+from smaug_eval.scorer import Scorer, Way
 from trainers.tokenization import EncodedPair
-
-PADDING_ID = 0  # any id will do: padding stands to the right of everything that is scored, and is masked
 
 
 @dataclass(frozen=True)
-class PairBatch:
-    """Sequences of ``n`` pairs: rows ``0..n-1`` are prompt + chosen, rows ``n..2n-1`` prompt + rejected.
+class PairLogProbs:
+    """``log pi(token | everything before it)`` of the completions of some pairs, in nats.
 
     Attributes:
-        input_ids: Right-padded ids, shape ``(2n, length)``.
-        completion_mask: True on the tokens of completions, shape ``(2n, length)``.
+        chosen: Of each pair the tokens of the chosen completion, shape ``(|y_w|,)``.
+        rejected: Of each pair the tokens of the rejected one, shape ``(|y_l|,)``.
     """
 
-    input_ids: Tensor
-    completion_mask: Tensor
+    chosen: tuple[Tensor, ...]
+    rejected: tuple[Tensor, ...]
 
-    def to(self, device: torch.device) -> PairBatch:
-        """The same batch on another device."""
-        return PairBatch(self.input_ids.to(device), self.completion_mask.to(device))
+    def sums(self) -> tuple[Tensor, Tensor]:
+        """``log pi(y_w | x)`` and ``log pi(y_l | x)``, each of shape ``(pairs,)``.
 
-
-def pair_batch(pairs: Sequence[EncodedPair]) -> PairBatch:
-    """Lay out pairs as one right-padded batch."""
-    rows = [(pair.prompt, pair.chosen) for pair in pairs] + [(pair.prompt, pair.rejected) for pair in pairs]
-    length = max(len(prompt) + len(completion) for prompt, completion in rows)
-    input_ids = torch.full((len(rows), length), PADDING_ID, dtype=torch.long)
-    completion_mask = torch.zeros((len(rows), length), dtype=torch.bool)
-    for row, (prompt, completion) in enumerate(rows):
-        end = len(prompt) + len(completion)
-        input_ids[row, : len(prompt)] = torch.from_numpy(prompt)
-        input_ids[row, len(prompt) : end] = torch.from_numpy(completion)
-        completion_mask[row, len(prompt) : end] = True
-    return PairBatch(input_ids, completion_mask)
+        Summed in float64: log-ratios are small differences of sums of hundreds of tokens.
+        """
+        chosen, rejected = ([tokens.double().sum() for tokens in side] for side in (self.chosen, self.rejected))
+        return torch.stack(chosen), torch.stack(rejected)
 
 
-def token_log_probs(model: nn.Module, batch: PairBatch, *, autocast: torch.dtype | None = None) -> Tensor:
-    """``log pi(token | everything before it)`` of every completion token, in nats.
+def pair_group(pair: EncodedPair) -> PrefixGroup:
+    """A pair as texts that begin alike: prompt and common beginning of the completions, then what is left of each."""
+    common = pair.common
+    prefix = np.concatenate([pair.prompt, pair.chosen[:common]])
+    return PrefixGroup(prefix, (pair.chosen[common:], pair.rejected[common:]), scored_from=len(pair.prompt))
 
-    Logits are asked for only where a completion token is predicted, and normalised in float32. The model gets no
-    padding mask: padding is on the right, out of sight of a causal model's tokens, and plain causal attention is
-    the faster kernel.
+
+def pair_layout(scorer: Scorer, pairs: Sequence[EncodedPair]) -> Layout:
+    """The pairs as the input of one forward pass."""
+    return scorer.layout([pair_group(pair) for pair in pairs])
+
+
+def pair_log_probs(
+    scorer: Scorer, model: nn.Module, layout: Layout, *, autocast: torch.dtype | None = None
+) -> PairLogProbs:
+    """Log-probabilities of the pairs of a layout made by :func:`pair_layout`.
+
+    Tokens that both completions share are scored once and credited to both.
 
     Args:
-        model: A causal language model; gradients flow unless switched off outside.
-        batch: Sequences on the model's device.
+        scorer: From :func:`smaug_eval.scorer.scoring`.
+        model: The model; gradients flow unless switched off outside.
+        layout: The pairs.
         autocast: Half-precision type to compute matrix products in, for weights kept in float32.
-
-    Returns:
-        Shape ``(2n, length - 1)``, float32: column ``t`` belongs to token ``t + 1``, and is 0 where that token is not
-        part of a completion.
     """
-    targets = batch.completion_mask[:, 1:]
-    columns = targets.any(dim=0).nonzero().squeeze(1)
-    arguments = {"logits_to_keep": columns} if _takes_logits_to_keep(model) else {}
-    with torch.autocast(batch.input_ids.device.type, dtype=autocast, enabled=autocast is not None):
-        logits = model(input_ids=batch.input_ids, use_cache=False, **arguments).logits
-    if not arguments:
-        logits = logits[:, columns]
-    scored = targets[:, columns]
-    ids = batch.input_ids[:, 1:][:, columns]
-    log_probs = -cross_entropy(logits[scored].float(), ids[scored].to(logits.device), reduction="none")
-    result = torch.zeros(targets.shape, dtype=torch.float32, device=log_probs.device)
-    return result.masked_scatter(targets.to(log_probs.device), log_probs)
+    return PairLogProbs(*split_pairs(layout, scorer.log_probs(model, layout, autocast=autocast)))
 
 
-def _takes_logits_to_keep(model: nn.Module) -> bool:
-    core = model.get_base_model() if isinstance(model, PeftModel) else model
-    return "logits_to_keep" in inspect.signature(type(core).forward).parameters
+def split_pairs(layout: Layout, values: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Values of scored tokens, shape ``(scored, ...)``, as those of each chosen and of each rejected completion."""
+    parts = layout.parts(values)
+    if not layout.spans:
+        return parts[::2], parts[1::2]
+    triples = list(zip(parts[::3], parts[1::3], parts[2::3], strict=True))
+    chosen = tuple(torch.cat([shared, tail]) for shared, tail, _ in triples)
+    return chosen, tuple(torch.cat([shared, tail]) for shared, _, tail in triples)
+
+
+def computed_tokens(scorer: Scorer, pair: EncodedPair) -> int:
+    """Tokens that one forward pass computes for a pair, padding aside."""
+    if scorer.way is Way.PACKED:
+        return pair_group(pair).packed_length
+    return 2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected) - 2
+
+
+def scoring_batches(scorer: Scorer, pairs: Sequence[EncodedPair], row_tokens: int) -> list[list[int]]:
+    """Indices of pairs in batches of about ``row_tokens`` tokens, longest first, so that little is padding.
+
+    The same pairs always give the same batches: a model scored twice over them sees the same shapes and rounds alike.
+    """
+    order = sorted(range(len(pairs)), key=lambda index: (-pairs[index].length, index))
+    lengths = [computed_tokens(scorer, pairs[index]) for index in order]
+    return [[order[place] for place in row] for row in row_budgets(lengths, row_tokens)]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -21,26 +23,40 @@ from transformers.utils import logging as transformers_logging
 
 from smaug_eval.errors import SmaugError
 from trainers.config import LoraConfig
+from trainers.processes import process_count, weights_are_sharded
 from trainers.tokenization import EncodedPair
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load_model(model_path: Path, *, dtype: str, keep_dtype: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_model(
+    model_path: Path,
+    *,
+    dtype: str,
+    keep_dtype: bool,
+    quantize: str | None = None,
+    device: torch.device | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer from a local folder, without running code from it.
+
+    A model for a GPU is spread over all of them where this is the only process.
 
     Args:
         model_path: The folder.
-        dtype: ``float32`` or ``bfloat16``.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
         keep_dtype: Whether to load the weights in ``dtype`` rather than float32.
+        quantize: ``nf4`` or ``int8`` to quantise the weights of its linear layers while loading.
+        device: Where to; the CPU if None.
 
     Raises:
-        SmaugError: the folder has no safetensors weights or no tokenizer, or the dtype is not one to train in.
+        SmaugError: the folder has no safetensors weights or no tokenizer, the dtype is unknown, or bitsandbytes
+            is needed and not installed.
     """
     if dtype not in DTYPES:
-        raise SmaugError(f"cannot train in dtype {dtype!r}", fix=f"choose one of {', '.join(DTYPES)}")
+        raise SmaugError(f"no such dtype: {dtype!r}", fix=f"choose one of {', '.join(DTYPES)}")
     if not model_path.is_dir():
         raise SmaugError(f"model folder {model_path} does not exist", fix="correct the path of the base model")
+    device_map = _device_map(device, quantize)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             model_path,
@@ -48,7 +64,8 @@ def load_model(model_path: Path, *, dtype: str, keep_dtype: bool) -> tuple[PreTr
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
-            device_map="auto" if torch.cuda.device_count() > 1 else None,
+            device_map=device_map,
+            quantization_config=None if quantize is None else _quantisation(quantize, dtype),
         )
         tokenizer = AutoTokenizer.from_pretrained(model_path, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
@@ -56,10 +73,52 @@ def load_model(model_path: Path, *, dtype: str, keep_dtype: bool) -> tuple[PreTr
             f"{model_path} cannot be loaded: {error}",
             fix="give a folder with config.json, model.safetensors and tokenizer files",
         ) from error
+    if quantize is not None:
+        _keep_differentiable(model)
+        # Norms, embeddings and head in float32; the trainer switches activation checkpointing on where it is wanted.
+        model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    elif device is not None and device_map is None:
+        model.to(device)
     # Sampling settings do not matter here, and inconsistent ones would make every save fail. The base model's own file
     # is copied to the checkpoint.
     model.generation_config = GenerationConfig()
     return model, tokenizer
+
+
+def _device_map(device: torch.device | None, quantize: str | None) -> str | dict[str, Any] | None:
+    if device is not None and device.type == "cuda" and torch.cuda.device_count() > 1 and process_count() == 1:
+        return "auto"
+    return None if quantize is None else {"": device or "cpu"}
+
+
+def _quantisation(quantize: str, dtype: str) -> BitsAndBytesConfig:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise SmaugError(
+            f"lora.quantize is {quantize}, but bitsandbytes is not installed", fix="pip install 'smaug-eval[qlora]'"
+        )
+    if weights_are_sharded():
+        raise SmaugError(
+            f"lora.quantize is {quantize}, but FSDP and DeepSpeed cannot shard quantised weights here",
+            fix="launch it with recipes/accelerate/ddp.yaml, or leave quantize out",
+        )
+    if quantize == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=DTYPES[dtype],
+    )
+
+
+def _keep_differentiable(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights for a CPU kernel when a model is first evaluated there.
+
+    That kernel has no gradient, and the weights stay packed: training would go on without the gradients of the base.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def fitting_length(max_length: int, model: PreTrainedModel) -> int:
@@ -138,13 +197,13 @@ def quiet_transformers() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def check_finite(policy: nn.Module, step: int) -> None:
+def check_finite(weights: Mapping[str, Tensor], step: int) -> None:
     """Look at the weights after the last update, which no loss has seen.
 
     Raises:
-        SmaugError: a trained weight is not finite.
+        SmaugError: a weight is not finite.
     """
-    if not all(bool(torch.isfinite(weight).all()) for weight in policy.parameters() if weight.requires_grad):
+    if not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
         raise not_finite("updated model", step)
 
 

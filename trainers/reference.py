@@ -5,36 +5,42 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from trainers.log_probs import pair_batch, token_log_probs
-from trainers.tokenization import EncodedPair, batches_by_length
+from smaug_eval.scorer import Scorer
+from trainers.log_probs import pair_layout, pair_log_probs, scoring_batches
+from trainers.processes import process_count, process_index
+from trainers.tokenization import EncodedPair
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class ReferenceLogProbs:
-    """What the reference thinks of a list of pairs, in nats.
+class TokenLogProbs:
+    """What a model thinks of the completions of a list of pairs, token by token, in nats.
 
     Attributes:
-        chosen: Summed log-probability of each chosen completion, shape ``(pairs,)``.
-        rejected: The same of the rejected ones.
-        chosen_tokens: Log-probability of each token, all chosen completions one after the other.
-        rejected_tokens: The same of the rejected ones.
+        chosen: Of each pair the log-probabilities of the chosen completion's tokens, shape ``(|y_w|,)``.
+        rejected: Of each pair those of the rejected one, shape ``(|y_l|,)``.
     """
 
-    chosen: Floats
-    rejected: Floats
-    chosen_tokens: Floats
-    rejected_tokens: Floats
+    chosen: tuple[Floats, ...]
+    rejected: tuple[Floats, ...]
+
+    @cached_property
+    def sums(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """``log pi(y_w | x)`` and ``log pi(y_l | x)`` of every pair, each of shape ``(pairs,)``."""
+        chosen, rejected = ([tokens.sum(dtype=np.float64) for tokens in side] for side in (self.chosen, self.rejected))
+        return np.array(chosen), np.array(rejected)
 
 
 def reference_key(*, model_sha256: str, pairs_sha256: str, precision: str) -> str:
@@ -42,57 +48,73 @@ def reference_key(*, model_sha256: str, pairs_sha256: str, precision: str) -> st
     return hashlib.sha256("\n".join((model_sha256, pairs_sha256, precision)).encode()).hexdigest()
 
 
-def reference_log_probs(
+def score_pairs(
+    scorer: Scorer,
     model: nn.Module,
     pairs: Sequence[EncodedPair],
     *,
-    batch_size: int,
-    device: torch.device,
+    row_tokens: int,
     autocast: torch.dtype | None,
     before_batch: Callable[[int, int], None] = lambda done, total: None,
-) -> ReferenceLogProbs:
+) -> TokenLogProbs:
     """Score every pair with ``model`` as it is, in evaluation mode and without gradients.
 
+    Of several processes each scores its share, and all get the whole.
+
     Args:
-        model: The reference, on ``device``.
+        scorer: From :func:`smaug_eval.scorer.scoring`.
+        model: The model.
         pairs: What to score.
-        batch_size: Pairs per forward pass.
-        device: Where the model is.
-        autocast: As in :func:`trainers.log_probs.token_log_probs`.
+        row_tokens: Tokens of a forward pass.
+        autocast: As in :func:`trainers.log_probs.pair_log_probs`.
         before_batch: Called before each forward pass with the pairs scored and the pairs in all; raises to stop.
     """
-    chosen, rejected = np.zeros(len(pairs), np.float32), np.zeros(len(pairs), np.float32)
-    chosen_tokens: list[Floats] = [np.empty(0, np.float32)] * len(pairs)
-    rejected_tokens: list[Floats] = [np.empty(0, np.float32)] * len(pairs)
     was_training = model.training
     model.eval()
+    batches = scoring_batches(scorer, pairs, row_tokens)
+    processes, rank = process_count(), process_index()
+    found: list[tuple[int, Floats, Floats]] = []
     scored = 0
-    for indices in batches_by_length(pairs, batch_size):
+    for turn in range(0, len(batches), processes):
         before_batch(scored, len(pairs))
-        scored += len(indices)
-        batch = pair_batch([pairs[index] for index in indices]).to(device)
+        scored += sum(len(batch) for batch in batches[turn : turn + processes])
+        # Where the batches do not come out even, some process repeats the first: all must do the same number.
+        indices = batches[turn + rank if turn + rank < len(batches) else 0]
+        layout = pair_layout(scorer, [pairs[index] for index in indices])
         with torch.no_grad():
-            tokens = token_log_probs(model, batch, autocast=autocast).cpu()
-        sums, targets = tokens.sum(dim=1).numpy(), batch.completion_mask[:, 1:].cpu()
-        for row, index in enumerate(indices):
-            partner = row + len(indices)
-            chosen[index], rejected[index] = sums[row], sums[partner]
-            chosen_tokens[index] = tokens[row][targets[row]].numpy()
-            rejected_tokens[index] = tokens[partner][targets[partner]].numpy()
+            tokens = pair_log_probs(scorer, model, layout, autocast=autocast)
+        sides = ([row.float().cpu().numpy() for row in side] for side in (tokens.chosen, tokens.rejected))
+        found += zip(indices, *sides, strict=True)
     model.train(was_training)
-    return ReferenceLogProbs(chosen, rejected, np.concatenate(chosen_tokens), np.concatenate(rejected_tokens))
+    if processes > 1:
+        found = gather_object(found)
+    by_index = {index: (chosen, rejected) for index, chosen, rejected in found}
+    ordered = [by_index[index] for index in range(len(pairs))]
+    return TokenLogProbs(tuple(chosen for chosen, _ in ordered), tuple(rejected for _, rejected in ordered))
 
 
-def save_reference(reference: ReferenceLogProbs, path: Path) -> None:
+def save_reference(reference: TokenLogProbs, path: Path) -> None:
     """Write a reference as safetensors; the file is complete or absent."""
     partial = path.with_name(f".{path.name}.tmp")
-    save_file(dict(vars(reference)), partial)
+    tensors = {}
+    for side in ("chosen", "rejected"):
+        tokens: tuple[Floats, ...] = getattr(reference, side)
+        tensors[side] = np.concatenate(tokens)
+        tensors[f"{side}_lengths"] = np.array([len(pair) for pair in tokens], np.int64)
+    save_file(tensors, partial)
     partial.replace(path)
 
 
-def load_reference(path: Path) -> ReferenceLogProbs | None:
+def load_reference(path: Path) -> TokenLogProbs | None:
     """Read a saved reference; None where there is none or it is damaged, so that it is computed anew."""
     try:
-        return ReferenceLogProbs(**load_file(path))
-    except (OSError, SafetensorError, TypeError):
+        tensors = load_file(path)
+        sides = []
+        for side in ("chosen", "rejected"):
+            ends = np.cumsum(tensors[f"{side}_lengths"])
+            if ends[-1] != len(tensors[side]):
+                return None
+            sides.append(tuple(np.split(tensors[side], ends[:-1])))
+        return TokenLogProbs(*sides)
+    except (OSError, SafetensorError, KeyError, IndexError):
         return None

@@ -5,19 +5,32 @@ from __future__ import annotations
 import copy
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
 from smaug_eval.errors import Interrupted, SmaugError
 from smaug_eval.files import sha256_of_file, write_json
-from trainers.checkpoints import TrainingResult, checkpoint_step, newest_checkpoint, save_result
+from smaug_eval.scorer import Scorer, scoring
+from trainers.checkpoints import (
+    PROCESSES_FILE,
+    TrainingResult,
+    checkpoint_step,
+    newest_checkpoint,
+    processes_of,
+    save_result,
+)
 from trainers.config import TrainingConfig
+from trainers.held_out import HeldOutWatch, last_diagnosis
 from trainers.journal import Journal, Row
+from trainers.losses import preference_loss
 from trainers.models import (
     DTYPES,
     check_finite,
@@ -28,13 +41,18 @@ from trainers.models import (
     quiet_transformers,
     with_adapter,
 )
-from trainers.pairs.read import read_rows
-from trainers.pairs.rows import COLUMNS
-from trainers.reference import ReferenceLogProbs, load_reference, reference_key, reference_log_probs, save_reference
+from trainers.pairs.read import read_pairs
+from trainers.probes import gradient_cosines, sampled_indices
+from trainers.processes import any_process, process_count, process_index, wait_for_all, weights_are_sharded
+from trainers.reference import TokenLogProbs, load_reference, reference_key, save_reference, score_pairs
 from trainers.tokenization import EncodedPairs, PairEncoder
-from trainers.trainer import PreferenceTrainer, Schedule, ScoredPairs
+from trainers.trainer import PreferenceTrainer, Schedule, ScoredPairs, pair_scores
 
+# Largest log-ratio in nats that rounding explains while the policy equals its reference.
 START_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
+
+# Seconds that processes wait for each other: the main one may be writing a large checkpoint.
+PATIENCE = 7200
 
 Progress = Callable[[int, int, Row], None]
 
@@ -50,11 +68,17 @@ def train(
     out_dir: Path,
     seed: int,
     model_sha256: str,
+    base: str | None = None,
     should_stop: Callable[[], bool],
     on_progress: Progress | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
+    on_warning: Callable[[str], None] = lambda warning: None,
     reference_dir: Path | None = None,
 ) -> TrainingResult:
     """Train a model on preference pairs, or go on where an earlier call with the same arguments stopped.
+
+    In a process group (``python -m trainers`` under ``accelerate launch`` or torchrun) every process makes this call
+    with the same arguments; the main one writes, and where one of them is told to stop, all do.
 
     With ``dtype`` bfloat16 a full training keeps its weights in float32 and computes in bfloat16 (updates of 1e-5 would
     be lost in bfloat16 weights); LoRA keeps the base in bfloat16 and its adapter in float32.
@@ -67,12 +91,17 @@ def train(
         train_file: Pairs as ``{"prompt", "chosen", "rejected"}`` JSON lines.
         eval_file: Held-out pairs in the same form; None or an empty file for none.
         out_dir: Receives ``checkpoint/`` (and ``adapter/`` for LoRA), ``log.jsonl``, ``tensorboard/``,
-            ``summary.json``, and ``resume/`` while unfinished.
+            ``diagnostics.jsonl`` (:class:`trainers.held_out.HeldOutWatch`), ``summary.json``, and ``resume/`` while
+            unfinished.
         seed: Seed of the order of the pairs and of a fresh adapter.
         model_sha256: Digest of the base model's weights: the key of the saved reference log-probabilities.
+        base: Name of the base model for the model card; its folder's name if None.
         should_stop: Asked after every step; true saves a checkpoint to resume from and ends the call.
         on_progress: Receives ``(step, steps, row)`` for every row of ``log.jsonl``, and before that
             ``(pairs, all pairs, {})`` while the reference is scored.
+        on_note: Receives what is worth saying once: the exact loss, and how the model is asked.
+        on_warning: Receives, at the first evaluation before the end that shows it, that the preferred answers have
+            become less likely than the base model has them.
         reference_dir: Where ``reference-*.safetensors`` are kept; trainings of one base on the same pairs that share it
             score the reference once. ``out_dir`` if None.
 
@@ -90,15 +119,19 @@ def train(
         out_dir=out_dir,
         seed=seed if config.seed is None else config.seed,
         model_sha256=model_sha256,
+        base=base or model_path.name,
         should_stop=should_stop,
         on_progress=on_progress,
+        on_note=on_note,
+        on_warning=on_warning,
         reference_dir=reference_dir or out_dir,
     )
     out_dir.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
         result = training.finish()
-    write_json(out_dir / "summary.json", result.summary())
-    shutil.rmtree(training.resume_dir, ignore_errors=True)
+    if process_index() == 0:
+        write_json(out_dir / "summary.json", result.summary())
+        shutil.rmtree(training.resume_dir, ignore_errors=True)
     return result
 
 
@@ -115,8 +148,11 @@ class _Training:
     out_dir: Path
     seed: int
     model_sha256: str
+    base: str
     should_stop: Callable[[], bool]
     on_progress: Progress | None
+    on_note: Callable[[str], None]
+    on_warning: Callable[[str], None]
     reference_dir: Path
 
     @property
@@ -130,54 +166,95 @@ class _Training:
 
     def finish(self) -> TrainingResult:
         """Load, encode, score the reference, train, save."""
-        resume_from = newest_checkpoint(self.resume_dir)
-        model, tokenizer = load_model(self.model_path, dtype=self.dtype, keep_dtype=self.config.lora is not None)
+        if self.dtype not in START_TOLERANCE:
+            raise SmaugError(f"cannot train in dtype {self.dtype!r}", fix=f"choose one of {', '.join(START_TOLERANCE)}")
+        arguments = _arguments(self.config, self.resume_dir, self.seed)  # brings several processes together
+        resume_from = self._checkpoint_to_resume_from()
+        arguments.eval_on_start = resume_from is None
+        model, tokenizer = load_model(
+            self.model_path,
+            dtype=self.dtype,
+            keep_dtype=self.config.lora is not None,
+            quantize=self.config.lora.quantize if self.config.lora else None,
+            device=None if weights_are_sharded() else arguments.device,
+        )
         base_config = copy.deepcopy(model.config)
         max_length = fitting_length(self.config.max_length, model)
         train_pairs, eval_pairs = self._encode(tokenizer, max_length)
         check_ids(train_pairs.pairs + eval_pairs.pairs, model, self.model_path)
-        arguments = _arguments(self.config, self.resume_dir, self.seed, resuming=resume_from is not None)
-        if getattr(model, "hf_device_map", None) is None:
-            model.to(arguments.device)
-        with no_dropout(model):
-            scored = ScoredPairs(train_pairs.pairs, self._reference(model, train_pairs, arguments.device))
-            held_out = (
-                ScoredPairs(eval_pairs.pairs, self._reference(model, eval_pairs, arguments.device))
-                if eval_pairs.pairs
-                else None
-            )
+        self.on_note(self.config.describe())
+        with no_dropout(model), scoring(model, share=self.config.share_prefix) as scorer:
+            self.on_note(scorer.describe())
+            scored = self._with_reference(scorer, model, train_pairs)
+            held_out = self._with_reference(scorer, model, eval_pairs) if eval_pairs.pairs else None
+            # The reference is the model without its adapter, which comes only now.
             policy = with_adapter(model, self.config.lora, self.seed) if self.config.lora else model
-            rows = self._run(policy, arguments, scored, held_out, resume_from)
+            rows, weights = self._run(policy, scorer, arguments, scored, held_out, resume_from)
+        trained = {name for name, weight in policy.named_parameters() if weight.requires_grad}
         last_step = max(row["step"] for row in rows)
-        check_finite(policy, last_step)
+        check_finite({name: weight for name, weight in weights.items() if name in trained}, last_step)
+        diagnosis = last_diagnosis(self.out_dir) if held_out else None
         result = TrainingResult(
             name=self.name,
             loss=self.config.loss.value,
             formula=self.config.loss.formula,
+            normalisation="averaged" if self.config.loss.is_averaged else "summed",
             beta=self.config.beta,
             lambda_=self.config.lambda_,
+            margin=self.config.margin,
+            likelihood_weight=self.config.likelihood_weight,
+            forward=scorer.way.value,
             steps=last_step,
             pairs=len(train_pairs.pairs),
             eval_pairs=len(eval_pairs.pairs),
             dropped=dict(sorted((train_pairs.dropped + eval_pairs.dropped).items())),
             truncated=train_pairs.truncated,
+            truncated_prompts=train_pairs.truncated_prompts,
+            truncated_completions=train_pairs.truncated_completions,
             max_length=max_length,
             seed=self.seed,
             dtype=self.dtype,
+            quantize=self.config.lora.quantize if self.config.lora else None,
+            processes=process_count(),
+            base=self.base,
             model_sha256=self.model_sha256,
             train_sha256=sha256_of_file(self.train_file),
             seconds=rows[-1]["seconds"],
             final=_final(rows),
+            diagnostics=diagnosis,
             warnings=[
+                *_merge_warnings(self.config),
                 *_length_warnings(self.config.max_length, max_length, train_pairs.truncated),
-                *start_warnings(rows, self.config.loss.start_value, START_TOLERANCE[self.dtype]),
+                *start_warnings(rows, self._start_losses(held_out), self._start_tolerance()),
+                *([diagnosis["warning"]] if diagnosis and diagnosis["warning"] else []),
             ],
         )
-        save_result(policy, tokenizer, base_config, self.model_path, self.out_dir, result)
+        if process_index() == 0:
+            save_result(policy, weights, tokenizer, base_config, self.model_path, self.out_dir, result)
         return result
 
+    def _checkpoint_to_resume_from(self) -> Path | None:
+        """The newest checkpoint, once the main process has removed the incomplete ones; notes the number of processes.
+
+        Raises:
+            SmaugError: the training was begun with another number of processes.
+        """
+        if process_index() == 0:
+            newest_checkpoint(self.resume_dir, remove_incomplete=True)
+        wait_for_all()
+        newest = newest_checkpoint(self.resume_dir)
+        if newest is not None and (before := processes_of(self.resume_dir)) != process_count():
+            raise SmaugError(
+                f"training {self.name} was begun with {before} processes and cannot go on with {process_count()}",
+                fix=f"launch it with {before} again, or remove {self.resume_dir} to begin anew",
+            )
+        if process_index() == 0:
+            write_json(self.resume_dir / PROCESSES_FILE, {"processes": process_count()})
+        return newest
+
     def _encode(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> tuple[EncodedPairs, EncodedPairs]:
-        encoder = PairEncoder(tokenizer, max_length, self.config.max_prompt_length, self.config.append_eos)
+        limits = (max_length, self.config.max_prompt_length)
+        encoder = PairEncoder(tokenizer, *limits, self.config.append_eos, self.config.long_prompts)
         train_pairs = _encode_file(encoder, self.train_file)
         if not train_pairs.pairs:
             reasons = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in train_pairs.dropped.items())
@@ -187,30 +264,68 @@ class _Training:
             )
         return train_pairs, EncodedPairs() if self.eval_file is None else _encode_file(encoder, self.eval_file)
 
-    def _reference(self, model: PreTrainedModel, encoded: EncodedPairs, device: torch.device) -> ReferenceLogProbs:
-        """The reference's log-probabilities: from an earlier call where it left them, else computed and kept."""
-        precision = f"{self.dtype}{'' if self.autocast is None else ' autocast'}"
-        key = reference_key(model_sha256=self.model_sha256, pairs_sha256=encoded.sha256(), precision=precision)
-        path = self.reference_dir / f"reference-{key[:16]}.safetensors"
-        reference = load_reference(path)
-        if reference is None:
-            reference = reference_log_probs(
+    def _with_reference(self, scorer: Scorer, model: PreTrainedModel, encoded: EncodedPairs) -> ScoredPairs:
+        """The pairs with the reference's log-probabilities: from an earlier call, or computed, unless sharded."""
+        reference = load_reference(self._reference_path(encoded))
+        # All must do the same, even where one cannot read what the others can.
+        reference = None if any_process(reference is None) else reference
+        if reference is None and not weights_are_sharded():
+            reference = score_pairs(
+                scorer,
                 model,
                 encoded.pairs,
-                batch_size=self.config.batch_size,
-                device=device,
+                row_tokens=self.config.row_tokens,
                 autocast=self.autocast,
                 before_batch=self._between_reference_batches,
             )
+            self._keep(reference, encoded)
+        return ScoredPairs(encoded.pairs, reference or TokenLogProbs((), ()))
+
+    def _score_sharded(self, trainer: PreferenceTrainer, sets: Sequence[ScoredPairs]) -> None:
+        """Let the policy, which no update has touched yet, score the reference: only together do they hold a model."""
+        policy = trainer.model
+        with policy.disable_adapter() if isinstance(policy, PeftModel) else nullcontext():
+            for pairs in sets:
+                pairs.reference = trainer.score(pairs.pairs, self._between_reference_batches)
+                self._keep(pairs.reference, EncodedPairs(list(pairs.pairs)))
+
+    def _keep(self, reference: TokenLogProbs, encoded: EncodedPairs) -> None:
+        if process_index() == 0:
             self.reference_dir.mkdir(parents=True, exist_ok=True)
-            save_reference(reference, path)
-        return reference
+            save_reference(reference, self._reference_path(encoded))
+
+    def _reference_path(self, encoded: EncodedPairs) -> Path:
+        quantize = self.config.lora.quantize if self.config.lora else None
+        how = ["autocast"] * (self.autocast is not None) + [quantize] * (quantize is not None)
+        how += ["sharded"] * weights_are_sharded()
+        precision = " ".join([self.dtype, *map(str, how)])
+        key = reference_key(model_sha256=self.model_sha256, pairs_sha256=encoded.sha256(), precision=precision)
+        return self.reference_dir / f"reference-{key[:16]}.safetensors"
+
+    def _start_losses(self, held_out: ScoredPairs | None) -> dict[tuple[str, int], float]:
+        """What the losses before the first update must be, by split and step: a closed form where there is one."""
+        expected = {}
+        if held_out is not None:
+            untrained = pair_scores(held_out.reference, held_out.reference)
+            expected["eval", 0] = float(preference_loss(self.config, untrained).mean())
+        closed_form = self.config.loss.start_value(self.config.beta)
+        if closed_form is not None:
+            expected["train", 1] = closed_form
+        return expected
+
+    def _start_tolerance(self) -> float:
+        """Difference of losses that rounding explains; DPO-Positive's penalty magnifies it."""
+        quantised = self.config.lora is not None and self.config.lora.quantize is not None
+        return START_TOLERANCE["bfloat16" if quantised else self.dtype] * (1 + (self.config.lambda_ or 0.0))
 
     def _between_reference_batches(self, done: int, total: int) -> None:
-        if self.should_stop():
+        if self._asked_to_stop():
             raise self._interrupted("while scoring the reference")
         if self.on_progress is not None:
             self.on_progress(done, total, {})
+
+    def _asked_to_stop(self) -> bool:
+        return any_process(self.should_stop())
 
     def _interrupted(self, when: str) -> Interrupted:
         return Interrupted(f"training {self.name} stopped {when}", fix="run the same command again to go on")
@@ -218,18 +333,20 @@ class _Training:
     def _run(
         self,
         policy: torch.nn.Module,
+        scorer: Scorer,
         arguments: TrainingArguments,
         train_pairs: ScoredPairs,
         eval_pairs: ScoredPairs | None,
         resume_from: Path | None,
-    ) -> list[Row]:
-        """Train to the last step; returns the rows of the log.
+    ) -> tuple[list[Row], dict[str, torch.Tensor]]:
+        """Train to the last step; returns the rows of the log and the policy's weights.
 
         Raises:
             Interrupted: stopped on request; the checkpoint to resume from is saved.
         """
         step = None if resume_from is None else checkpoint_step(resume_from)
-        with Journal(self.out_dir, step=step, wandb_project=self.config.wandb_project) as journal:
+        main, wandb_project = process_index() == 0, self.config.wandb_project
+        with Journal(self.out_dir, step=step, wandb_project=wandb_project, writes=main) as journal:
             start = time.monotonic() - (journal.rows[-1]["seconds"] if journal.rows else 0.0)
 
             def on_row(step: int, steps: int, row: dict[str, Any]) -> None:
@@ -238,36 +355,112 @@ class _Training:
                 if self.on_progress is not None:
                     self.on_progress(step, steps, row)
 
-            schedule = Schedule(self.config, self.should_stop, on_row)
+            # Made at its first use: where the weights are sharded, the reference's scores come later.
+            watch = cache(partial(self._watch, policy, scorer, arguments, eval_pairs, step)) if eval_pairs else None
+
+            def on_held_out(tokens: TokenLogProbs) -> Mapping[str, float]:
+                return {} if watch is None else watch().look(trainer.state.global_step, trainer.state.max_steps, tokens)
+
+            schedule = Schedule(self.config, self._asked_to_stop, on_row)
             trainer = PreferenceTrainer(
                 policy,
                 arguments,
                 config=self.config,
+                scorer=scorer,
                 train_pairs=train_pairs,
                 eval_pairs=eval_pairs,
                 autocast=self.autocast,
                 callbacks=[schedule],
+                on_held_out=on_held_out,
             )
+            self._score_when_training_begins(trainer, [train_pairs, eval_pairs], resume_from)
             trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
+            weights = {} if schedule.stopped else trainer.full_weights()
         if schedule.stopped:
+            wait_for_all()  # the first to leave would end those that still write
             raise self._interrupted(f"after step {journal.rows[-1]['step']}")
-        return journal.rows
+        return journal.rows, weights
+
+    def _score_when_training_begins(
+        self, trainer: PreferenceTrainer, sets: Sequence[ScoredPairs | None], resume_from: Path | None
+    ) -> None:
+        """Where the weights are sharded, the reference can be scored only once the trainer has wrapped the model.
+
+        Raises:
+            SmaugError: the trainer goes on with an updated policy, and the reference's scores are gone.
+        """
+        unscored = [pairs for pairs in sets if pairs is not None and not pairs.reference.chosen]
+        if not unscored:
+            return
+        if resume_from is not None:
+            raise SmaugError(
+                f"{self.reference_dir}: the scores of the reference are gone, which the training goes on with",
+                fix=f"put reference-*.safetensors back, or remove {self.resume_dir} to begin anew",
+            )
+        trainer.add_callback(_ScoreFirst(lambda: self._score_sharded(trainer, unscored)))
+
+    def _watch(
+        self,
+        policy: torch.nn.Module,
+        scorer: Scorer,
+        arguments: TrainingArguments,
+        held_out: ScoredPairs,
+        step: int | None,
+    ) -> HeldOutWatch:
+        """What diagnoses the held-out pairs; gradients are looked at where one process holds the whole model."""
+        wanted = self.config.gradient_cosine_pairs
+        if wanted and arguments.world_size > 1:
+            self.on_note("gradient cosines are left out: the training has several processes")
+            wanted = 0
+        chosen = sampled_indices(len(held_out.pairs), wanted, self.seed)
+        sample = [held_out.pairs[index] for index in chosen]
+        return HeldOutWatch(
+            held_out.pairs,
+            held_out.reference,
+            folder=self.out_dir,
+            step=step,
+            loss=self.config.loss.display_name,
+            cosines=(lambda: gradient_cosines(scorer, policy, sample, autocast=self.autocast)) if sample else None,
+            on_warning=self.on_warning,
+            writes=arguments.process_index == 0,
+        )
 
 
-def start_warnings(rows: list[Row], expected: float, tolerance: float) -> list[str]:
-    """Compare the losses taken before the first update with the loss of a policy that equals its reference.
+class _ScoreFirst(TrainerCallback):
+    """Does something before the first step, when the trainer has wrapped the model."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work = work
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Do it."""
+        self._work()
+
+
+def start_warnings(rows: list[Row], expected: Mapping[tuple[str, int], float], tolerance: float) -> list[str]:
+    """Compare the losses taken before the first update with those of a policy that equals its reference.
 
     Args:
         rows: The training log.
-        expected: The loss where every log-ratio is 0.
+        expected: The loss where every log-ratio is 0, by split and step: of the held-out pairs at step 0, of the first
+            batch at step 1.
         tolerance: Largest difference that rounding explains.
     """
-    places = {("eval", 0): "held-out pairs", ("train", 1): "the first batch"}
+    names = {"eval": "held-out pairs", "train": "the first batch"}
     return [
-        f"before the first update the loss on {places[place]} was {row['loss']:.4f}, not {expected:.4f}: "
+        f"before the first update the loss on {names[row['split']]} was {row['loss']:.4f}, not {value:.4f}: "
         "the reference log-probabilities do not match the base model"
         for row in rows
-        if (place := (row["split"], row["step"])) in places and abs(row["loss"] - expected) > tolerance
+        if (value := expected.get((row["split"], row["step"]))) is not None and abs(row["loss"] - value) > tolerance
+    ]
+
+
+def _merge_warnings(config: TrainingConfig) -> list[str]:
+    if config.lora is None or config.lora.quantize is None:
+        return []
+    return [
+        f"the adapter was trained on a base of {config.lora.quantize} weights; checkpoint/ is merged into the base as "
+        "it was given, whose log-probabilities differ a little from those of the log"
     ]
 
 
@@ -277,7 +470,7 @@ def _length_warnings(asked: int, used: int, truncated: int) -> list[str]:
     return [f"{truncated} pairs were cut to the model's context of {used} tokens (max_length is {asked})"]
 
 
-def _arguments(config: TrainingConfig, folder: Path, seed: int, *, resuming: bool) -> TrainingArguments:
+def _arguments(config: TrainingConfig, folder: Path, seed: int) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=config.batch_size,
@@ -294,8 +487,8 @@ def _arguments(config: TrainingConfig, folder: Path, seed: int, *, resuming: boo
         gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
         seed=seed,
         data_seed=seed,
+        ddp_timeout=PATIENCE,
         use_cpu=not torch.cuda.is_available(),
-        eval_on_start=not resuming,
         # trainers.trainer.Schedule decides when to log, evaluate and save.
         logging_strategy="no",
         eval_strategy="no",
@@ -315,7 +508,7 @@ def _is_empty(path: Path) -> bool:
 
 
 def _encode_file(encoder: PairEncoder, path: Path) -> EncodedPairs:
-    return encoder.encode([dict(row.values) for row in read_rows(str(path), COLUMNS, data_root=None)])
+    return encoder.encode(read_pairs(path))
 
 
 def _final(rows: list[Row]) -> dict[str, float]:

@@ -7,21 +7,19 @@ Source: the task files of lm-evaluation-harness at commit b281b0921b63 (2023-06-
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from smaug_eval.leaderboard.metrics import final_answer
+from smaug_eval.wording import SHOT_SEPARATOR, clean_hellaswag, hellaswag_query, question
 
 Row = Mapping[str, Any]
 Document = dict[str, Any]
 
-SHOT_SEPARATOR = "\n\n"
 LETTERS = ("A", "B", "C", "D")
 
 _ARC_KEYS = {key: index for index, keys in enumerate(("A1", "B2", "C3", "D4", "E5")) for key in keys}
-_BRACKETED = re.compile(r"\[.*?\]")
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,6 @@ class Form:
     document: Callable[[Row, str], Document]
 
 
-def question(row: Row) -> str:
-    """The question of an ARC or GSM8K row, which show no choices."""
-    return f"Question: {row['question']}\nAnswer:"
-
-
 def arc_gold(row: Row) -> int:
     """Index of the right choice; a few ARC rows number their choices 1-5 instead of A-E."""
     return _ARC_KEYS[row["answerKey"]]
@@ -61,17 +54,6 @@ def arc_shot(row: Row) -> str:
 def arc_document(row: Row, preamble: str) -> Document:
     """An ARC question to score."""
     return _choice_document(question(row), row["choices"]["text"], arc_gold(row), preamble)
-
-
-def clean_hellaswag(text: str) -> str:
-    """Remove WikiHow's markup from a HellaSwag text."""
-    text = text.strip().replace(" [title]", ". ")
-    return _BRACKETED.sub("", text).replace("  ", " ")
-
-
-def hellaswag_query(row: Row) -> str:
-    """Activity and beginning of a HellaSwag row."""
-    return clean_hellaswag(f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}")
 
 
 def hellaswag_shot(row: Row) -> str:

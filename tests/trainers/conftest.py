@@ -99,7 +99,7 @@ def run(model_path: Path, tmp_path: Path) -> Callable[..., TrainingResult]:
 
     def start(name: str = "run", *, config: dict[str, Any] | None = None, **replaced: Any) -> TrainingResult:
         settings = {"loss": "dpop", "steps": 6, "batch_size": 4, "learning_rate": 1e-3, "eval_every": 3} | (
-            config or {}
+            {"row_tokens": 128} | (config or {})
         )
         arguments: dict[str, Any] = {
             "name": name,

@@ -9,6 +9,7 @@ import pytest
 from smaug_eval.errors import SmaugError
 from trainers.config import MetaMathPairs, RowPairs
 from trainers.pairs.build import build_pairs
+from trainers.pairs.read import read_pairs
 
 # Edit distances over lengths: "4" -> "5" is 1/1, "ten" -> "tens" 1/4, "abcd" -> "abXY" 2/4.
 ROWS = [
@@ -31,15 +32,23 @@ def test_what_is_written(rows_file: Path, tmp_path: Path) -> None:
     assert [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()] == ROWS
     assert (out / "eval.jsonl").read_text() == ""
     assert json.loads((out / "stats.json").read_text()) == stats.model_dump()
-    assert sorted(path.name for path in out.iterdir()) == ["eval.jsonl", "stats.json", "train.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "eval.jsonl",
+        "questions.json",
+        "stats.json",
+        "train.jsonl",
+    ]
 
 
 def test_the_statistics(rows_file: Path, tmp_path: Path) -> None:
     stats = build_pairs(RowPairs(source="rows", path=str(rows_file), holdout=0), data_root=None, out_dir=tmp_path)
     assert (stats.rows, stats.train, stats.eval, stats.dropped) == (4, 3, 0, {"duplicate": 1})
-    assert stats.edit_distance.mean == pytest.approx((1 + 0.25 + 0.5) / 3)
-    assert stats.edit_distance.median == 0.5
-    assert stats.prompt_characters.median == 4
+    assert stats.formats == {"text": 4}
+    assert stats.characters.edit_distance.mean == pytest.approx((1 + 0.25 + 0.5) / 3)
+    assert stats.characters.edit_distance.median == 0.5
+    assert stats.characters.edit_distance_histogram == [0, 0, 1, 0, 0, 1, 0, 0, 0, 1]
+    assert stats.characters.prompt.median == 4
+    assert stats.tokens is None
     assert stats.train_sha256 == hashlib.sha256((tmp_path / "train.jsonl").read_bytes()).hexdigest()
 
 
@@ -54,6 +63,38 @@ def test_the_same_configuration_gives_the_same_bytes(tmp_path: Path) -> None:
     assert (first.train, first.eval) == (30, 10)
 
 
+def test_tokens_are_counted_with_a_tokenizer(rows_file: Path, tmp_path: Path) -> None:
+    config = RowPairs(source="rows", path=str(rows_file), holdout=0)
+    stats = build_pairs(config, data_root=None, out_dir=tmp_path / "out", tokenizer="embedded:demo-model")
+    assert stats.tokens is not None
+    assert stats.tokenizer == "embedded:demo-model"
+    with pytest.raises(SmaugError, match="no tokenizer can be loaded from"):
+        build_pairs(config, data_root=None, out_dir=tmp_path / "none", tokenizer=str(tmp_path))
+    assert not (tmp_path / "none").exists()
+
+
+def test_chat_pairs_are_written_as_messages(tmp_path: Path) -> None:
+    row = {
+        "prompt": [{"role": "user", "content": "Why?"}],
+        "chosen": [{"role": "assistant", "content": "Because."}],
+        "rejected": [{"role": "assistant", "content": "No."}],
+    }
+    source = tmp_path / "chat.jsonl"
+    source.write_text(json.dumps(row | {"system": "Be kind."}) + "\n")
+    build_pairs(RowPairs(source="rows", path=str(source), holdout=0), data_root=None, out_dir=tmp_path / "out")
+    expected = row | {"prompt": [{"role": "system", "content": "Be kind."}, *row["prompt"]]}
+    assert read_pairs(tmp_path / "out" / "train.jsonl") == [expected]
+    assert json.loads((tmp_path / "out" / "train.jsonl").read_text()) == expected
+
+
+def test_the_questions_are_kept_as_digests(rows_file: Path, tmp_path: Path) -> None:
+    build_pairs(RowPairs(source="rows", path=str(rows_file), holdout=1), data_root=None, out_dir=tmp_path)
+    questions = json.loads((tmp_path / "questions.json").read_text())
+    assert [len(questions[side]) for side in ("train", "eval")] == [2, 1]
+    (held_out,) = read_pairs(tmp_path / "eval.jsonl")
+    assert questions["eval"] == [hashlib.sha256(" ".join(held_out["prompt"].split()).encode()).hexdigest()[:16]]
+
+
 def test_a_holdout_that_takes_everything(rows_file: Path, tmp_path: Path) -> None:
     with pytest.raises(SmaugError, match=r"of 4 rows no pair is left to train on \(3 held out; 1 duplicate\)"):
         build_pairs(RowPairs(source="rows", path=str(rows_file)), data_root=None, out_dir=tmp_path)
@@ -66,4 +107,5 @@ def test_real_preferences(shared: Path, tmp_path: Path) -> None:
     config = RowPairs(source="rows", path=str(path), drop_equal=True, holdout=20)
     stats = build_pairs(config, data_root=None, out_dir=tmp_path)
     assert stats.eval == 20
+    assert stats.formats == {"text": 2429}
     assert stats.train + stats.eval + sum(stats.dropped.values()) == stats.rows == 2429

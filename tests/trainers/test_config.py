@@ -6,9 +6,20 @@ import sys
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from trainers.config import LoraConfig, Loss, MetaMathPairs, PairsConfig, RowPairs, TrainingConfig
+from trainers.config import (
+    ArcPairs,
+    HellaSwagPairs,
+    LoraConfig,
+    Loss,
+    MetaMathPairs,
+    MixturePairs,
+    PairsConfig,
+    RowPairs,
+    SourcedPairs,
+    TrainingConfig,
+)
 
-PAIRS: TypeAdapter[MetaMathPairs | RowPairs] = TypeAdapter(PairsConfig)
+PAIRS: TypeAdapter[SourcedPairs | MixturePairs] = TypeAdapter(PairsConfig)
 
 
 def test_a_recipe_is_read_without_torch() -> None:
@@ -23,7 +34,7 @@ def test_the_lambda_of_the_paper_is_the_default_of_dpop_alone() -> None:
 
 
 def test_lambda_is_refused_where_it_means_nothing() -> None:
-    with pytest.raises(ValidationError, match="lambda has no meaning for dpo"):
+    with pytest.raises(ValidationError, match="lambda has no meaning for loss dpo"):
         TrainingConfig.model_validate({"loss": "dpo", "lambda": 5})
 
 
@@ -70,6 +81,10 @@ def test_pairs_survive_a_file() -> None:
     for config in (
         MetaMathPairs(source="metamath", path="openai/gsm8k", config="main"),
         RowPairs(source="rows", path="a.jsonl", eval_path="b.jsonl.gz"),
+        RowPairs(source="rows", path="org/set", revision="main", format="orca"),
+        ArcPairs(source="arc", limit=5),
+        HellaSwagPairs(source="hellaswag", path="a.parquet"),
+        MixturePairs(source="mixture", sets={"a": 1, "b": 0.5}, count=10),
     ):
         assert PAIRS.validate_json(PAIRS.dump_json(config)) == config
 
@@ -83,7 +98,14 @@ def test_pairs_survive_a_file() -> None:
         ({"source": "rows", "path": "org/set", "eval_path": "b.jsonl"}, "eval_path has no meaning where path is a Hub"),
         ({"source": "rows", "path": "a.jsonl", "eval_path": "b.csv"}, "eval_path must end in"),
         ({"source": "metamath", "path": "a.jsonl", "shots": [4, 0]}, "fewest, most"),
-        ({"source": "arc", "path": "a.jsonl"}, "metamath"),
+        ({"source": "arc", "shots": [2, 1]}, "fewest, most"),
+        ({"source": "rows", "path": "a.jsonl", "revision": "main"}, "revision has no meaning where path is a file"),
+        ({"source": "rows", "path": "a.jsonl", "format": "csv"}, "auto"),
+        ({"source": "mixture", "sets": {}}, "at least 1 item"),
+        ({"source": "mixture", "sets": {"a": 0}}, "greater than 0"),
+        ({"source": "mixture", "sets": {"a": float("inf")}}, "finite"),
+        ({"source": "mixture", "sets": {"a": 1}, "path": "a.jsonl"}, "Extra inputs"),
+        ({"source": "orca", "path": "a.jsonl"}, "metamath"),
     ],
 )
 def test_pair_settings_without_effect_are_refused(pairs: dict[str, object], message: str) -> None:
@@ -91,6 +113,14 @@ def test_pair_settings_without_effect_are_refused(pairs: dict[str, object], mess
         PAIRS.validate_python(pairs)
 
 
-@pytest.mark.parametrize("model", [TrainingConfig, LoraConfig, MetaMathPairs, RowPairs])
+def test_what_is_dropped_depends_on_whether_the_rows_can_be_mended() -> None:
+    file, hub = RowPairs(source="rows", path="a.jsonl"), RowPairs(source="rows", path="org/set", drop_empty=False)
+    assert (file.drop_equal, file.drop_empty) == (False, False)
+    assert (hub.drop_equal, hub.drop_empty) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "model", [TrainingConfig, LoraConfig, MetaMathPairs, ArcPairs, HellaSwagPairs, RowPairs, MixturePairs]
+)
 def test_every_setting_is_described(model: type[BaseModel]) -> None:
     assert [name for name, field in model.model_fields.items() if not field.description] == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +12,22 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from smaug_eval.errors import Interrupted
-from trainers.log_probs import pair_batch, token_log_probs
-from trainers.reference import load_reference, reference_key, reference_log_probs, save_reference
+from smaug_eval.scorer import Scorer, Way, scoring
+from trainers.log_probs import computed_tokens, pair_layout, pair_log_probs, scoring_batches
+from trainers.reference import load_reference, reference_key, save_reference, score_pairs
 from trainers.tokenization import EncodedPair, PairEncoder
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
 def pairs(tokenizer: PreTrainedTokenizerFast, sums: Callable[..., list[dict[str, str]]]) -> list[EncodedPair]:
     return PairEncoder(tokenizer, max_length=200).encode(sums(7)).pairs
+
+
+@pytest.fixture(params=[True, False], ids=["packed", "padded"])
+def scorer(model: LlamaForCausalLM, request: pytest.FixtureRequest) -> Iterator[Scorer]:
+    with scoring(model, share=request.param) as scorer:
+        assert scorer.way is (Way.PACKED if request.param else Way.PADDED)
+        yield scorer
 
 
 def naive(model: LlamaForCausalLM, prompt: np.ndarray, completion: np.ndarray) -> Tensor:
@@ -32,73 +38,82 @@ def naive(model: LlamaForCausalLM, prompt: np.ndarray, completion: np.ndarray) -
     return torch.stack([probabilities[t - 1, ids[t]].log() for t in range(len(prompt), len(ids))])
 
 
-def test_every_token_equals_an_unpadded_forward_pass(model: LlamaForCausalLM, pairs: list[EncodedPair]) -> None:
-    batch = pair_batch(pairs)
-    tokens = token_log_probs(model, batch)
-    assert tokens.dtype == torch.float32
-    assert tokens.shape == (14, batch.input_ids.shape[1] - 1)
-    for row, (pair, name) in enumerate([(p, "chosen") for p in pairs] + [(p, "rejected") for p in pairs]):
-        completion = getattr(pair, name)
-        expected = torch.zeros(tokens.shape[1], dtype=torch.float64)
-        start = len(pair.prompt) - 1
-        expected[start : start + len(completion)] = naive(model, pair.prompt, completion)
-        torch.testing.assert_close(tokens[row].double(), expected, atol=2e-5, rtol=0)
+def test_every_token_equals_an_unpadded_forward_pass(
+    scorer: Scorer, model: LlamaForCausalLM, pairs: list[EncodedPair]
+) -> None:
+    found = pair_log_probs(scorer, model, pair_layout(scorer, pairs))
+    for name in ("chosen", "rejected"):
+        for pair, tokens in zip(pairs, getattr(found, name), strict=True):
+            expected = naive(model, pair.prompt, getattr(pair, name))
+            assert tokens.dtype == torch.float32
+            torch.testing.assert_close(tokens.double(), expected, atol=2e-5, rtol=0)
+    chosen, rejected = found.sums()
+    assert chosen.dtype == torch.float64
+    assert chosen[2].item() == pytest.approx(naive(model, pairs[2].prompt, pairs[2].chosen).sum().item(), abs=1e-4)
+    assert rejected.shape == (7,)
 
 
-def test_gradients_reach_the_model(model: LlamaForCausalLM, pairs: list[EncodedPair]) -> None:
+def test_gradients_reach_the_model(scorer: Scorer, model: LlamaForCausalLM, pairs: list[EncodedPair]) -> None:
     """The gradient of the summed log-probabilities is minus that of the library's own summed cross-entropy."""
-    pair = pairs[0]
-    token_log_probs(model, pair_batch([pair]))[0].sum().backward()
+    found = pair_log_probs(scorer, model, pair_layout(scorer, pairs))
+    (found.chosen[3].sum() - 2 * found.rejected[3].sum()).backward()
     weight = model.model.layers[0].mlp.up_proj.weight
     assert weight.grad is not None
     ours = weight.grad.clone()
     model.zero_grad()
-    ids = torch.from_numpy(np.concatenate([pair.prompt, pair.chosen])).long()[None]
-    labels = ids.clone()
-    labels[:, : len(pair.prompt)] = -100
-    (-model(input_ids=ids, labels=labels).loss * len(pair.chosen)).backward()
+    for completion, factor in ((pairs[3].chosen, -1), (pairs[3].rejected, 2)):
+        ids = torch.from_numpy(np.concatenate([pairs[3].prompt, completion])).long()[None]
+        labels = ids.clone()
+        labels[:, : len(pairs[3].prompt)] = -100
+        (model(input_ids=ids, labels=labels).loss * len(completion) * factor).backward()
     assert weight.grad is not None
     torch.testing.assert_close(ours, weight.grad, atol=1e-5, rtol=1e-4)
 
 
-def test_a_model_that_always_gives_all_logits(model: LlamaForCausalLM, pairs: list[EncodedPair]) -> None:
-    class AllLogits(torch.nn.Module):
-        def forward(self, input_ids: Tensor, use_cache: bool) -> object:
-            return model(input_ids=input_ids, use_cache=use_cache)
-
-    batch = pair_batch(pairs)
-    torch.testing.assert_close(token_log_probs(AllLogits(), batch), token_log_probs(model, batch), atol=1e-6, rtol=0)
-
-
-def test_only_the_positions_that_predict_completions_reach_the_head(
-    model: LlamaForCausalLM, pairs: list[EncodedPair]
-) -> None:
+def test_shared_tokens_are_computed_and_scored_once(model: LlamaForCausalLM, pairs: list[EncodedPair]) -> None:
     seen: list[int] = []
-    model.lm_head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[1]))
-    pair = pairs[0]
-    token_log_probs(model, pair_batch([pair]))
-    assert seen == [max(len(pair.chosen), len(pair.rejected))]
+    model.lm_head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[0]))
+    pair = next(pair for pair in pairs if pair.common)
+    with scoring(model) as scorer:
+        layout = pair_layout(scorer, [pair])
+        seen.clear()
+        pair_log_probs(scorer, model, layout)
+    scored = len(pair.chosen) + len(pair.rejected) - pair.common
+    assert seen == [scored]
+    # Neither completion's last token is fed to the model.
+    assert layout.computed == len(pair.prompt) + scored - 2 == computed_tokens(scorer, pair)
 
 
-def test_autocast_computes_in_half_precision(model: LlamaForCausalLM, pairs: list[EncodedPair]) -> None:
-    batch = pair_batch(pairs)
-    exact, half = token_log_probs(model, batch), token_log_probs(model, batch, autocast=torch.bfloat16)
+def test_autocast_computes_in_half_precision(scorer: Scorer, model: LlamaForCausalLM, pairs: list[EncodedPair]) -> None:
+    layout = pair_layout(scorer, pairs)
+    exact, half = scorer.log_probs(model, layout), scorer.log_probs(model, layout, autocast=torch.bfloat16)
     assert half.dtype == torch.float32
     assert 1e-4 < (exact - half).abs().max() < 0.1
 
 
-def test_the_reference_of_each_pair(model: LlamaForCausalLM, pairs: list[EncodedPair]) -> None:
+def test_batches_hold_every_pair_once_within_the_budget(scorer: Scorer, pairs: list[EncodedPair]) -> None:
+    batches = scoring_batches(scorer, pairs, 150)
+    assert sorted(index for batch in batches for index in batch) == list(range(7))
+    sizes = [[computed_tokens(scorer, pairs[index]) for index in batch] for batch in batches]
+    assert all(sum(batch) <= 150 or len(batch) == 1 for batch in sizes)
+    assert [pairs[index].length for batch in batches for index in batch] == sorted(
+        (pair.length for pair in pairs), reverse=True
+    )
+
+
+def test_the_reference_of_each_pair(scorer: Scorer, model: LlamaForCausalLM, pairs: list[EncodedPair]) -> None:
     model.train()
-    reference = reference_log_probs(model, pairs, batch_size=3, device=CPU, autocast=None)
+    reference = score_pairs(scorer, model, pairs, row_tokens=128, autocast=None)
     assert model.training
-    for name in ("chosen", "rejected"):
+    for side, name in enumerate(("chosen", "rejected")):
         tokens = [naive(model.eval(), pair.prompt, getattr(pair, name)) for pair in pairs]
-        np.testing.assert_allclose(getattr(reference, name), [t.sum().item() for t in tokens], atol=1e-4)
-        np.testing.assert_allclose(getattr(reference, f"{name}_tokens"), torch.cat(tokens).numpy(), atol=2e-5)
+        np.testing.assert_allclose(reference.sums[side], [t.sum().item() for t in tokens], atol=1e-4)
+        found = np.concatenate(getattr(reference, name))
+        np.testing.assert_allclose(found, torch.cat(tokens).numpy(), atol=2e-5)
 
 
 def test_the_reference_is_scored_without_dropout_and_stops_on_request(
-    model: LlamaForCausalLM, pairs: list[EncodedPair]
+    scorer: Scorer, model: LlamaForCausalLM, pairs: list[EncodedPair]
 ) -> None:
     calls = []
 
@@ -109,21 +124,23 @@ def test_the_reference_is_scored_without_dropout_and_stops_on_request(
 
     model.train()
     with pytest.raises(Interrupted):
-        reference_log_probs(model, pairs, batch_size=3, device=CPU, autocast=None, before_batch=before_batch)
-    assert calls == [(False, 0, len(pairs)), (False, 3, len(pairs))]
+        score_pairs(scorer, model, pairs, row_tokens=128, autocast=None, before_batch=before_batch)
+    first = len(scoring_batches(scorer, pairs, 128)[0])
+    assert calls == [(False, 0, len(pairs)), (False, first, len(pairs))]
 
 
 def test_a_saved_reference_is_the_same_and_a_damaged_one_is_none(
-    model: LlamaForCausalLM, pairs: list[EncodedPair], tmp_path: Path
+    scorer: Scorer, model: LlamaForCausalLM, pairs: list[EncodedPair], tmp_path: Path
 ) -> None:
     path = tmp_path / "reference.safetensors"
     assert load_reference(path) is None
-    reference = reference_log_probs(model, pairs, batch_size=4, device=CPU, autocast=None)
+    reference = score_pairs(scorer, model, pairs, row_tokens=512, autocast=None)
     save_reference(reference, path)
     loaded = load_reference(path)
     assert loaded is not None
-    for name, values in vars(reference).items():
-        np.testing.assert_array_equal(getattr(loaded, name), values)
+    for name in ("chosen", "rejected"):
+        for one, other in zip(getattr(loaded, name), getattr(reference, name), strict=True):
+            np.testing.assert_array_equal(one, other)
     path.write_bytes(path.read_bytes()[:-10])
     assert load_reference(path) is None
 

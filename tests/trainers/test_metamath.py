@@ -48,6 +48,7 @@ def results(solution: str) -> list[str]:
         ("20 + 7 = 27\n#### 27", []),
         (f"= {'7' * 5000} and = ٣٤ and = 0.{'3' * 50}\n#### 1", []),  # too long to be a result; other digits
         ("12 + 1 = 13.\n#### 99\nso 1 + 1 = 2", ["13"]),  # nothing after the answer line
+        ("12 + 1 = 13, 13 - 4 = 9.\nThe answer is: 9", ["13"]),
     ],
 )
 def test_which_numbers_are_intermediate_results(solution: str, expected: list[str]) -> None:
@@ -97,6 +98,12 @@ def test_thousands_commas_are_written_in_the_text_only() -> None:
         ("#### 1\n#### 2", "2"),
         ("no answer", None),
         ("#### many", None),
+        ("so it is 3.\nThe answer is: 3", "3"),
+        ("The answer is: 1,200.", "1200"),
+        ("#### 4\nThe answer is: four", "4"),
+        ("The answer is: 3/4", None),
+        ("The answer is: \\sqrt{5}", None),
+        ("The answer is: 5\\pi", None),
     ],
 )
 def test_final_answer(solution: str, answer: str | None) -> None:
@@ -256,6 +263,44 @@ def test_too_few_rows_for_the_shots(built: Any) -> None:
 def test_an_empty_answer_is_refused_with_its_line(built: Any) -> None:
     with pytest.raises(SmaugError, match=r"rows\.jsonl, line 31: question or answer is empty"):
         built(rows=[*gsm8k(30), {"question": "Q", "answer": " "}])
+
+
+def metamathqa(count: int, variants: int = 3) -> list[dict[str, str]]:
+    return [
+        {
+            "type": "GSM_Rephrased",
+            "query": f"{variant}: {row['question']}",
+            "original_question": row["question"],
+            "response": strip_annotations(row["answer"]) + f"\nThe answer is: {row['answer'].split()[-1]}",
+        }
+        for row in gsm8k(count)
+        for variant in range(variants)
+    ]
+
+
+def test_metamathqa_rows_of_one_original_question_stay_together(built: Any) -> None:
+    pairs = built(rows=metamathqa(20), holdout=6, shots=(2, 2))
+    assert len(pairs.eval) == 6
+    assert len({pair.question for pair in pairs.eval}) == 2
+    assert len(pairs.train) == 54
+    for pair in pairs.train + pairs.eval:
+        assert pair.prompt.count("####") == 2
+        assert pair.prompt.count(pair.question) == 1  # no example is a variant of the question itself
+    for held_out in pairs.eval:
+        assert not any(held_out.question in pair.prompt for pair in pairs.train)
+
+
+def test_the_real_metamathqa_rows(shared: Path) -> None:
+    path = shared / "preferences" / "MetaMathQA_first2.jsonl"
+    config = MetaMathPairs(source="metamath", path=str(path), holdout=0, shots=(0, 0))
+    pairs = metamath_pairs(config, data_root=None)
+    assert pairs.dropped == {"no_final_answer": 1}  # the square root of 5
+    (pair,) = pairs.train
+    row = json.loads(path.read_text().splitlines()[1])
+    assert pair.prompt == f"Question: {row['query']}\nAnswer:"
+    assert pair.chosen == f" {row['response']}"
+    # The paper's example: "= $47." becomes another two-digit number, everything else stays.
+    assert re.fullmatch(re.escape(pair.chosen).replace(r"=\ \$47\.", r"=\ \$(?!47)\d\d\.", 1), pair.rejected)
 
 
 @pytest.mark.parametrize("annotations", ["strip", "keep"])

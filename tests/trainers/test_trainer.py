@@ -9,33 +9,58 @@ import torch
 from transformers import TrainerControl
 
 from trainers.config import TrainingConfig
-from trainers.trainer import Means, Schedule, pair_metrics
+from trainers.losses import PairScores
+from trainers.trainer import Records, Schedule, pair_metrics, summarise
 
 
 def test_metrics_of_a_pair_by_hand() -> None:
-    values = {
-        "losses": torch.tensor([0.1, 0.2, 0.3]),
-        "chosen": torch.tensor([-10.0, -12.0, -9.0]),
-        "rejected": torch.tensor([-11.0, -11.0, -11.0]),
-        "reference_chosen": torch.tensor([-12.0, -11.0, -9.0]),
-        "reference_rejected": torch.tensor([-10.0, -10.0, -11.0]),
-    }
-    metrics = pair_metrics(**values, beta=0.5)
+    scores = PairScores(
+        chosen=torch.tensor([-10.0, -12.0, -9.0]),
+        rejected=torch.tensor([-11.0, -11.0, -11.0]),
+        reference_chosen=torch.tensor([-12.0, -11.0, -9.0]),
+        reference_rejected=torch.tensor([-10.0, -10.0, -11.0]),
+        chosen_tokens=torch.tensor([3, 3, 3]),
+        rejected_tokens=torch.tensor([3, 3, 3]),
+    )
+    config = TrainingConfig.model_validate({"loss": "dpop", "beta": 0.5, "lambda": 20})
+    metrics = pair_metrics(config, torch.tensor([0.1, 0.2, 0.3]), scores)
     assert metrics["log_ratios/chosen"].tolist() == [2.0, -1.0, 0.0]
     assert metrics["log_ratios/rejected"].tolist() == [-1.0, -1.0, 0.0]
     assert metrics["rewards/margins"].tolist() == [1.5, 0.0, 0.0]
     assert metrics["rewards/accuracies"].tolist() == [1.0, 0.0, 0.0]  # a tie is no win
     assert metrics["penalty/active"].tolist() == [0.0, 1.0, 0.0]
+    assert metrics["penalty/nats"].tolist() == [0.0, 20.0, 0.0]
     assert metrics["logps/chosen"].tolist() == [-10.0, -12.0, -9.0]
+    without = pair_metrics(TrainingConfig.model_validate({"loss": "sft"}), torch.zeros(3), scores)
+    assert without["rewards/margins"].tolist() == [3.0, 0.0, 0.0]
+    assert not any(name.startswith("penalty") for name in without)
 
 
-def test_means_weigh_pairs_not_batches() -> None:
-    means = Means()
-    means.add({"loss": torch.tensor([1.0, 2.0, 3.0])})
-    means.add({"loss": torch.tensor([10.0])})
-    assert means.drain() == {"loss": 4.0}
-    means.add({"loss": torch.tensor([7.0])})
-    assert means.drain() == {"loss": 7.0}
+def test_records_weigh_pairs_not_batches() -> None:
+    records = Records()
+    records.add({"loss": torch.tensor([1.0, 2.0, 3.0])})
+    records.add({"loss": torch.tensor([10.0])})
+    assert records.drain() == {"loss": [1.0, 2.0, 3.0, 10.0]}
+    records.add({"loss": torch.tensor([7.0])})
+    assert records.drain() == {"loss": [7.0]}
+    assert records.drain() == {}
+
+
+def test_a_row_sums_up_its_pairs() -> None:
+    values = {"loss": [1.0, 2.0, 9.0], "log_ratios/chosen": [-3.0, 1.0, 5.0], "log_ratios/rejected": [0.0, -1.0, -2.0]}
+    assert summarise(values) == pytest.approx(
+        {
+            "loss": 4.0,
+            "log_ratios/chosen": 1.0,
+            "log_ratios/chosen_median": 1.0,
+            "log_ratios/chosen_p10": -2.2,  # a fifth of the way from -3 to 1
+            "log_ratios/chosen_below": 1 / 3,
+            "log_ratios/rejected": -1.0,
+            "log_ratios/rejected_median": -1.0,
+            "log_ratios/rejected_p10": -1.8,
+            "log_ratios/rejected_below": 2 / 3,  # 0 is not below
+        }
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""Preference pairs: rows of ``prompt``, ``chosen`` and ``rejected`` text."""
+"""Preference pairs: rows of ``prompt``, ``chosen`` and ``rejected``, as text or as chat messages."""

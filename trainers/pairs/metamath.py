@@ -1,7 +1,8 @@
 """Pairs that differ in one intermediate result: the MetaMath_DPO_FewShot construction of arXiv 2402.13228.
 
-From a GSM8K-format row, the chosen completion is the solution; the rejected one is the same solution with the number
-after one "=" falsified. Everything else, the final answer too, is byte-identical.
+From a row of GSM8K (``question``, ``answer``) or MetaMathQA (``query``, ``response``), the chosen completion is the
+solution; the rejected one is the same solution with the number after one "=" falsified. Everything else, the final
+answer too, is byte-identical.
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from smaug_eval.errors import SmaugError
+from smaug_eval.wording import question as question_prompt
 from trainers.config import MetaMathPairs
-from trainers.pairs.pair import Pair, PairSet, draw_questions
-from trainers.pairs.read import Row, read_rows
+from trainers.pairs.examples import Problem, pairs_of
+from trainers.pairs.pair import PairSet
+from trainers.pairs.read import text_columns
 
 COLUMNS = ("question", "answer")
+METAMATHQA_COLUMNS = ("query", "response", "original_question")
 
 ANNOTATION = re.compile(r"<<[^<>]*>>")
 _NUMBER = r"(?P<number>(?:[1-9]\d{0,2}(?:,\d{3}){1,4}|0|[1-9]\d{0,14})(?:\.\d{1,9})?|\.\d{1,9})"
@@ -27,7 +33,10 @@ _NOTE = r"(?:<<[^<>]*?=(?P<inner>[^<>=]*)>>)?"
 # A result, not the first operand of a further calculation ("= 3 * 4 = 12"), a coefficient ("= 2x") or a clock time.
 _ENDS = r"(?!\d|[.,:]\d|[A-Za-z]\b|\s*[-+*/x×÷^]\s*[($€£¥]*\s*[\d.])"
 RESULT = re.compile(rf"=[ \t]*(?P<sign>-?[$€£¥]?-?){_NOTE}[ \t]*(?P<sign_after>-?[$€£¥]?-?){_NUMBER}{_ENDS}", re.ASCII)
-FINAL = re.compile(r"^####[ \t]*(?P<sign>-?)[$€£¥]?(?P<minus>-?)(?P<number>[\d,]*\.?\d+)", re.MULTILINE | re.ASCII)
+_ANSWER = r"[ \t]*(?P<sign>-?)[$€£¥]?(?P<minus>-?)(?P<number>[\d,]*\.?\d+)"
+FINAL = re.compile(rf"^####{_ANSWER}", re.MULTILINE | re.ASCII)
+# MetaMathQA's last line; the number must be all of it ("3/4" and "5 \sqrt{2}" are no numbers).
+STATED = re.compile(rf"^The answer is:{_ANSWER}[ \t]*\.?[ \t]*$", re.MULTILINE | re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -57,8 +66,8 @@ def strip_annotations(solution: str) -> str:
 
 
 def final_answer(solution: str) -> Decimal | None:
-    """The number of the last ``#### `` line, or None where there is none."""
-    lines = list(FINAL.finditer(solution))
+    """The number of the last ``#### `` line or, in a solution without one, of the last ``The answer is:`` line."""
+    lines = list(FINAL.finditer(solution)) or list(STATED.finditer(solution))
     if not lines:
         return None
     last = lines[-1]
@@ -72,7 +81,8 @@ def intermediate_results(solution: str) -> list[Result]:
     changed together.
     """
     answer = final_answer(solution)
-    body = solution[: solution.rfind("####")] if "####" in solution else solution
+    end = max(solution.rfind("####"), -1 if "####" in solution else solution.rfind("The answer is:"))
+    body = solution[:end] if end >= 0 else solution
     notes = [note.span() for note in ANNOTATION.finditer(body)]
     results = []
     for match in RESULT.finditer(body):
@@ -125,103 +135,68 @@ def falsify(solution: str, rng: random.Random) -> str | None:
     return solution
 
 
-def question_text(question: str) -> str:
-    """The prompt of one question, in the form of the leaderboard's GSM8K task."""
-    return f"Question: {question}\nAnswer:"
-
-
 @dataclass(frozen=True)
-class _Problem:
-    index: int
-    question: str
+class SolvedProblem(Problem):
+    """A worded problem with its worked solution.
+
+    Attributes:
+        solution: The solution; its last number is the answer.
+    """
+
     solution: str
 
     @property
     def solved(self) -> str:
-        return f"{question_text(self.question)} {self.solution}"
+        """The problem with its solution, as an example for a prompt."""
+        return f"{self.prompt} {self.solution}"
+
+    @cached_property
+    def pairs(self) -> int:
+        """One pair, where a result can be falsified."""
+        return 1 if intermediate_results(self.solution) else 0
+
+    def completions(self, rng: random.Random) -> list[tuple[str, str]]:
+        """The solution, and one with a falsified result."""
+        rejected = falsify(self.solution, rng)
+        return [] if rejected is None else [(f" {self.solution}", f" {rejected}")]
 
 
 def metamath_pairs(config: MetaMathPairs, *, data_root: Path | None) -> PairSet:
-    """Build the pairs of a GSM8K-format file or split.
-
-    The random choices of a pair depend on the seed and its row alone, so that ``limit`` and the order of work change
-    nothing. Solved examples come from training rows only, never from held-out ones.
+    """Build the pairs of a GSM8K-format or MetaMathQA file or split; see :func:`trainers.pairs.examples.pairs_of`.
 
     Raises:
         SmaugError: a row is broken, or there are fewer rows than the prompts need solved examples.
     """
-    dropped: Counter[str] = Counter()
-    rows = read_rows(config.path, COLUMNS, data_root=data_root, config=config.config, split=config.split)
-    problems = _problems(rows, config, dropped)
-    usable = _with_results(problems, dropped)
-    count = len(rows)
-    if config.eval_path or config.eval_split:
-        eval_rows = read_rows(
-            config.eval_path or config.path, COLUMNS, data_root=data_root, config=config.config, split=config.eval_split
-        )
-        count += len(eval_rows)
-        candidates = _with_results(_problems(eval_rows, config, dropped), dropped)
-        stream = "eval"
-    else:
-        candidates, stream = usable, "train"
-    rng = random.Random(f"{config.seed}:holdout")
-    drawn = set(draw_questions((problem.question for problem in candidates), config.holdout, rng))
-    pool = [problem for problem in problems if problem.question not in drawn]
-    _check_pool(pool, config)
-    train = [problem for problem in usable if problem.question not in drawn]
-    shared = len(usable) - len(train) - (len(drawn) if candidates is usable else 0)
-    if shared:
-        dropped["shares_a_held_out_question"] += shared
-    held_out = [problem for problem in candidates if problem.question in drawn]
-    return PairSet(
-        train=[_pair(problem, pool, config, "train") for problem in train[: config.limit]],
-        eval=[_pair(problem, pool, config, stream) for problem in held_out],
-        rows=count,
-        dropped=dropped,
-    )
+    return pairs_of(config, data_root=data_root, read=lambda rows, dropped: _problems(rows, config, dropped))
 
 
-def _problems(rows: Sequence[Row], config: MetaMathPairs, dropped: Counter[str]) -> list[_Problem]:
-    problems: dict[str, _Problem] = {}
-    for row in rows:
-        question, answer = row.values["question"].strip(), row.values["answer"].strip()
+def _problems(rows: Sequence[tuple[str, Any]], config: MetaMathPairs, dropped: Counter[str]) -> list[SolvedProblem]:
+    problems: dict[str, SolvedProblem] = {}
+    for index, (where, row) in enumerate(rows):
+        question, answer, original = _columns(where, row)
         if not question or not answer:
-            raise SmaugError(f"{row.where}: question or answer is empty", fix="correct or remove the row")
+            raise SmaugError(f"{where}: question or answer is empty", fix="correct or remove the row")
         solution = strip_annotations(answer) if config.annotations == "strip" else answer
         if final_answer(solution) is None:
             dropped["no_final_answer"] += 1
         elif question in problems:
             dropped["duplicate_question"] += 1
         else:
-            problems[question] = _Problem(row.index, question, solution)
+            prompt = question_prompt({"question": question})
+            problems[question] = SolvedProblem(index, original or question, prompt, solution)
+    unusable = sum(not problem.pairs for problem in problems.values())
+    if unusable:
+        dropped["no_intermediate_result"] += unusable
     return list(problems.values())
 
 
-def _with_results(problems: Sequence[_Problem], dropped: Counter[str]) -> list[_Problem]:
-    usable = [problem for problem in problems if intermediate_results(problem.solution)]
-    if len(usable) < len(problems):
-        dropped["no_intermediate_result"] += len(problems) - len(usable)
-    return usable
-
-
-def _check_pool(pool: Sequence[_Problem], config: MetaMathPairs) -> None:
-    if len(pool) <= config.shots[1]:
-        raise SmaugError(
-            f"{config.path}: {len(pool)} rows remain beside the held-out ones, too few for {config.shots[1]} "
-            "solved examples and a question",
-            fix="give more rows, or lower shots or holdout in the pair set",
-        )
-
-
-def _pair(problem: _Problem, pool: Sequence[_Problem], config: MetaMathPairs, stream: str) -> Pair:
-    rng = random.Random(f"{config.seed}:{stream}:{problem.index}")
-    shots = rng.randint(*config.shots)
-    # One more than needed, in case the problem itself is drawn.
-    examples = [other for other in rng.sample(pool, shots + 1) if other.question != problem.question][:shots]
-    rejected = falsify(problem.solution, rng)
-    assert rejected is not None, "only problems with an intermediate result come here"  # noqa: S101
-    prompt = "\n\n".join([*(example.solved for example in examples), question_text(problem.question)])
-    return Pair(prompt, f" {problem.solution}", f" {rejected}", question=problem.question)
+def _columns(where: str, row: Any) -> tuple[str, str, str]:
+    """Question, answer and, of a MetaMathQA row, the question it was made from, which several rows share."""
+    if isinstance(row, dict) and "query" in row and "question" not in row:
+        values = text_columns(where, row, METAMATHQA_COLUMNS)
+        return values["query"].strip(), values["response"].strip(), values["original_question"].strip()
+    values = text_columns(where, row, COLUMNS)
+    return values["question"].strip(), values["answer"].strip(), ""
 
 
 def _value(digits: str, negative: bool) -> Decimal:

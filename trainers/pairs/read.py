@@ -1,4 +1,4 @@
-"""Rows of text from JSONL, parquet or the Hub. The rows are untrusted: every fault names the file and the row."""
+"""Rows from JSONL, parquet or the Hub. The rows are untrusted: every fault names the file and the row."""
 
 from __future__ import annotations
 
@@ -6,69 +6,89 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from smaug_eval.data import mirror_file, read_split
 from smaug_eval.errors import SmaugError
-from trainers.config import FILE_SUFFIXES
-
-HUB_CONFIG = "default"
-HUB_SPLIT = "train"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row and where it stands, for messages.
-
-    Attributes:
-        where: File or data set with its 1-based line or row.
-        index: 0-based position among the rows read.
-        values: The columns asked for, all of them text.
-    """
-
-    where: str
-    index: int
-    values: Mapping[str, str]
+from trainers.pairs.checks import checked_object, checked_text
+from trainers.pairs.formats import UnusableRow, pair_of_row
+from trainers.pairs.pair import Pair
+from trainers.pairs.sources import Location
 
 
-def read_rows(
-    path: str, columns: Sequence[str], *, data_root: Path | None, config: str | None = None, split: str | None = None
-) -> list[Row]:
-    """Every row of a file, or of a split on the Hub or in its mirror, with the named text columns.
+def raw_rows(location: Location, *, data_root: Path | None) -> list[tuple[str, Any]]:
+    """Every row of a file, or of a split on the Hub or in its mirror, as it stands, each with its place.
 
     Args:
-        path: A ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` file, or a Hub id.
-        columns: The columns needed; others are ignored.
-        data_root: Mirror of the Hub to read from, for a Hub id.
-        config: Hub configuration, ``default`` if None.
-        split: Hub split, ``train`` if None.
+        location: The file or the split.
+        data_root: Mirror of the Hub to read from.
 
     Raises:
-        SmaugError: the file is missing, damaged or empty, a column is missing, or a value is not valid text.
+        SmaugError: the file is missing, damaged or empty, or a line is not JSON.
     """
-    if path.endswith(FILE_SUFFIXES):
-        source: Iterator[tuple[str, Any]] = _file_rows(Path(path))
-    else:
-        source = _hub_rows(path, config or HUB_CONFIG, split or HUB_SPLIT, data_root)
-    rows = [Row(where, index, _texts(where, value, columns)) for index, (where, value) in enumerate(source)]
+    rows = list(_file_rows(Path(location.path)) if location.is_file else _hub_rows(location, data_root))
     if not rows:
-        raise SmaugError(f"{path} has no rows", fix="give a file or split with at least one row")
+        raise SmaugError(f"{location} has no rows", fix="give a file or split with at least one row")
     return rows
 
 
-def source_files(
-    path: str, *, data_root: Path | None, config: str | None = None, split: str | None = None
-) -> list[Path]:
-    """The file that :func:`read_rows` would read for the same arguments; none where it would ask the Hub.
+def text_columns(where: str, row: Any, columns: Sequence[str]) -> dict[str, str]:
+    """The named columns of a row, all of them text.
+
+    Raises:
+        SmaugError: one is missing or something else.
+    """
+    values = checked_object(where, row, columns)
+    return {column: checked_text(where, column, values[column]) for column in columns}
+
+
+def pairs_of_file(path: Path) -> list[Pair]:
+    """The pairs of a file that :func:`trainers.pairs.build.build_pairs` wrote, or one like it.
+
+    Raises:
+        SmaugError: a row is neither ``prompt``, ``chosen``, ``rejected`` text nor messages.
+    """
+    return [_ready_pair(where, row) for where, row in raw_rows(Location(str(path)), data_root=None)]
+
+
+def read_pairs(path: Path) -> list[Mapping[str, Any]]:
+    """The pairs of a file in the form of its rows, checked.
+
+    Args:
+        path: JSON lines of ``prompt``, ``chosen`` and ``rejected``, each row all texts or all lists of
+            ``{"role", "content"}``.
+
+    Returns:
+        For each row the three columns, texts or lists of messages; a chat row's prompt ends with a user message, and
+        its completions hold assistant messages.
+
+    Raises:
+        SmaugError: a row is something else; the message names it.
+    """
+    return [pair.row() for pair in pairs_of_file(path)]
+
+
+def source_files(location: Location, *, data_root: Path | None) -> list[Path]:
+    """The file that :func:`raw_rows` would read for the same arguments; none where it would ask the Hub.
 
     Raises:
         SmaugError: the file or the mirror's split is not there.
     """
-    if path.endswith(FILE_SUFFIXES):
-        return [_existing(Path(path))]
-    return [mirror_file(data_root, path, config or HUB_CONFIG, split or HUB_SPLIT)] if data_root else []
+    if location.is_file:
+        return [_existing(Path(location.path))]
+    return [mirror_file(data_root, location.path, location.config, location.split)] if data_root else []
+
+
+def _ready_pair(where: str, row: Any) -> Pair:
+    try:
+        pair, _ = pair_of_row(where, row)
+    except UnusableRow as error:
+        raise SmaugError(f"{where}: {error.reason.replace('_', ' ')}", fix="build the pair set again") from error
+    for name, completion in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+        if completion == ():
+            raise SmaugError(f"{where}: {name} has no message", fix="correct or remove the row")
+    return pair
 
 
 def _existing(path: Path) -> Path:
@@ -82,10 +102,10 @@ def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
     return _parquet_rows(path) if path.suffix == ".parquet" else _jsonl_rows(path)
 
 
-def _hub_rows(hub_id: str, config: str, split: str, data_root: Path | None) -> Iterator[tuple[str, Any]]:
-    data = read_split(hub_id, config, split, data_root=data_root)
+def _hub_rows(location: Location, data_root: Path | None) -> Iterator[tuple[str, Any]]:
+    data = read_split(location.path, location.config, location.split, data_root=data_root, revision=location.revision)
     for number, row in enumerate(data, start=1):
-        yield f"{hub_id} ({config}, {split}), row {number}", row
+        yield f"{location}, row {number}", row
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
@@ -123,38 +143,3 @@ def _json_object(where: str, line: bytes) -> Any:
         raise SmaugError(f"{where}: not valid UTF-8 (byte {error.start + 1})", fix="save the file as UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise SmaugError(f"{where}: not valid JSON: {error}", fix="correct or remove the line") from error
-
-
-def _texts(where: str, row: Any, columns: Sequence[str]) -> dict[str, str]:
-    if not isinstance(row, dict):
-        raise SmaugError(f"{where}: expected a JSON object, found {_kind(row)}", fix="write one object per line")
-    missing = [column for column in columns if column not in row]
-    if missing:
-        raise SmaugError(
-            f"{where}: no column {', '.join(missing)} (it has {', '.join(map(repr, row)) or 'none'})",
-            fix=f"give every row the columns {', '.join(columns)}",
-        )
-    return {column: _text(where, column, row[column]) for column in columns}
-
-
-def _text(where: str, column: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise SmaugError(f"{where}: {column} is {_kind(value)}, not text", fix="correct or remove the row")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise SmaugError(
-            f"{where}: {column} holds half of a surrogate pair at character {error.start + 1}",
-            fix="correct the escape or remove the row",
-        ) from error
-    return value
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, float) and value != value:
-        return "NaN"
-    return {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object", str: "text"}.get(
-        type(value), f"a {type(value).__name__}"
-    )

@@ -1,0 +1,358 @@
+"""Pairs per second and peak memory of preference training, beside TRL and beside an ordinary padded batch.
+
+    python -m benchmarks.training --data-root MIRROR --tokenizer FOLDER [--vocabulary 4096 50304] [--device cpu]
+
+Three trainers take the same optimiser steps on the same pairs, one after the other in each round, from the same random
+weights (a GPT-NeoX of Pythia's smallest shape): ours with shared prefixes, ours with padded rows, and TRL's DPOTrainer
+with the reference computed beforehand. Ratios are taken within a round; their median over rounds is reported. Peak
+memory is measured in a process of its own for each trainer. Without --data-root the pairs are random tokens in the
+lengths of the real ones.
+
+ratios: ours / the faster of the two others, pairs per second. tokens_over_unique: tokens of the forward pass / tokens
+that any trainer must compute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import (
+    AutoTokenizer,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    TrainingArguments,
+)
+
+from benchmarks.peers import trl_trainer
+from smaug_eval.scorer import scoring
+from trainers.config import TrainingConfig
+from trainers.reference import score_pairs
+from trainers.tokenization import EncodedPair, PairEncoder
+from trainers.trainer import PreferenceTrainer, ScoredPairs
+
+FORMS = ("metamath", "arc")
+CONTESTANTS = ("ours", "dense", "trl")
+BETA = 0.3
+SHORTEST, LONGEST = 500, 900
+
+
+def make_pairs(form: str, count: int, data_root: Path | None, tokenizer: PreTrainedTokenizerBase | None) -> list[Any]:
+    """Encoded pairs of a form: few-shot MetaMath pairs of 500 to 900 tokens, or few-shot ARC pairs as they come."""
+    if data_root is None or tokenizer is None:
+        return [_random_pair(form, random.Random(f"{form}:{index}")) for index in range(count)]
+    rows = _built_rows(form, data_root)
+    random.Random(0).shuffle(rows)
+    pairs: list[EncodedPair] = []
+    for start in range(0, len(rows), 64):
+        encoded = PairEncoder(tokenizer, 2048).encode(rows[start : start + 64]).pairs
+        pairs += [pair for pair in encoded if form == "arc" or SHORTEST <= pair.length <= LONGEST]
+        if len(pairs) >= count:
+            return pairs[:count]
+    raise SystemExit(f"only {len(pairs)} {form} pairs in {data_root}")
+
+
+def _built_rows(form: str, data_root: Path) -> list[dict[str, Any]]:
+    from pydantic import TypeAdapter
+
+    from trainers.config import PairsConfig
+    from trainers.pairs.build import build_pairs
+    from trainers.pairs.read import read_pairs
+
+    sources = {
+        "metamath": {"source": "metamath", "path": "openai/gsm8k", "config": "main"},
+        "arc": {"source": "arc", "path": "allenai/ai2_arc", "config": "ARC-Challenge"},
+    }
+    config: Any = TypeAdapter(PairsConfig).validate_python(sources[form])
+    with tempfile.TemporaryDirectory() as folder:
+        build_pairs(config, data_root=data_root, out_dir=Path(folder))
+        return [dict(row) for row in read_pairs(Path(folder) / "train.jsonl")]
+
+
+def _random_pair(form: str, rng: random.Random) -> EncodedPair:
+    def ids(size: int) -> Any:
+        return np.array([rng.randrange(1, 4096) for _ in range(size)], np.int32)
+
+    if form == "arc":
+        return EncodedPair(ids(rng.randrange(40, 260)), ids(rng.randrange(2, 16)), ids(rng.randrange(2, 16)))
+    length = rng.randrange(SHORTEST, LONGEST)
+    completion = ids(length // 5)
+    rejected = completion.copy()
+    place = rng.randrange(10, len(completion) - 10)
+    rejected[place : place + 2] += 1
+    return EncodedPair(ids(length - len(completion)), completion, rejected)
+
+
+def shapes(pairs: Sequence[EncodedPair]) -> dict[str, float]:
+    """What the pairs look like, in tokens."""
+    completions = [(len(pair.chosen) + len(pair.rejected)) / 2 for pair in pairs]
+    return {
+        "pairs": len(pairs),
+        "median_tokens": statistics.median(pair.length for pair in pairs),
+        "prompt_to_completion": round(
+            statistics.median(len(pair.prompt) / size for pair, size in zip(pairs, completions, strict=True)), 2
+        ),
+        "edit_distance": round(statistics.fmean(map(_edit_distance, pairs)), 4),
+    }
+
+
+def _edit_distance(pair: EncodedPair) -> float:
+    from rapidfuzz.distance import Levenshtein
+
+    return Levenshtein.normalized_distance(pair.chosen.tolist(), pair.rejected.tolist())
+
+
+def unique_tokens(pairs: Sequence[EncodedPair]) -> int:
+    """Tokens that any trainer must compute: of each pair what is shared once, and both tails."""
+    return sum(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) - pair.common for pair in pairs)
+
+
+class Contestant:
+    """One trainer, stepped by hand.
+
+    Args:
+        name: ``ours``, ``dense`` or ``trl``.
+        pairs: All pairs of the measurement.
+        vocabulary: Rows of the embedding.
+        device: ``cpu`` or ``cuda``.
+        folder: For the trainer's files.
+    """
+
+    def __init__(self, name: str, pairs: Sequence[EncodedPair], vocabulary: int, device: str, folder: Path) -> None:
+        torch.manual_seed(0)
+        self._pairs = [_within(pair, vocabulary) for pair in pairs]
+        self._half = device == "cuda"
+        model = GPTNeoXForCausalLM(_model_config(vocabulary)).to(device)
+        arguments = {
+            "learning_rate": 1e-5,
+            "max_steps": 1000,
+            "per_device_train_batch_size": len(pairs),
+            "use_cpu": device == "cpu",
+            "gradient_checkpointing": False,
+        }
+        self._close: Callable[[], object] = lambda: None
+        if name == "trl":
+            tokenizer = _padding_tokenizer()
+            self.trainer: Any = trl_trainer(
+                model, tokenizer, self._pairs, folder, loss_type=["sigmoid"], beta=BETA, bf16=self._half, **arguments
+            )
+            self._items: list[Any] = [self.trainer.train_dataset[index] for index in range(len(pairs))]
+        else:
+            context = scoring(model, share=name == "ours")
+            scorer = context.__enter__()
+            self._close = lambda: context.__exit__(None, None, None)
+            autocast = torch.bfloat16 if self._half else None
+            reference = score_pairs(scorer, model, self._pairs, row_tokens=4096, autocast=autocast)
+            scored = ScoredPairs(self._pairs, reference)
+            config = TrainingConfig.model_validate({"loss": "dpo", "beta": BETA, "row_tokens": 2**20})
+            self.trainer = PreferenceTrainer(
+                model,
+                TrainingArguments(output_dir=str(folder), report_to="none", disable_tqdm=True, **arguments),
+                config=config,
+                scorer=scorer,
+                train_pairs=scored,
+                eval_pairs=None,
+                autocast=autocast,
+                callbacks=[],
+            )
+            self._items = [scored[index] for index in range(len(pairs))]
+        self.trainer.create_optimizer()
+        self.trainer.current_gradient_accumulation_steps = 1
+        self._model = model
+
+    def step(self, indices: Sequence[int]) -> tuple[float, float]:
+        """One optimiser step; returns the seconds and the loss."""
+        items = [self._items[index] for index in indices]
+        started = time.perf_counter()
+        batch = self.trainer.data_collator(items)
+        loss = self.trainer.training_step(self._model, batch, len(items))
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+        self.trainer.optimizer.step()
+        self._model.zero_grad(set_to_none=True)
+        if self._half:
+            torch.cuda.synchronize()
+        return time.perf_counter() - started, float(loss)
+
+    def computed(self, indices: Sequence[int]) -> int:
+        """Tokens of our forward pass over these pairs."""
+        batch = self.trainer.data_collator([self._items[index] for index in indices])
+        return sum(part.layout.computed for part in batch)
+
+    def close(self) -> None:
+        """Leave the model as it was."""
+        self._close()
+
+
+def measure(form: str, arguments: argparse.Namespace, vocabulary: int, pairs: list[EncodedPair]) -> dict[str, Any]:
+    """Time all contestants in turns, and their memory each alone."""
+    size, rounds = arguments.batch_size, arguments.rounds
+    batches = [list(range(start, start + size)) for start in range(0, len(pairs), size)]
+    with tempfile.TemporaryDirectory() as folder:
+        contestants = {
+            name: Contestant(name, pairs, vocabulary, arguments.device, Path(folder)) for name in CONTESTANTS
+        }
+        for contestant in contestants.values():
+            contestant.step(batches[0])  # warm up
+        seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+        losses: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+        for turn in range(rounds):
+            for name, contestant in contestants.items():
+                taken, loss = contestant.step(batches[turn % len(batches)])
+                seconds[name].append(taken)
+                losses[name].append(loss)
+        computed = sum(contestants["ours"].computed(batch) for batch in batches)
+        for contestant in contestants.values():
+            contestant.close()
+    ratios = {
+        name: [other / ours for ours, other in zip(seconds["ours"], seconds[name], strict=True)]
+        for name in ("trl", "dense")
+    }
+    fastest = [min(pair) for pair in zip(ratios["trl"], ratios["dense"], strict=True)]
+    return {
+        "shapes": shapes(pairs),
+        "pairs_per_second": {name: round(size / statistics.median(taken), 3) for name, taken in seconds.items()},
+        "ratio": round(statistics.median(fastest), 3),
+        "vs_trl": round(statistics.median(ratios["trl"]), 3),
+        "vs_dense": round(statistics.median(ratios["dense"]), 3),
+        "tokens_over_unique": round(computed / unique_tokens(pairs), 3),
+        "largest_loss_difference": max(
+            abs(ours - other)
+            for name in ("trl", "dense")
+            for ours, other in zip(losses["ours"], losses[name], strict=True)
+        ),
+        "peak_memory_mib": {name: _peak_of(form, name, arguments, vocabulary) for name in CONTESTANTS},
+    }
+
+
+def _peak_of(form: str, name: str, arguments: argparse.Namespace, vocabulary: int) -> float:
+    """Peak MiB of a step in a process of its own; on a CPU of the whole process, libraries included."""
+    command = [sys.executable, "-m", "benchmarks.training", "--forms", form, "--memory-of", name]
+    command += ["--vocabulary", str(vocabulary), "--device", arguments.device, "--pairs", str(arguments.pairs)]
+    command += ["--batch-size", str(arguments.batch_size)]
+    if arguments.data_root and arguments.tokenizer:
+        command += ["--data-root", str(arguments.data_root), "--tokenizer", str(arguments.tokenizer)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    return float(found.stdout.splitlines()[-1])
+
+
+def _measure_memory(form: str, arguments: argparse.Namespace, vocabulary: int, pairs: list[EncodedPair]) -> float:
+    longest = sorted(range(len(pairs)), key=lambda index: -pairs[index].length)[: arguments.batch_size]
+    chosen = [pairs[index] for index in longest]
+    with tempfile.TemporaryDirectory() as folder:
+        contestant = Contestant(arguments.memory_of, chosen, vocabulary, arguments.device, Path(folder))
+        contestant.step(range(len(chosen)))  # the optimiser's state is there from the first step on
+        _forget_peak(arguments.device)
+        contestant.step(range(len(chosen)))
+        return _peak(arguments.device) / 2**20
+
+
+def _forget_peak(device: str) -> None:
+    """Count the peak from here."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux only
+
+
+def _peak(device: str) -> int:
+    return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
+
+
+def _status(key: str) -> int:
+    """Bytes from the kernel's account of this process. (A child's ``ru_maxrss`` starts at its parent's.)"""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
+
+
+def _within(pair: EncodedPair, vocabulary: int) -> EncodedPair:
+    """The pair with ids below the size of the vocabulary; the lengths, and what is shared, stay."""
+    return EncodedPair(*(ids % vocabulary for ids in (pair.prompt, pair.chosen, pair.rejected)))
+
+
+def _model_config(vocabulary: int) -> GPTNeoXConfig:
+    return GPTNeoXConfig(
+        vocab_size=vocabulary,
+        hidden_size=512,
+        intermediate_size=2048,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        max_position_embeddings=2048,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+
+
+def _padding_tokenizer() -> PreTrainedTokenizerFast:
+    """TRL wants a tokenizer for its padding token alone."""
+    model = WordLevel({"<pad>": 0}, unk_token="<pad>")  # noqa: S106
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), pad_token="<pad>", eos_token="<pad>")  # noqa: S106
+
+
+def main() -> None:
+    """Print the measurement as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, help="offline mirror with openai/gsm8k and allenai/ai2_arc")
+    parser.add_argument("--tokenizer", type=Path, help="folder of a tokenizer, such as Pythia's")
+    parser.add_argument("--vocabulary", type=int, nargs="+", default=[4096, 50304], help="sizes of the head")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
+    parser.add_argument("--pairs", type=int, default=24)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--memory-of", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer) if arguments.tokenizer else None
+    pairs = {form: make_pairs(form, arguments.pairs, arguments.data_root, tokenizer) for form in arguments.forms}
+    if arguments.memory_of:
+        form = arguments.forms[0]
+        print(_measure_memory(form, arguments, arguments.vocabulary[0], pairs[form]))
+        return
+    found = {
+        str(size): {form: measure(form, arguments, size, pairs[form]) for form in arguments.forms}
+        for size in arguments.vocabulary
+    }
+
+    def worst(key: str, pick: Callable[[list[float]], float]) -> dict[str, float]:
+        return {form: pick([by_form[form][key] for by_form in found.values()]) for form in arguments.forms}
+
+    print(
+        json.dumps(
+            {
+                "ratios": worst("ratio", min),
+                "vs_trl": worst("vs_trl", min),
+                "vs_dense": worst("vs_dense", min),
+                "tokens_over_unique": worst("tokens_over_unique", max),
+                "vocabularies": found,
+                "machine": {
+                    "device": torch.cuda.get_device_name() if arguments.device == "cuda" else platform.processor(),
+                    "threads": torch.get_num_threads(),
+                    "torch": torch.__version__,
+                },
+                "batch_size": arguments.batch_size,
+                "rounds": arguments.rounds,
+            },
+            indent=2,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

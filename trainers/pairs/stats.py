@@ -1,0 +1,200 @@
+"""How long pairs are, and how far their completions lie apart: in characters, and in a tokenizer's tokens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
+from rapidfuzz.distance import Levenshtein
+
+from smaug_eval.embedded import PREFIX, embedded_path
+from smaug_eval.errors import SmaugError
+from trainers.config import FILE_SUFFIXES, RowPairs
+from trainers.pairs.pair import Pair, reasons_of, text_of
+from trainers.pairs.rows import row_pairs
+from trainers.pairs.sources import locations
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BINS = 10
+BUCKET_EDGES = (0.1, 0.3, 0.6)
+"""Upper edges of the edit-distance buckets: one result in a solution lies below the first, unrelated answers above the
+last."""
+BUCKETS = ("below 10%", "10-30%", "30-60%", "60% and above")
+COMPARED = 100_000
+"""Most characters or tokens of a completion that are compared: the time grows with the square."""
+_CHUNK = 1000
+
+Units = Sequence[Any]
+
+
+class Spread(BaseModel):
+    """Mean and median of a quantity over pairs."""
+
+    mean: float
+    median: float
+
+
+class Measures(BaseModel):
+    """Lengths and distances of pairs in one unit, characters or tokens."""
+
+    prompt: Spread = Field(description="Length of a prompt.")
+    chosen: Spread = Field(description="Length of a chosen completion.")
+    rejected: Spread = Field(description="Length of a rejected completion.")
+    prompt_to_completion: Spread = Field(description="Length of the prompt over the mean length of the completions.")
+    edit_distance: Spread = Field(
+        description="Levenshtein distance of chosen and rejected over the longer one's length: 0 equal, 1 unrelated."
+    )
+    edit_distance_histogram: list[int] = Field(
+        description="Pairs by edit distance in ten bins of equal width; the last includes 1."
+    )
+    edit_distance_buckets: dict[str, int] = Field(description="Pairs by the buckets that the diagnostics use.")
+
+
+class PairFileStats(BaseModel):
+    """What a pair file, a built folder or a Hub set holds."""
+
+    path: str = Field(description="What was read.")
+    rows: int = Field(description="Rows read.")
+    pairs: int = Field(description="Pairs measured.")
+    dropped: dict[str, int] = Field(description="Rows left out, by reason.")
+    formats: dict[str, int] = Field(description="Rows by format.")
+    characters: Measures = Field(description="Lengths and distances in characters.")
+    tokenizer: str | None = Field(description="The tokenizer asked for.")
+    tokens: Measures | None = Field(description="Lengths and distances in its tokens.")
+
+
+def pair_stats(
+    path: str,
+    *,
+    tokenizer: str | None = None,
+    data_root: Path | None = None,
+    config: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
+) -> PairFileStats:
+    """Measure ready-made pairs. Equal, empty and repeated ones are left out and counted.
+
+    Args:
+        path: A ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` file, a folder with ``train.jsonl``, or a Hub id.
+        tokenizer: Folder, Hub id or ``embedded:demo-model`` of the tokenizer to count tokens with; none if None.
+        data_root: Mirror of the Hub.
+        config: Configuration of the Hub set.
+        split: Split of the Hub set.
+        revision: Revision of the Hub set.
+
+    Raises:
+        SmaugError: the rows or the tokenizer cannot be read, or no pair is left.
+    """
+    if not path.endswith(FILE_SUFFIXES) and Path(path).is_dir():
+        path = str(Path(path) / "train.jsonl")
+    settings = {"config": config, "split": split, "revision": revision}
+    useless = [name for name, value in settings.items() if value is not None]
+    if path.endswith(FILE_SUFFIXES) and useless:
+        raise SmaugError(f"{', '.join(useless)} has no meaning for the file {path}", fix="leave it out")
+    rows = RowPairs(source="rows", path=path, holdout=0, drop_equal=True, drop_empty=True, **settings)
+    # The set's own held-out split is not what was asked for.
+    train, _ = locations(rows)
+    if not train.is_file:
+        rows.eval_split = train.split
+    found = row_pairs(rows, data_root=data_root)
+    if not found.train:
+        raise SmaugError(
+            f"{train}: none of {found.rows} rows is a pair to measure ({reasons_of(found.dropped)})",
+            fix="give rows whose completions differ",
+        )
+    return PairFileStats(
+        path=str(train),
+        rows=found.rows,
+        pairs=len(found.train),
+        dropped=dict(sorted(found.dropped.items())),
+        formats=dict(sorted(found.formats.items())),
+        characters=measured_characters(found.train),
+        tokenizer=tokenizer,
+        tokens=None if tokenizer is None else measured_tokens(found.train, load_tokenizer(tokenizer)),
+    )
+
+
+def measured_characters(pairs: Sequence[Pair]) -> Measures:
+    """Lengths and distances in characters; of a chat, those of its messages' texts. At least one pair."""
+    return _measured([tuple(map(text_of, (pair.prompt, pair.chosen, pair.rejected))) for pair in pairs])
+
+
+def measured_tokens(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> Measures:
+    """Lengths and distances in tokens of each text on its own, without special tokens or a chat template."""
+    triples: list[tuple[Units, Units, Units]] = []
+    for start in range(0, len(pairs), _CHUNK):
+        chunk = pairs[start : start + _CHUNK]
+        prompts, chosen, rejected = (
+            tokenizer([text_of(getattr(pair, name)) for pair in chunk], add_special_tokens=False, verbose=False)[
+                "input_ids"
+            ]
+            for name in ("prompt", "chosen", "rejected")
+        )
+        triples.extend(zip(prompts, chosen, rejected, strict=True))
+    return _measured(triples)
+
+
+def normalised_edit_distance(one: Units, other: Units) -> float:
+    """Levenshtein distance of two sequences over the length of the longer: 0 equal, 1 unrelated.
+
+    Of sequences longer than ``COMPARED`` the beginnings are compared.
+    """
+    return Levenshtein.normalized_distance(one[:COMPARED], other[:COMPARED])
+
+
+def edit_distance_bucket(value: float) -> str:
+    """The bucket (one of ``BUCKETS``) of a normalised edit distance.
+
+    Args:
+        value: Between 0 and 1; an edge belongs to the bucket above it.
+    """
+    return BUCKETS[sum(value >= edge for edge in BUCKET_EDGES)]
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """A tokenizer by the name of its model; a folder needs no weights beside it.
+
+    Args:
+        name: ``embedded:demo-model``, a folder, or a Hub id.
+
+    Raises:
+        SmaugError: there is none.
+    """
+    from transformers import AutoTokenizer
+
+    place = str(embedded_path(name)) if name.startswith(PREFIX) else name
+    try:
+        return AutoTokenizer.from_pretrained(place)
+    except Exception as error:  # transformers and huggingface_hub raise many kinds
+        reason = str(error).strip().split("\n", 1)[0]
+        raise SmaugError(
+            f"no tokenizer can be loaded from {name}: {reason}",
+            fix="give a folder with tokenizer.json, a Hub id (organisation/model), or embedded:demo-model",
+        ) from error
+
+
+def _measured(triples: Sequence[tuple[Units, ...]]) -> Measures:
+    distances = [normalised_edit_distance(chosen, rejected) for _, chosen, rejected in triples]
+    histogram = Counter(min(int(distance * BINS), BINS - 1) for distance in distances)
+    buckets = Counter(map(edit_distance_bucket, distances))
+    return Measures(
+        prompt=_spread([len(prompt) for prompt, _, _ in triples]),
+        chosen=_spread([len(chosen) for _, chosen, _ in triples]),
+        rejected=_spread([len(rejected) for _, _, rejected in triples]),
+        prompt_to_completion=_spread(
+            [2 * len(prompt) / max(1, len(chosen) + len(rejected)) for prompt, chosen, rejected in triples]
+        ),
+        edit_distance=_spread(distances),
+        edit_distance_histogram=[histogram[index] for index in range(BINS)],
+        edit_distance_buckets={name: buckets[name] for name in BUCKETS},
+    )
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    return Spread(mean=fmean(values), median=median(values))
