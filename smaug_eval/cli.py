@@ -111,6 +111,10 @@ def train(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--set", metavar="KEY=VALUE", help="A key of the training, such as beta=0.1 or lora.r=16."),
     ] = None,
+    pair_overrides: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set-pairs", metavar="KEY=VALUE", help="A key of the pair set, such as holdout=16."),
+    ] = None,
     dtype: Dtype = "auto",
     data_root: DataRoot = None,
     name: Name = None,
@@ -119,6 +123,7 @@ def train(
 ) -> None:
     """Train one checkpoint on preference pairs."""
     from smaug_eval import api
+    from smaug_eval.recipe import parse_settings
 
     with _reporter(quiet) as reporter:
         result = api.train(
@@ -129,6 +134,7 @@ def train(
             name=name,
             dtype=dtype,
             data_root=data_root,
+            pair_settings=parse_settings(pair_overrides or []),
             runs=runs,
             reporter=reporter,
             command=_command(),

@@ -287,11 +287,18 @@ class Pipeline:
 
         stop = self._interrupts.requested
         if launch is not None:
+            self.reporter.say(spec.config.describe())
             return train_in_processes(spec, launch, should_stop=stop, on_progress=on_progress)
         from trainers.train import train
 
-        arguments = spec.arguments()
-        return train(**arguments, should_stop=stop, on_progress=on_progress, on_warning=self.reporter.warn).summary()
+        result = train(
+            **spec.arguments(),
+            should_stop=stop,
+            on_progress=on_progress,
+            on_note=self.reporter.say,
+            on_warning=self.reporter.warn,
+        )
+        return result.summary()
 
     def _processes(self, name: str, launch: LaunchConfig) -> int:
         try:

@@ -180,3 +180,21 @@ def test_pairs_build_has_no_mixtures(tmp_path: Path) -> None:
     assert "describe it in a recipe" in refused(
         "pairs", "build", path, "--out", "made", "--source", "mixture", cwd=tmp_path
     )
+
+
+@pytest.mark.slow
+def test_a_training_on_its_own_says_its_loss_and_ends_in_a_report(tmp_path: Path) -> None:
+    """No evaluation, so no scores: the report shows the training."""
+    pairs = [
+        {"prompt": f"{a} + {b} =", "chosen": f" {a + b}", "rejected": f" {a + b + 1}"} for a in (1, 2) for b in (3, 4)
+    ]
+    options = ("--set", "steps=2", "--set", "batch_size=2", "--set-pairs", "holdout=1", "--name", "alone")
+    result = smaug("train", "embedded:demo-model", rows(tmp_path, *pairs), "--loss", "ipo", *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    said = result.stdout + result.stderr
+    assert "(rho_w - rho_l - 1 / (2 * beta))^2, beta 0.3; log-probabilities summed over the tokens" in said
+    assert "prefix-shared rows (SDPA)" in said
+    run = tmp_path / "runs" / "alone"
+    assert "alone" in (run / "report.html").read_text()
+    assert (run / "train" / "ipo" / "checkpoint" / "model.safetensors").is_file()
+    assert json.loads((run / "pairs" / "pairs" / "stats.json").read_text())["eval"] == 1
