@@ -51,11 +51,16 @@ from trainers.trainer import PreferenceTrainer, ScoredPairs
 FORMS = ("metamath", "arc")
 CONTESTANTS = ("ours", "dense", "trl")
 BETA = 0.3
-SHORTEST, LONGEST = 500, 900
+SHORTEST, LONGEST = 500, 900  # tokens of a MetaMath pair
+RATIOS = (3.0, 5.0)  # its prompt's length over its completions'
 
 
 def make_pairs(form: str, count: int, data_root: Path | None, tokenizer: PreTrainedTokenizerBase | None) -> list[Any]:
-    """Encoded pairs of a form: few-shot MetaMath pairs of 500 to 900 tokens, or few-shot ARC pairs as they come."""
+    """Encoded pairs of a form: few-shot MetaMath pairs in the shape of the published ones, or ARC pairs as they come.
+
+    The published few-shot MetaMath pairs have a prompt 3.9 times as long as a completion; GSM8K's solutions are shorter
+    than MetaMath's, so those are taken that come near it.
+    """
     if data_root is None or tokenizer is None:
         return [_random_pair(form, random.Random(f"{form}:{index}")) for index in range(count)]
     rows = _built_rows(form, data_root)
@@ -63,10 +68,15 @@ def make_pairs(form: str, count: int, data_root: Path | None, tokenizer: PreTrai
     pairs: list[EncodedPair] = []
     for start in range(0, len(rows), 64):
         encoded = PairEncoder(tokenizer, 2048).encode(rows[start : start + 64]).pairs
-        pairs += [pair for pair in encoded if form == "arc" or SHORTEST <= pair.length <= LONGEST]
+        pairs += [pair for pair in encoded if form == "arc" or _has_published_shape(pair)]
         if len(pairs) >= count:
             return pairs[:count]
     raise SystemExit(f"only {len(pairs)} {form} pairs in {data_root}")
+
+
+def _has_published_shape(pair: EncodedPair) -> bool:
+    ratio = 2 * len(pair.prompt) / (len(pair.chosen) + len(pair.rejected))
+    return SHORTEST <= pair.length <= LONGEST and RATIOS[0] <= ratio <= RATIOS[1]
 
 
 def _built_rows(form: str, data_root: Path) -> list[dict[str, Any]]:
@@ -300,6 +310,14 @@ def _model_config(vocabulary: int) -> GPTNeoXConfig:
     )
 
 
+def _cpu() -> str:
+    """The processor's name where Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor())
+
+
 def _padding_tokenizer() -> PreTrainedTokenizerFast:
     """TRL wants a tokenizer for its padding token alone."""
     model = WordLevel({"<pad>": 0}, unk_token="<pad>")  # noqa: S106
@@ -342,7 +360,7 @@ def main() -> None:
                 "tokens_over_unique": worst("tokens_over_unique", max),
                 "vocabularies": found,
                 "machine": {
-                    "device": torch.cuda.get_device_name() if arguments.device == "cuda" else platform.processor(),
+                    "device": torch.cuda.get_device_name() if arguments.device == "cuda" else _cpu(),
                     "threads": torch.get_num_threads(),
                     "torch": torch.__version__,
                 },
