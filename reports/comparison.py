@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from rapidfuzz import process
 
+from reports.documents import logged_values
 from reports.sources import Source, TaskResult, Training, merge_models, merge_trainings
 from smaug_eval.errors import SmaugError
 from smaug_eval.leaderboard.registry import SUITES
@@ -195,12 +196,19 @@ def suite_table(suite: Suite, models: Mapping[str, Results], baseline: str | Non
 
 
 def _model_scores(model: str, suite: Suite, results: Results) -> SuiteScores | None:
-    leaves = {leaf.name for column in suite.columns for leaf in column.leaves}
-    entries = {task: result.entry for task, result in results.items() if task in leaves}
-    if not entries:
+    metrics = {leaf.name: column.metric for column in suite.columns for leaf in column.leaves}
+    own = {task: result for task, result in results.items() if task in metrics}
+    if not own:
         return None
+    entries = {task: result.entry for task, result in own.items()}
+    notes = {task: result.notes for task, result in own.items()}
+    documents = {
+        task: values
+        for task, result in own.items()
+        if result.samples is not None and (values := logged_values(result.samples, metrics[task])) is not None
+    }
     try:
-        return suite_scores(suite, entries)
+        return suite_scores(suite, entries, notes=notes, documents=documents)
     except SmaugError as error:
         raise SmaugError(f"{model}: {error.message}", fix=error.fix) from error
     except (LookupError, TypeError, ValueError) as error:

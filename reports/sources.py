@@ -16,6 +16,7 @@ import pandas as pd
 
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import read_json
+from smaug_eval.rundir import RECORD
 
 RESULTS_PATTERN = "results_*.json"
 REPORT_STAGE = "report"  # never done while the report is being written
@@ -53,6 +54,7 @@ class TaskResult:
         settings: Versions, engine, model arguments and seeds of the evaluation.
         samples: The task's samples file of the same evaluation, where there is one.
         date: Unix time at which the evaluation started, as the file says.
+        notes: What the run recorded beside the numbers: unofficial data, truncated prompts.
     """
 
     task: str
@@ -65,6 +67,7 @@ class TaskResult:
     samples: Path | None
     source: Path
     date: float
+    notes: tuple[str, ...] = ()
 
     @property
     def is_group(self) -> bool:
@@ -197,6 +200,7 @@ def read_results(path: Path) -> dict[str, TaskResult]:
     hashes = _mapping(document.get("task_hashes"))
     beside = {each.name: each for each in path.parent.glob("samples_*.jsonl")}
     written = path.name.removeprefix("results_").removesuffix(".json")
+    notes = _stage_notes(path.parent / RECORD)
     results = {}
     for task, entry in entries.items():
         if not isinstance(entry, dict):
@@ -214,8 +218,16 @@ def read_results(path: Path) -> dict[str, TaskResult]:
             samples=beside.get(f"samples_{task}_{written}.jsonl"),
             source=path,
             date=as_number(document.get("date")),
+            notes=notes,
         )
     return results
+
+
+def _stage_notes(record: Path) -> tuple[str, ...]:
+    """What a run's record beside a results file says of its numbers; nothing for results of others."""
+    summary = _mapping(read_object(record).get("summary")) if record.is_file() else {}
+    notes = summary.get("notes")
+    return tuple(map(str, notes)) if isinstance(notes, list) else ()
 
 
 def _age(result: TaskResult) -> tuple[float, str]:

@@ -1,8 +1,9 @@
 """smaug-eval: did this preference fine-tune make the model better, and by how much?
 
 The verbs of the command line are functions here: ``run``, ``train``, ``evaluate``, ``build_pairs``, ``pair_stats``,
-``diagnose``, ``merge``, ``report``, ``doctor``; beside them ``prepare`` looks before running and ``scores`` gives the
-numbers as a data frame.
+``diagnose``, ``merge``, ``report``, ``dump_requests`` (the verb ``requests``), ``leaderboard_rows`` and ``rank`` (the
+verb ``leaderboard``), ``reproduce``, ``doctor``; beside them ``prepare`` looks before running, ``scores`` gives the
+numbers as a data frame, and ``score_views`` (the verb ``scores``) on the leaderboard's and on lm-eval 0.4.13's rules.
 """
 
 from __future__ import annotations
@@ -19,12 +20,17 @@ __all__ = [
     "build_pairs",
     "diagnose",
     "doctor",
+    "dump_requests",
     "evaluate",
+    "leaderboard_rows",
     "merge",
     "pair_stats",
     "prepare",
+    "rank",
     "report",
+    "reproduce",
     "run",
+    "score_views",
     "scores",
     "train",
 ]
@@ -34,12 +40,17 @@ if TYPE_CHECKING:
         build_pairs,
         diagnose,
         doctor,
+        dump_requests,
         evaluate,
+        leaderboard_rows,
         merge,
         pair_stats,
         prepare,
+        rank,
         report,
+        reproduce,
         run,
+        score_views,
         scores,
         train,
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from smaug_eval.console import Reporter, make_console
 from smaug_eval.embedded import find_recipe
@@ -18,6 +19,8 @@ from smaug_eval.recipe import Recipe, load_recipe, parse_recipe
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from smaug_eval.model_views import ModelViews
 
 PathLike = str | os.PathLike[str]
 
@@ -127,7 +130,7 @@ def evaluate(
 
     Args:
         model: Folder, Hub id or ``embedded:demo-model``.
-        suite: ``open_llm_v1`` or ``demo``.
+        suite: ``open_llm_v1``, ``lm_eval_0413`` (lm-eval's own tasks with the leaderboard's shots) or ``demo``.
         tasks: Tasks of the suite; all if None.
         limit: First documents of each task; all if None.
         name: Name of the run; made from model and suite if None.
@@ -338,6 +341,131 @@ def scores(paths: Sequence[PathLike], *, baseline: str | None = None) -> pd.Data
     from smaug_eval import tables
 
     return tables.scores([Path(path) for path in paths], baseline=baseline)
+
+
+def dump_requests(
+    out: PathLike | IO[bytes] | None = None,
+    *,
+    suite: str = "open_llm_v1",
+    tasks: Sequence[str] | None = None,
+    limit: int | None = None,
+    data_root: PathLike | None = None,
+) -> list[dict[str, Any]]:
+    """Write every request of a suite in protocol order, one line per document.
+
+    Args:
+        out: File to write, compressed where it ends in ``.gz``, or an open binary stream; None only counts and hashes.
+        suite: ``open_llm_v1`` or ``demo``.
+        tasks: Columns or single tasks such as ``mmlu_anatomy``; all if None.
+        limit: First documents of each task in protocol order; all if None.
+        data_root: Offline mirror for data sets.
+
+    Returns:
+        The fields of :class:`smaug_eval.leaderboard.dump.DumpedTask` per task as plain data.
+
+    Raises:
+        SmaugError: a name is unknown, data are missing or do not fit, or the file cannot be written.
+    """
+    from smaug_eval.leaderboard import dump
+    from smaug_eval.leaderboard.registry import find_suite
+
+    target = Path(out) if isinstance(out, (str, os.PathLike)) else out
+    root = Path(data_root) if data_root else None
+    written = dump.dump_requests(find_suite(suite), tasks, limit=limit, data_root=root, out=target)
+    return [asdict(each) for each in written]
+
+
+def leaderboard_rows() -> list[dict[str, Any]]:
+    """The archived leaderboard's rows that we state as facts, with source and date."""
+    from smaug_eval import standings
+
+    return standings.leaderboard_rows()
+
+
+def rank(paths: Sequence[PathLike], archive: PathLike, *, include_flagged: bool = False) -> dict[str, Any]:
+    """Where runs and lm-eval results would have ranked on the archived leaderboard; see :func:`standings.rank`.
+
+    Args:
+        paths: Run directories, folders or files of lm-eval results; empty: only the archive is described.
+        archive: The leaderboard's rows as CSV, or CSV compressed with gzip.
+        include_flagged: Also rank against the models the leaderboard flagged.
+
+    Raises:
+        SmaugError: the archive or a path cannot be used.
+    """
+    from smaug_eval import standings
+
+    return standings.rank([Path(path) for path in paths], Path(archive), include_flagged=include_flagged)
+
+
+def reproduce(
+    model: PathLike,
+    *,
+    against: str | None = None,
+    tasks: Sequence[str] | None = None,
+    limit: int | None = None,
+    dtype: str | None = None,
+    archive: PathLike | None = None,
+    data_root: PathLike | None = None,
+    name: str | None = None,
+    runs: PathLike = DEFAULT_RUNS,
+    reporter: Reporter | None = None,
+    command: str | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Measure a model as the leaderboard did, and say per column whether its published row is reproduced.
+
+    Args:
+        model: Folder, Hub id or ``embedded:demo-model``.
+        against: Hub id of the published row, or ``id@commit``; the model's own if None.
+        tasks: Columns to run; all if None.
+        limit: First documents of each task; all if None.
+        dtype: Precision; the published row's if None.
+        archive: Rows of the leaderboard beyond those we keep (CSV, CSV.gz).
+        data_root: Offline mirror for data sets.
+        name: Name of the run; made from model and row if None.
+        runs: Where run directories are.
+        reporter: Shows progress.
+        command: The shell command to name where the user is told how to continue.
+        **settings: Further keys of the evaluation, as in a recipe (``engine="vllm"``, ``batch_size=16``).
+
+    Returns:
+        What ``reproduction.json`` in the run directory holds; see :func:`smaug_eval.reproduction.judge_run`.
+
+    Raises:
+        Interrupted: stopped; the same call continues.
+        SmaugError: there is no such row, or something the user can mend; before anything runs.
+    """
+    from smaug_eval.leaderboard.archive import read_archive
+    from smaug_eval.leaderboard.reproduce import find_row
+    from smaug_eval.reproduction import judge_run, reproduction_recipe
+
+    source = os.fspath(model)
+    rows = read_archive(Path(archive)) if archive else None
+    row = find_row(against or source, rows, precision=dtype)
+    recipe = reproduction_recipe(
+        source,
+        row,
+        name=name or _run_name("reproduce", source, row.model.rpartition("/")[2]),
+        tasks=tasks,
+        limit=limit,
+        dtype=dtype,
+        data_root=_text(data_root),
+        settings=settings,
+    )
+    result = run(recipe, runs=runs, reporter=reporter, command=command)
+    used = recipe["model"]["dtype"]
+    return judge_run(result.path, row, model=source, dtype=used, limit=limit, tasks=tasks)
+
+
+def score_views(paths: Sequence[PathLike]) -> list[ModelViews]:
+    """Runs, or anybody's lm-eval results, on the leaderboard's rules and on lm-eval 0.4.13's.
+
+    See :func:`smaug_eval.model_views.score_views`.
+    """
+    from smaug_eval import model_views
+
+    return model_views.score_views([Path(path) for path in paths])
 
 
 def doctor(runs: PathLike = DEFAULT_RUNS) -> list[Finding]:

@@ -147,7 +147,7 @@ def train(
 @app.command("eval")
 def evaluate(
     model: Annotated[str, typer.Argument(help="Folder or Hub id of the model.")],
-    suite: Annotated[str, typer.Option("--suite", help="open_llm_v1 or demo.")] = "open_llm_v1",
+    suite: Annotated[str, typer.Option("--suite", help="open_llm_v1, lm_eval_0413 or demo.")] = "open_llm_v1",
     task: Annotated[Optional[list[str]], typer.Option("--task", help="Task of the suite; may be repeated.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option("--limit", help="First documents of each task.")] = None,  # noqa: UP045
     engine: Annotated[str, typer.Option("--engine", help="auto, hf or vllm.")] = "auto",
@@ -330,6 +330,153 @@ def report(
     print(api.report(paths, out, title=title, baseline=baseline))
 
 
+@app.command("requests")
+def dump_requests(
+    suite: Annotated[str, typer.Option("--suite", help="open_llm_v1 or demo.")] = "open_llm_v1",
+    task: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--task", help="Column or task, such as arc_challenge or mmlu_anatomy; may be repeated."),
+    ] = None,
+    limit: Annotated[Optional[int], typer.Option("--limit", min=1, help="First documents of each task.")] = None,  # noqa: UP045
+    data_root: DataRoot = None,
+    out: Annotated[str, typer.Option("--out", help="File to write (.jsonl, .jsonl.gz); - for standard output.")] = "-",
+) -> None:
+    """Write every request of a suite in protocol order, one line per document."""
+    from datasets import disable_progress_bars
+
+    from smaug_eval import api
+    from smaug_eval.standings import dump_lines
+
+    disable_progress_bars()
+    target = sys.stdout.buffer if out == "-" else out
+    written = api.dump_requests(target, suite=suite, tasks=task, limit=limit, data_root=data_root)
+    for line in dump_lines(written):
+        print(line, file=sys.stderr)
+
+
+@app.command()
+def leaderboard(
+    paths: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Argument(metavar="[RUN]...", help="Run directories, folders or files of lm-eval results to rank."),
+    ] = None,
+    archive: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--archive", help="All rows of the leaderboard (CSV, CSV.gz), to rank among."),
+    ] = None,
+    include_flagged: Annotated[
+        bool, typer.Option("--include-flagged", help="Also rank against models that the leaderboard flagged.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show published rows of the archived leaderboard, or where runs would have ranked on it."""
+    import json
+
+    from rich.console import Console
+
+    from smaug_eval import api
+    from smaug_eval.standings import published_table, ranking_text
+
+    if archive is None and (paths or include_flagged):
+        raise SmaugError("ranking needs the leaderboard's rows", fix="give them with --archive FILE.csv[.gz]")
+    if archive is None:
+        rows = api.leaderboard_rows()
+        found: Any = {"published": rows}
+        shown: Any = published_table(rows)
+    else:
+        found = api.rank(paths or [], archive, include_flagged=include_flagged)
+        shown = ranking_text(found)
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        Console().print(shown)
+
+
+@app.command()
+def reproduce(
+    model: Annotated[str, typer.Argument(help="Folder or Hub id of the model.")],
+    against: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--against", metavar="NAME", help="Hub id of the published row; the model's own if left out."),
+    ] = None,
+    task: Annotated[Optional[list[str]], typer.Option("--task", help="Column to run; may be repeated.")] = None,  # noqa: UP045
+    limit: Annotated[Optional[int], typer.Option("--limit", min=1, help="First documents of each task.")] = None,  # noqa: UP045
+    engine: Annotated[str, typer.Option("--engine", help="auto, hf or vllm.")] = "auto",
+    dtype: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--dtype", help="float32, bfloat16, float16 or auto; the published row's if left out."),
+    ] = None,
+    archive: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--archive", help="All rows of the leaderboard (CSV, CSV.gz), to find the published row in."),
+    ] = None,
+    overrides: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", metavar="KEY=VALUE", help="A key of the evaluation, such as batch_size=16."),
+    ] = None,
+    data_root: DataRoot = None,
+    name: Name = None,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a model as the leaderboard did, and say whether its published row is reproduced."""
+    import json
+
+    from rich.console import Console
+
+    from smaug_eval import api
+    from smaug_eval.reproduction import verdict_tables
+
+    with _reporter(quiet) as reporter:
+        found = api.reproduce(
+            model,
+            against=against,
+            tasks=task,
+            limit=limit,
+            dtype=dtype,
+            archive=archive,
+            data_root=data_root,
+            name=name,
+            runs=runs,
+            reporter=reporter,
+            command=_command(),
+            engine=engine,
+            **_settings(overrides, api.reproduce),
+        )
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        Console().print(verdict_tables(found))
+
+
+@app.command()
+def scores(
+    paths: Annotated[list[Path], typer.Argument(help="Run directories, folders or files of lm-eval results.")],
+    view: Annotated[
+        str, typer.Option("--view", help="v1: the leaderboard's rules; modern: lm-eval 0.4.13's; both, with causes.")
+    ] = "both",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Score runs, or anybody's lm-eval results, on the leaderboard's rules and on lm-eval 0.4.13's."""
+    import json
+
+    from rich.console import Console
+
+    from smaug_eval import api
+    from smaug_eval.model_views import checked_view, view_lines, views_table
+
+    shown = checked_view(view)
+    found = api.score_views(paths)
+    if as_json:
+        print(json.dumps([views.as_dict(shown) for views in found], indent=2, ensure_ascii=False))
+        return
+    for views in found:
+        Console().print(views_table(views, shown))
+        for line in view_lines(views, shown):
+            print(line)
+
+
 @app.command()
 def doctor(runs: Runs = DEFAULT_RUNS) -> None:
     """Say what this machine can run, and what to install for the rest."""
@@ -396,11 +543,16 @@ def _show_plan(pipeline: Pipeline) -> None:
 def _show(result: RunResult, quiet: bool) -> None:
     from rich.console import Console
 
-    from smaug_eval.tables import published_lines, scores, terminal_table
+    from smaug_eval.model_views import rescored_views, views_table
+    from smaug_eval.tables import note_lines, published_lines, scores, terminal_table
 
     frame = scores([result.path])
     for suite in frame["suite"].unique():
         Console().print(terminal_table(frame, suite))
+        for line in note_lines(frame, suite):
+            print(line)
+    for views in rescored_views(result.path) if frame.empty else ():
+        Console().print(views_table(views))
     for line in published_lines(result.path):
         print(line)
     if not quiet and not result.did:

@@ -56,7 +56,13 @@ class EnginePool:
         if self._loaded is None or key != self._key:
             self.close()
             lm = build_engine(engine, checkpoint, **settings)  # type: ignore[arg-type]
-            arguments = {"pretrained": str(checkpoint), "engine": engine, "dtype": dtype, **engine_args}
+            arguments = {
+                "pretrained": str(checkpoint),
+                "engine": engine,
+                "dtype": dtype,
+                "add_bos_token": False,
+                **engine_args,
+            }
             self._key, self._loaded = key, LoadedEngine(Watch(lm), arguments)
         return self._loaded
 
@@ -118,7 +124,8 @@ def evaluate_column(
         report: Receives progress.
 
     Returns:
-        Documents scored, requests, truncated prompts, and warnings about the data.
+        Documents scored, requests, truncated prompts, the Hub's commits of the data, notes that belong beside every
+        score of the column, and the same as warnings.
 
     Raises:
         SmaugError: lm-eval could not write its files.
@@ -127,38 +134,51 @@ def evaluate_column(
     from lm_eval.loggers import EvaluationTracker
     from lm_eval.tasks import TaskManager
 
+    from smaug_eval.hub_mirror import hub_from_mirror
+
     _collect_environment_once()
     _remove(out_dir, ("results_*.json", "samples_*.jsonl"))  # of an attempt that did not finish
     engine.watch.start(report)
-    metadata = {"data_root": str(data_root)} if data_root else {}
     tracker = EvaluationTracker(output_path=str(out_dir / "results.json"))
-    results = simple_evaluate(
-        model=engine.watch.lm,
-        model_args=dict(engine.arguments),
-        tasks=[column.task],
-        limit=limit,
-        task_manager=TaskManager(include_path=str(suite.folder), include_defaults=False, metadata=metadata),
-        evaluation_tracker=tracker,
-    )
+    own = suite.folder is not None
+    with hub_from_mirror(None if own else data_root):
+        results = simple_evaluate(
+            model=engine.watch.lm,
+            model_args=dict(engine.arguments),
+            tasks=[column.task],
+            num_fewshot=None if own else column.leaves[0].num_fewshot,  # those of our own are part of the documents
+            limit=limit,
+            task_manager=TaskManager(
+                include_path=str(suite.folder) if own else None,
+                include_defaults=not own,
+                metadata={"data_root": str(data_root)} if data_root and own else {},
+            ),
+            evaluation_tracker=tracker,
+        )
     samples = results.pop("samples")
     tracker.save_results_aggregated(results=results, samples=samples)
     for task in results["configs"]:
         tracker.save_results_samples(task_name=task, samples=samples[task])
-    documents = {task: len(rows) for task, rows in samples.items()}
-    _check_written(out_dir, documents)
-    warnings = [f"{column.title}: not the official data: {note}" for note in suite.data_notes(column, data_root)]
+    _check_written(out_dir, {task: len(rows) for task, rows in samples.items()})
+    notes = [f"not the official data: {note}" for note in suite.data_notes(column, data_root)]
     if engine.watch.truncated:
         share = f"{engine.watch.truncated:,} of {engine.watch.requests:,}"
-        warnings.append(
-            f"{column.title}: {share} prompts did not fit the model's context "
-            f"({engine.watch.lm.max_length} tokens) and lost their beginning"
-        )
+        notes.append(f"{share} prompts truncated (the model's context holds {engine.watch.lm.max_length:,} tokens)")
     return {
-        "documents": sum(documents.values()),
+        # A task with several filters logs every document once per filter.
+        "documents": sum(len({row["doc_id"] for row in rows}) for rows in samples.values()),
         "requests": engine.watch.requests,
         "truncated": engine.watch.truncated,
-        "warnings": warnings,
+        "data_revisions": _revisions(column) if own and data_root is None else {},
+        "notes": notes,
+        "warnings": [f"{column.title}: {note}" for note in notes],
     }
+
+
+def _revisions(column: Column) -> dict[str, str]:
+    """The commits at which the Hub's data sets behind a column are read."""
+    splits = [split for leaf in column.leaves for split in (leaf.evaluated, leaf.shots) if split is not None]
+    return {split.hub_id: split.revision for split in splits if split.revision is not None}
 
 
 @cache
@@ -175,10 +195,10 @@ def _remove(folder: Path, patterns: Iterable[str]) -> None:
             file.unlink()
 
 
-def _check_written(folder: Path, documents: Mapping[str, int]) -> None:
+def _check_written(folder: Path, lines: Mapping[str, int]) -> None:
     """lm-eval logs a failed write and goes on; a run must not."""
     complete = len(list(folder.glob("results_*.json"))) == 1
-    for task, count in documents.items():
+    for task, count in lines.items():
         files = list(folder.glob(f"samples_{task}_*.jsonl"))
         complete = complete and len(files) == 1 and _lines(files[0]) == count
     if not complete:

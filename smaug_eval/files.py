@@ -6,9 +6,9 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from smaug_eval.errors import SmaugError
 
@@ -46,11 +46,22 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         SmaugError: the place cannot be written.
     """
+    with open_atomically(path) as file:
+        file.write(text.encode())
+
+
+@contextlib.contextmanager
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A new file to write bytes to, for what is too much to hold; it takes the place of ``path`` on leaving.
+
+    Raises:
+        SmaugError: the place cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

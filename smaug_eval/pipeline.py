@@ -412,6 +412,11 @@ class Pipeline:
                 },
                 "models": self._describe_models(records),
                 "data": {stage.name: stage.inputs["data"] for stage in self.stages if stage.inputs.get("data")},
+                "data_revisions": {
+                    hub_id: revision
+                    for record in records.values()
+                    for hub_id, revision in record.get("summary", {}).get("data_revisions", {}).items()
+                },
                 "stages": [_stage_line(stage, records[stage.name]) for stage in self.stages],
                 "warnings": _unique(
                     warning for record in records.values() for warning in record.get("summary", {}).get("warnings", [])

@@ -18,7 +18,7 @@ from smaug_eval.rundir import MANIFEST
 if TYPE_CHECKING:
     from reports.comparison import SuiteTable
 
-_COLUMNS = ("suite", "model", "column", "metric", "score", "stderr", "n", "delta", "notes")
+_COLUMNS = ("suite", "model", "column", "metric", "score", "stderr", "low", "high", "n", "delta", "notes")
 
 
 def scores(paths: Sequence[Path], *, baseline: str | None = None) -> pd.DataFrame:
@@ -29,9 +29,9 @@ def scores(paths: Sequence[Path], *, baseline: str | None = None) -> pd.DataFram
         baseline: The model that ``delta`` is taken against; the one called ``base``, else the first.
 
     Returns:
-        Columns ``suite``, ``model``, ``column`` (a title of the suite, or its average), ``metric``, ``score`` and
-        ``stderr`` (percent), ``n`` (documents), ``delta`` (points; missing for the baseline and where nothing
-        compares) and ``notes``.
+        Columns ``suite``, ``model``, ``column`` (a title of the suite, or its average), ``metric``, ``score``,
+        ``stderr``, ``low`` and ``high`` (percent; the ends of the 95% interval), ``n`` (documents), ``delta`` (points;
+        missing for the baseline and where nothing compares) and ``notes``.
 
     Raises:
         SmaugError: a path holds nothing, or a damaged file.
@@ -50,6 +50,16 @@ def terminal_table(frame: pd.DataFrame, suite: str) -> Table:
         by_title = {row.column: _cell_text(row) for row in rows.itertuples()}
         table.add_row(str(model), *(by_title.get(title, "") for title in titles))
     return table
+
+
+def note_lines(frame: pd.DataFrame, suite: str) -> list[str]:
+    """What a reader must know beside one suite's scores, each note once with the models it is about."""
+    part = frame[(frame["suite"] == suite) & (frame["notes"] != "") & (frame["metric"] != "mean")]
+    models = frame.loc[frame["suite"] == suite, "model"].nunique()
+    about: dict[str, list[str]] = {}
+    for row in part.itertuples():
+        about.setdefault(f"{row.column}: {row.notes}", []).append(str(row.model))
+    return [text if len(names) == models else f"{text} ({', '.join(names)})" for text, names in about.items()]
 
 
 def published_lines(run: Path) -> list[str]:
@@ -73,7 +83,9 @@ def _rows(table: SuiteTable) -> Iterator[tuple[Any, ...]]:
 
 def _row(suite: str, model: str, title: str, metric: str, cell: Cell) -> tuple[Any, ...]:
     score = cell.score
-    return suite, model, title, metric, score.value, score.stderr, score.n, cell.delta, "; ".join(score.notes)
+    low, high = score.interval or (None, None)
+    notes = "; ".join(score.notes)
+    return suite, model, title, metric, score.value, score.stderr, low, high, score.n, cell.delta, notes
 
 
 def _cell_text(row: Any) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from smaug_eval.tables import published_lines, terminal_table
+from smaug_eval.tables import note_lines, published_lines, terminal_table
 
 
 def test_the_table_shows_score_and_standard_error() -> None:
@@ -34,3 +34,15 @@ def test_a_model_of_the_archived_leaderboard_gets_its_published_row(tmp_path: Pa
         "published for abacusai/Smaug-34B-v0.1 (bfloat16): average 77.29; "
         "ARC 74.23, HellaSwag 86.76, MMLU 76.66, TruthfulQA 70.22, Winogrande 83.66, GSM8K 72.18"
     ]
+
+
+def test_notes_are_said_once_with_the_models_they_are_about() -> None:
+    rows = [
+        ("demo", "base", "ARC", "acc", 1.0, "5 of 9 documents"),
+        ("demo", "dpop", "ARC", "acc", 1.0, "5 of 9 documents"),
+        ("demo", "dpop", "GSM8K", "acc", 1.0, "3 of 4 prompts truncated"),
+        ("demo", "base", "average of six", "mean", 1.0, "ARC: 5 of 9 documents"),
+        ("other", "base", "ARC", "acc", 1.0, "elsewhere"),
+    ]
+    frame = pd.DataFrame(rows, columns=["suite", "model", "column", "metric", "score", "notes"])
+    assert note_lines(frame, "demo") == ["ARC: 5 of 9 documents", "GSM8K: 3 of 4 prompts truncated (dpop)"]

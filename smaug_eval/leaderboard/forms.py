@@ -103,14 +103,14 @@ def truthfulqa_document(row: Row, preamble: str) -> Document:
     """A question with the answers of both scorings: first those of mc1, then those of mc2.
 
     ``n_mc1`` counts the former; ``n_true`` is where the first false answer stands among the latter, which is where
-    the leaderboard split true from false.
+    the leaderboard split true from false; ``labels`` are 1 for the true ones of the latter.
     """
     mc1, mc2 = row["mc1_targets"], row["mc2_targets"]
     if list(mc1["labels"]).index(1) != 0:
         raise ValueError("the best answer is not the first of mc1_targets")
     n_true = list(mc2["labels"]).index(0)
     document = _choice_document(truthfulqa_query(row), [*mc1["choices"], *mc2["choices"]], 0, preamble)
-    return {**document, "n_mc1": len(mc1["choices"]), "n_true": n_true}
+    return {**document, "n_mc1": len(mc1["choices"]), "n_true": n_true, "labels": list(mc2["labels"])}
 
 
 def winogrande_beginning(row: Row, option: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from smaug_eval.errors import SmaugError
 from smaug_eval.leaderboard.forms import SHOT_SEPARATOR, Document, Form, Row, continuations
+from smaug_eval.leaderboard.official import data_set_name
 
 SEED = 42
 
@@ -23,11 +24,19 @@ Rendered = TypeVar("Rendered")
 
 @dataclass(frozen=True)
 class DataSplit:
-    """One split of a data set, by its names on the Hub."""
+    """One split of a data set, by its names on the Hub.
+
+    Attributes:
+        hub_id: The data set.
+        config: Its configuration.
+        name: The split.
+        revision: The commit to read from the Hub; None for the newest.
+    """
 
     hub_id: str
     config: str
     name: str
+    revision: str | None = None
 
     def __str__(self) -> str:
         return f"{self.hub_id} ({self.config}), split {self.name}"
@@ -162,7 +171,7 @@ def data_notes(spec: TaskSpec, n_shot_rows: int, n_rows: int) -> list[str]:
         checks.append((spec.shots, n_shot_rows, spec.official_shot_rows))
     about = f" ({spec.subject})" if spec.subject else ""
     return [
-        f"{split.hub_id} {split.name}{about} has {found:,} rows, official {official:,}"
+        f"{data_set_name(split.hub_id)} {split.name}{about} has {found:,} rows, official {official:,}"
         for split, found, official in checks
         if official is not None and found != official
     ]

@@ -12,7 +12,10 @@ from rapidfuzz import process
 from smaug_eval.errors import SmaugError
 from smaug_eval.leaderboard import protocol
 from smaug_eval.leaderboard.forms import Document, Row
+from smaug_eval.leaderboard.official import content_note, data_set_name
 from smaug_eval.leaderboard.protocol import DataSplit, TaskSpec
+
+MAX_ROW_NOTES = 3
 
 Reader = Callable[[DataSplit, tuple[str, ...], Path | None], Sequence[Row]]
 
@@ -25,13 +28,15 @@ class Column:
         title: The column's name in tables.
         task: The lm-eval task or group that measures it.
         metric: The headline metric.
-        leaves: The tasks whose unweighted mean is the score; one unless ``task`` is a group.
+        leaves: The tasks whose mean is the score; one unless ``task`` is a group.
+        weighted_by_size: Whether that mean weighs the tasks by their documents; the leaderboard does not.
     """
 
     title: str
     task: str
     metric: str
     leaves: tuple[TaskSpec, ...]
+    weighted_by_size: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,13 +46,13 @@ class Suite:
     Attributes:
         name: The suite's name, also its group in lm-eval and the prefix of its tasks' names.
         columns: In the order of the table.
-        folder: The lm-eval ``include_path`` with the suite's YAML files.
+        folder: The lm-eval ``include_path`` with the suite's YAML files; None for tasks of lm-eval's own.
         read: Reads the rows of a split, given the columns needed and the data root.
     """
 
     name: str
     columns: tuple[Column, ...]
-    folder: Path
+    folder: Path | None
     read: Reader
 
     def select(self, names: Iterable[str] | None = None) -> list[Column]:
@@ -90,18 +95,16 @@ class Suite:
         """The documents of the leaf task ``name`` in protocol order.
 
         Raises:
-            SmaugError: the task is unknown, or its data are missing or do not fit.
+            SmaugError: the task is unknown or lm-eval's own, or its data are missing or do not fit.
         """
+        if self.folder is None:
+            raise SmaugError(f"the requests of {self.name} are made by lm-eval", fix="choose another suite")
         spec = self.task(name)
         return protocol.build_documents(spec, *self.rows(spec, data_root))
 
     def data_notes(self, column: Column, data_root: Path | None = None) -> list[str]:
-        """Where the data behind a column differ from the official ones in number of rows."""
-        notes = []
-        for leaf in column.leaves:
-            shots, rows = self.rows(leaf, data_root)
-            notes += protocol.data_notes(leaf, len(shots), len(rows))
-        return notes
+        """Where the data behind a column differ from the official ones: in number of rows, else in content."""
+        return list(_data_notes(self, column, data_root))
 
     def _aliases(self, column: Column) -> list[str]:
         return [alias.lower() for alias in (column.title, column.task, column.task.removeprefix(f"{self.name}_"))]
@@ -125,6 +128,25 @@ def _rows_by_subject(
     for row in read(split, columns, data_root):
         groups.setdefault(row["subject"], []).append(row)
     return groups
+
+
+@lru_cache(maxsize=64)
+def _data_notes(suite: Suite, column: Column, data_root: Path | None) -> tuple[str, ...]:
+    notes = []
+    for leaf in column.leaves:
+        shots, rows = suite.rows(leaf, data_root)
+        notes += protocol.data_notes(leaf, len(shots), len(rows))
+    if len(notes) > MAX_ROW_NOTES:
+        notes = [*notes[:MAX_ROW_NOTES], f"{len(notes) - MAX_ROW_NOTES} more parts differ in rows"]
+    first = column.leaves[0]  # all leaves of a column share their splits
+    for split in filter(None, (first.evaluated, first.shots)):
+        if any(note.startswith(f"{data_set_name(split.hub_id)} {split.name} ") for note in notes):
+            continue  # with other rows the content differs anyway
+        columns = first.form.columns
+        rows = suite.read(split, columns, data_root)
+        note = content_note(split.hub_id, split.config, split.name, rows, columns)
+        notes += [note] if note else []
+    return tuple(notes)
 
 
 def nearest_or_fail(name: str, known: Iterable[str], kind: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import tasks
 from smaug_eval.data import read_split
 from smaug_eval.errors import SmaugError
-from smaug_eval.leaderboard import forms
+from smaug_eval.leaderboard import forms, official
 from smaug_eval.leaderboard.forms import Document, Row
 from smaug_eval.leaderboard.protocol import DataSplit, Generation, TaskSpec
 from smaug_eval.leaderboard.suite import Column, Suite
@@ -97,18 +97,18 @@ TRUTHFULQA_HEADER = (
 ARC = TaskSpec(
     name=f"{NAME}_arc_challenge",
     form=forms.ARC,
-    evaluated=DataSplit("allenai/ai2_arc", "ARC-Challenge", "test"),
+    evaluated=DataSplit("allenai/ai2_arc", "ARC-Challenge", "test", official.ARC_REVISION),
     num_fewshot=25,
-    shots=DataSplit("allenai/ai2_arc", "ARC-Challenge", "train"),
+    shots=DataSplit("allenai/ai2_arc", "ARC-Challenge", "train", official.ARC_REVISION),
     official_rows=1_172,
     official_shot_rows=1_119,
 )
 HELLASWAG = TaskSpec(
     name=f"{NAME}_hellaswag",
     form=forms.HELLASWAG,
-    evaluated=DataSplit("Rowan/hellaswag", "default", "validation"),
+    evaluated=DataSplit("Rowan/hellaswag", "default", "validation", official.HELLASWAG_REVISION),
     num_fewshot=10,
-    shots=DataSplit("Rowan/hellaswag", "default", "train"),
+    shots=DataSplit("Rowan/hellaswag", "default", "train", official.HELLASWAG_REVISION),
     official_rows=10_042,
     official_shot_rows=39_905,
 )
@@ -116,9 +116,9 @@ MMLU = tuple(
     TaskSpec(
         name=f"{NAME}_mmlu_{subject}",
         form=forms.MMLU,
-        evaluated=DataSplit("cais/mmlu", "all", "test"),
+        evaluated=DataSplit("cais/mmlu", "all", "test", official.MMLU_REVISION),
         num_fewshot=5,
-        shots=DataSplit("cais/mmlu", "all", "dev"),
+        shots=DataSplit("cais/mmlu", "all", "dev", official.MMLU_REVISION),
         draws_shots=False,
         header=forms.mmlu_header(subject),
         subject=subject,
@@ -130,25 +130,25 @@ MMLU = tuple(
 TRUTHFULQA = TaskSpec(
     name=f"{NAME}_truthfulqa",
     form=forms.TRUTHFULQA,
-    evaluated=DataSplit("truthfulqa/truthful_qa", "multiple_choice", "validation"),
+    evaluated=DataSplit("truthfulqa/truthful_qa", "multiple_choice", "validation", official.TRUTHFULQA_REVISION),
     header=TRUTHFULQA_HEADER,
     official_rows=817,
 )
 WINOGRANDE = TaskSpec(
     name=f"{NAME}_winogrande",
     form=forms.WINOGRANDE,
-    evaluated=DataSplit("allenai/winogrande", "winogrande_xl", "validation"),
+    evaluated=DataSplit("allenai/winogrande", "winogrande_xl", "validation", official.WINOGRANDE_REVISION),
     num_fewshot=5,
-    shots=DataSplit("allenai/winogrande", "winogrande_xl", "train"),
+    shots=DataSplit("allenai/winogrande", "winogrande_xl", "train", official.WINOGRANDE_REVISION),
     official_rows=1_267,
     official_shot_rows=40_398,
 )
 GSM8K = TaskSpec(
     name=f"{NAME}_gsm8k",
     form=forms.GSM8K,
-    evaluated=DataSplit("openai/gsm8k", "main", "test"),
+    evaluated=DataSplit("openai/gsm8k", "main", "test", official.GSM8K_REVISION),
     num_fewshot=5,
-    shots=DataSplit("openai/gsm8k", "main", "train"),
+    shots=DataSplit("openai/gsm8k", "main", "train", official.GSM8K_REVISION),
     generation=Generation(stops=(":", "Question:", "Question"), max_new_tokens=256),
     official_rows=1_319,
     official_shot_rows=7_473,
@@ -158,12 +158,12 @@ TASKS = {spec.name: spec for spec in (ARC, HELLASWAG, *MMLU, TRUTHFULQA, WINOGRA
 
 
 def read_rows(split: DataSplit, columns: tuple[str, ...], data_root: Path | None) -> Sequence[Row]:
-    """The rows of a Hub split, from a mirror where ``data_root`` is given.
+    """The rows of a split: from the mirror at ``data_root``, else from the Hub at the split's pinned revision.
 
     Raises:
         SmaugError: the split is not there or lacks one of ``columns``.
     """
-    data = read_split(split.hub_id, split.config, split.name, data_root=data_root)
+    data = read_split(split.hub_id, split.config, split.name, data_root=data_root, revision=split.revision)
     missing = [column for column in columns if column not in data.column_names]
     if missing:
         raise SmaugError(

@@ -76,7 +76,7 @@ def test_truncated_prompts_are_counted_as_lm_eval_truncates(pool: EnginePool, tm
                 expected += len(loaded.watch.lm.tok_encode(context)) > 120 - spec.generation.max_new_tokens
     assert expected > 0
     assert summary["truncated"] == expected
-    assert any("did not fit the model's context (120 tokens)" in warning for warning in summary["warnings"])
+    assert any("prompts truncated (the model's context holds 120 tokens)" in warning for warning in summary["warnings"])
 
 
 @pytest.mark.slow

@@ -3,12 +3,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from smaug_eval.errors import SmaugError
 from smaug_eval.leaderboard import forms, v1
 from smaug_eval.leaderboard.protocol import DataSplit, TaskSpec
-from smaug_eval.leaderboard.scores import SuiteScores, suite_scores
+from smaug_eval.leaderboard.scores import BOOTSTRAP, FORMULA, SuiteScores, suite_scores
 from smaug_eval.leaderboard.suite import Column, Suite
 
 HEADLINES = {"ARC": "acc_norm", "HellaSwag": "acc_norm", "TruthfulQA": "mc2", "Winogrande": "acc", "GSM8K": "acc"}
@@ -110,3 +111,55 @@ def test_without_a_standard_error_there_is_none_on_the_average() -> None:
 def test_results_that_cannot_be_read(results: dict[str, dict[str, object]], message: str) -> None:
     with pytest.raises(SmaugError, match=message):
         suite_scores(v1.SUITE, results)
+
+
+def test_notes_reach_the_column_and_the_average_once() -> None:
+    results = {"left": result("acc", 0.8, 0.03, 10), "right": result("acc", 0.4, 0.04, 90)}
+    notes = {"left": ("not the official data: x",), "right": ("not the official data: x", "3 of 4 prompts truncated")}
+    scores = suite_scores(PAIR, results, notes=notes)
+    assert scores.columns[0].score.notes == ("not the official data: x", "3 of 4 prompts truncated")
+    assert scores.average.notes == ("Both: not the official data: x", "Both: 3 of 4 prompts truncated")
+
+
+def test_intervals_from_standard_errors() -> None:
+    scores = suite_scores(v1.SUITE, official_results())
+    mmlu = scores.columns[2].score
+    assert mmlu.interval == pytest.approx((50 - 1.959964 * 5.7 / math.sqrt(57), 50 + 1.959964 * 5.7 / math.sqrt(57)))
+    half = 1.959964 * (scores.average.stderr or 0.0)
+    assert scores.average.interval == pytest.approx((50 - half, 50 + half))
+    assert scores.interval_method == FORMULA
+
+
+def test_a_share_of_zeros_and_ones_gets_wilson_s_interval() -> None:
+    # 1 of 20: scipy.stats.binomtest(1, 20).proportion_ci(method="wilson")
+    stderr = math.sqrt(0.05 * 0.95 / 19)
+    (arc,) = suite_scores(v1.SUITE, {"open_llm_v1_arc_challenge": result("acc_norm", 0.05, stderr, 20)}).columns
+    assert arc.score.interval == pytest.approx((0.88814, 23.61308), abs=1e-4)
+
+
+def test_the_average_is_bootstrapped_where_all_documents_are_known() -> None:
+    left, right = np.array([1.0, 0.0] * 50), np.array([0.0, 0.0, 0.0, 1.0] * 50)
+    stderr = {"left": left.std(ddof=1) / 10, "right": right.std(ddof=1) / math.sqrt(200)}
+    results = {"left": result("acc", 0.5, stderr["left"], 100), "right": result("acc", 0.25, stderr["right"], 200)}
+    scores = suite_scores(PAIR, results, documents={"left": left, "right": right})
+    half = 1.96 * (scores.average.stderr or 0.0)
+    assert scores.interval_method == BOOTSTRAP
+    assert scores.average.interval == pytest.approx((37.5 - half, 37.5 + half), abs=0.3)
+    assert suite_scores(PAIR, results, documents={"left": left}).interval_method == FORMULA
+
+
+def test_a_column_may_weigh_its_tasks_by_their_documents() -> None:
+    weighted = Suite(
+        "w", (Column("Both", "both", "acc", (spec("left"), spec("right")), weighted_by_size=True),), Path(), PAIR.read
+    )
+    results = {"left": result("acc", 0.8, 0.03, 10), "right": result("acc", 0.4, 0.04, 90)}
+    (both,) = suite_scores(weighted, results).columns
+    assert both.score.value == pytest.approx(44.0)
+    assert both.score.stderr == pytest.approx(math.hypot(0.1 * 3, 0.9 * 4))
+
+
+def test_a_filter_s_metric() -> None:
+    column = Column("Maths", "left", "exact_match,strict-match", (spec("left"),))
+    entry = {"sample_len": 4, "exact_match,strict-match": 0.5, "exact_match_stderr,strict-match": 0.25}
+    (maths,) = suite_scores(Suite("m", (column,), Path(), PAIR.read), {"left": entry}).columns
+    assert (maths.score.value, maths.score.stderr) == (50.0, 25.0)

@@ -40,7 +40,7 @@ def test_final_answer(text: str, answer: str | None) -> None:
     ],
 )
 def test_gsm8k_metrics_compare_strings(generated: str, acc: float) -> None:
-    assert gsm8k_metrics({"gold": "18"}, [generated]) == {"acc": acc}
+    assert gsm8k_metrics({"gold": "18", "answer": "9 * 2 = 18\n#### 18"}, [generated])["acc"] == acc
 
 
 def test_mc1_prefers_the_first_of_equals() -> None:

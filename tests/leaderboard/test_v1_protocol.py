@@ -86,10 +86,8 @@ def test_requests_sha256_is_over_their_json_in_order() -> None:
 
 def test_data_notes_name_the_split_that_differs() -> None:
     assert data_notes(v1.HELLASWAG, 39_905, 10_042) == []
-    assert data_notes(v1.HELLASWAG, 5_000, 10_042) == ["Rowan/hellaswag train has 5,000 rows, official 39,905"]
-    assert data_notes(v1.TASKS["open_llm_v1_mmlu_anatomy"], 5, 20) == [
-        "cais/mmlu test (anatomy) has 20 rows, official 135"
-    ]
+    assert data_notes(v1.HELLASWAG, 5_000, 10_042) == ["HellaSwag train has 5,000 rows, official 39,905"]
+    assert data_notes(v1.TASKS["open_llm_v1_mmlu_anatomy"], 5, 20) == ["MMLU test (anatomy) has 20 rows, official 135"]
     assert data_notes(v1.TRUTHFULQA, 0, 817) == []
 
 
@@ -154,7 +152,10 @@ def test_every_task_builds_from_the_mirror(shared: Path) -> None:
 def test_the_mirror_s_stand_in_is_noted(shared: Path) -> None:
     arc, hellaswag, mmlu, *_ = v1.SUITE.columns
     assert v1.SUITE.data_notes(arc, shared / "data") == []
-    assert v1.SUITE.data_notes(hellaswag, shared / "data") == ["Rowan/hellaswag train has 5,000 rows, official 39,905"]
+    assert v1.SUITE.data_notes(hellaswag, shared / "data") == [
+        "HellaSwag train has 5,000 rows, official 39,905",
+        "the content of HellaSwag validation was rebuilt from preprocessed text",
+    ]
     assert v1.SUITE.data_notes(mmlu, shared / "data") == []
 
 
