@@ -71,12 +71,14 @@ def published_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Published rows for the terminal."""
     source = ", ".join(dict.fromkeys(row["source"] for row in rows))
     table = Table(
-        "model", "average", *TITLES, "precision", "commit", "date", title=f"source: {source}", title_justify="left"
+        title=f"source: {source}; --json adds precision and commit", title_justify="left", box=None, pad_edge=False
     )
+    table.add_column("model", overflow="fold")
+    for heading in ("average", *TITLES):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         scores = (f"{row['scores'][title]:.2f}" for title in TITLES)
-        about = (row["precision"], row["revision"][:8], row["date"] or "unknown")
-        table.add_row(row["model"], f"{row['average']:.2f}", *scores, *about)
+        table.add_row(f"{row['model']}\n  {row['date'] or 'undated'}", f"{row['average']:.2f}", *scores)
     return table
 
 

@@ -45,7 +45,11 @@ def terminal_table(frame: pd.DataFrame, suite: str) -> Table:
     """One suite's part of :func:`scores`: a line per model, score ± standard error per column."""
     part = frame[frame["suite"] == suite]
     titles = list(dict.fromkeys(part["column"]))
-    table = Table("model", *titles, title=f"{suite}: score ± standard error, %", title_justify="left")
+    heading = f"{suite}: score ± standard error, %"
+    table = Table(title=heading, title_justify="left", box=None, pad_edge=False)
+    table.add_column("model", overflow="fold")
+    for title in titles:
+        table.add_column(title, justify="right", min_width=8)  # a score is never broken at its ±
     for model, rows in part.groupby("model", sort=False):
         by_title = {row.column: _cell_text(row) for row in rows.itertuples()}
         table.add_row(str(model), *(by_title.get(title, "") for title in titles))
@@ -89,4 +93,4 @@ def _row(suite: str, model: str, title: str, metric: str, cell: Cell) -> tuple[A
 
 
 def _cell_text(row: Any) -> str:
-    return f"{row.score:.1f}" if pd.isna(row.stderr) else f"{row.score:.1f} ± {row.stderr:.1f}"
+    return f"{row.score:.1f}" if pd.isna(row.stderr) else f"{row.score:.1f}±{row.stderr:.1f}"

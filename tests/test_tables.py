@@ -22,7 +22,7 @@ def test_the_table_shows_score_and_standard_error() -> None:
     out = io.StringIO()
     Console(file=out, width=100).print(terminal_table(frame, "open_llm_v1"))
     text = out.getvalue()
-    assert "50.0 ± 1.5" in text
+    assert "50.0±1.5" in text
     assert "51.2" in text
     assert "Facts" not in text
 
