@@ -119,11 +119,16 @@ def verdict_tables(found: Mapping[str, Any]) -> Group:
     row = found["against"]
     commit = f", commit {row['revision'][:8]}" if row["revision"] else ""
     title = f"{found['model']} against {row['model']} ({row['precision']}{commit}, {row['date'] or 'no date'}; "
-    table = Table("", "published", "ours", "gap", "95% interval", "n", "verdict")
-    table.title, table.title_justify = Text(f"{title}{row['source']})"), "left"
+    table = Table(title=Text(f"{title}{row['source']})"), title_justify="left", box=None, pad_edge=False)
+    table.add_column("")
+    for heading in ("published", "ours", "gap", "95% interval", "n"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    colours = {"reproduced": "green", "not reproduced": "red"}
     for verdict in found["verdicts"]:
-        table.add_row(verdict["column"], f"{verdict['published']:.2f}", *_measured(verdict), _words(verdict))
-    return Group(table, *(Text(remark) for remark in found["remarks"]))
+        outcome = Text(verdict["outcome"], style=colours.get(verdict["outcome"], "yellow"))
+        table.add_row(verdict["column"], f"{verdict['published']:.2f}", *_measured(verdict), outcome)
+    return Group(table, *map(Text, [*_reasons(found["verdicts"]), *found["remarks"]]))
 
 
 def _measured(verdict: Mapping[str, Any]) -> tuple[str, str, str, str]:
@@ -134,10 +139,14 @@ def _measured(verdict: Mapping[str, Any]) -> tuple[str, str, str, str]:
     return f"{verdict['ours']:.2f}", f"{verdict['gap']:+.2f}", span, f"{verdict['n']:,}"
 
 
-def _words(verdict: Mapping[str, Any]) -> Text:
-    colours = {"reproduced": "green", "not reproduced": "red"}
-    words = Text(verdict["words"], style=colours.get(verdict["outcome"], "yellow"))
-    return words.append(f" ({'; '.join(verdict['notes'])})", style="default") if verdict["notes"] else words
+def _reasons(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why columns do not compare, and what else is to know of them, each reason once with its columns."""
+    columns: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        because = [verdict["words"]] if verdict["words"] != verdict["outcome"] else []
+        for reason in (*because, *verdict["notes"]):
+            columns.setdefault(reason, []).append(verdict["column"])
+    return [f"{', '.join(names)}: {reason}" for reason, names in columns.items()]
 
 
 def _inputs(path: Path, column: Column) -> Mapping[str, Any]:
