@@ -42,7 +42,7 @@ from trainers.models import (
     with_adapter,
 )
 from trainers.pairs.read import read_pairs
-from trainers.probes import gradient_cosines, sampled_indices
+from trainers.probes import ches, gradient_cosines, sampled_indices
 from trainers.processes import any_process, process_count, process_index, wait_for_all, weights_are_sharded
 from trainers.reference import TokenLogProbs, load_reference, reference_key, save_reference, score_pairs
 from trainers.tokenization import EncodedPairs, PairEncoder
@@ -407,11 +407,12 @@ class _Training:
         held_out: ScoredPairs,
         step: int | None,
     ) -> HeldOutWatch:
-        """What diagnoses the held-out pairs; gradients are looked at where one process holds the whole model."""
-        wanted = self.config.gradient_cosine_pairs
-        if wanted and arguments.world_size > 1:
-            self.on_note("gradient cosines are left out: the training has several processes")
+        """What diagnoses the held-out pairs; gradients and states are looked at by a process that is alone."""
+        wanted, alone = self.config.gradient_cosine_pairs, arguments.world_size == 1
+        if not alone:
+            self.on_note("gradient cosines and CHES are left out: the training has several processes")
             wanted = 0
+        row_tokens = self.config.row_tokens
         chosen = sampled_indices(len(held_out.pairs), wanted, self.seed)
         sample = [held_out.pairs[index] for index in chosen]
         return HeldOutWatch(
@@ -421,6 +422,11 @@ class _Training:
             step=step,
             loss=self.config.loss.display_name,
             cosines=(lambda: gradient_cosines(scorer, policy, sample, autocast=self.autocast)) if sample else None,
+            ches=(
+                (lambda: ches(scorer, policy, held_out.pairs, row_tokens=row_tokens, autocast=self.autocast))
+                if alone
+                else None
+            ),
             on_warning=self.on_warning,
             writes=arguments.process_index == 0,
         )

@@ -29,7 +29,7 @@ from trainers.diagnostics import (
 )
 from trainers.held_out import HeldOutWatch, last_diagnosis
 from trainers.journal import read_log
-from trainers.probes import ches, gradient_cosines, sampled_indices
+from trainers.probes import Ches, ches, gradient_cosines, sampled_indices
 from trainers.reference import TokenLogProbs
 from trainers.tokenization import EncodedPair
 
@@ -254,7 +254,14 @@ def test_the_sample_is_the_same_each_time() -> None:
 
 def watch(folder: Path, warned: list[str], step: int | None = None) -> HeldOutWatch:
     return HeldOutWatch(
-        PAIRS, REFERENCE, folder=folder, step=step, loss="DPO", cosines=lambda: [0.5, None], on_warning=warned.append
+        PAIRS,
+        REFERENCE,
+        folder=folder,
+        step=step,
+        loss="DPO",
+        cosines=lambda: [0.5, None],
+        ches=lambda: [Ches(3.0, 0.25), Ches(5.0, 0.75)],
+        on_warning=warned.append,
     )
 
 
@@ -265,7 +272,10 @@ def test_the_watch_keeps_a_row_for_each_scoring_and_warns_once(tmp_path: Path) -
     assert warned == []
     assert row["gradient_cosine"] == 0.5
     assert row["log_ratios/chosen_se"] == 0.0
-    first.look(10, 30, POLICY)
+    assert (row["ches"], row["ches_normalised"]) == (4.0, 0.5)
+    assert "ches" not in first.look(10, 30, POLICY)  # it tells of the model before training
+    kept = [each["ches"] for each in read_log(tmp_path / "diagnostics.jsonl")]
+    assert kept == [{"mean": 4.0, "mean_normalised": 0.5, "normalised": [0.25, 0.75]}, None]
     first.look(20, 30, POLICY)
     (text,) = warned
     # log-ratios -1.75, -1, -2: mean -1.583, standard error 0.3005
