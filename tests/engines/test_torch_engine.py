@@ -1,0 +1,207 @@
+"""``smaug-torch`` beside lm-eval's ``hf``: the same answers to the leaderboard's requests."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as hf
+from lm_eval.api.instance import Instance
+from lm_eval.api.registry import get_model
+from lm_eval.models.huggingface import HFLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from smaug_eval.embedded import embedded_path
+from smaug_eval.engines import Watch, build_engine
+from smaug_eval.engines.torch_engine import TorchEngine
+from smaug_eval.leaderboard.protocol import build_documents, requests
+from smaug_eval.leaderboard.v1 import SUITE
+
+TOLERANCE = 1e-4
+TASKS = ["arc", "hellaswag", "mmlu", "truthfulqa", "winogrande"]
+SIZE: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 2048,
+}
+GROUPED = SIZE | {"num_key_value_heads": 2}
+FAMILIES = {
+    "llama": lambda size: hf.LlamaConfig(**GROUPED, vocab_size=size),
+    "mistral": lambda size: hf.MistralConfig(**GROUPED, vocab_size=size, sliding_window=64),
+    "qwen2": lambda size: hf.Qwen2Config(**GROUPED, vocab_size=size),
+    "gpt2": lambda size: hf.GPT2Config(vocab_size=size, n_embd=32, n_layer=2, n_head=4, n_positions=2048),
+    "gpt_neox": lambda size: hf.GPTNeoXConfig(**SIZE, vocab_size=size),
+}
+CONTEXTS = ["The sun rises in the", "The sun rises in the east. It sets in the ", "", "Two and two"]
+CONTINUATIONS = [" east", " west", " morning of every day", "is", " east"]
+
+
+def pairs() -> list[tuple[str, str]]:
+    return [(context, continuation) for context in CONTEXTS for continuation in CONTINUATIONS]
+
+
+def asked(some: list[tuple[str, str]]) -> list[Instance]:
+    return [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(some)]
+
+
+def slice_of(task: str, shared: Path, documents: int) -> list[tuple[str, str]]:
+    """The requests of a column's first documents; of MMLU of two subjects, which share no shots."""
+    (column,) = [each for each in SUITE.columns if task in each.task]
+    found = []
+    for spec in column.leaves[:2]:
+        built = build_documents(spec, *SUITE.rows(spec, shared / "data"))[:documents]
+        found += [pair for document in built for pair in requests(spec, document)]
+    return found
+
+
+def loaded(folder: Path) -> tuple[Any, Any]:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return model, AutoTokenizer.from_pretrained(folder)
+
+
+def both(model: Any, tokenizer: Any, **arguments: Any) -> tuple[TorchEngine, HFLM]:
+    settings = {"pretrained": model, "tokenizer": tokenizer, "device": "cpu", "batch_size": 4}
+    row_tokens = arguments.pop("row_tokens", None)
+    return TorchEngine(**settings, **arguments, row_tokens=row_tokens), HFLM(**settings, **arguments)
+
+
+def assert_equal(ours: TorchEngine, theirs: HFLM, some: list[tuple[str, str]]) -> None:
+    found = ours.loglikelihood(asked(some), disable_tqdm=True)
+    expected = theirs.loglikelihood(asked(some), disable_tqdm=True)
+    assert len(found) == len(expected) == len(some)
+    assert max(abs(one[0] - other[0]) for one, other in zip(found, expected, strict=True)) <= TOLERANCE
+    assert [one[1] for one in found] == [other[1] for other in expected]
+
+
+def random_model(family: str, vocabulary: int) -> Any:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(FAMILIES[family](vocabulary)).eval()
+    for name, weight in model.named_parameters():
+        if weight.ndim > 1 and "head" not in name and "embed" not in name:
+            weight.data.mul_(4)  # attention far from uniform
+    return model
+
+
+@pytest.fixture(scope="module")
+def demo() -> tuple[Any, Any]:
+    folder = embedded_path("demo-model")
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(
+        folder
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_leaderboard_requests_get_the_answers_of_hf(task: str, shared: Path) -> None:
+    folder = shared / "models/stories260K"
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(),
+        AutoTokenizer.from_pretrained(folder),
+    )
+    ours, theirs = both(model, tokenizer, max_length=2048)
+    # With this tokenizer prompts of ARC and HellaSwag are truncated, each answer's elsewhere: they share nothing.
+    assert_equal(ours, theirs, slice_of(task, shared, 3))
+    assert ours.work is not None
+    assert ours.work.computed <= 1.1 * ours.work.unique
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("task", ["mmlu", "truthfulqa"])
+def test_every_family_gets_the_answers_of_hf(family: str, task: str, shared: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(shared / "models/pythia_tokenizer")
+    ours, theirs = both(random_model(family, len(tokenizer)), tokenizer)
+    assert_equal(ours, theirs, slice_of(task, shared, 2))
+    assert ours.way is not None
+    assert ours.way.startswith("prefix-shared rows")
+    assert ours.work is not None
+    assert ours.work.saved > 0.4
+
+
+@pytest.mark.parametrize("settings", [{}, {"row_tokens": 8}, {"max_length": 12}, {"add_bos_token": True}])
+def test_boundaries_truncation_and_repetitions_are_those_of_hf(demo: tuple[Any, Any], settings: dict[str, Any]) -> None:
+    ours, theirs = both(*demo, **settings)
+    assert_equal(ours, theirs, pairs())
+
+
+def test_repeated_requests_are_computed_once(demo: tuple[Any, Any]) -> None:
+    ours, _ = both(*demo)
+    some = pairs()[:4]
+    once = ours.loglikelihood(asked(some), disable_tqdm=True)
+    work = ours.work
+    assert ours.loglikelihood(asked(some * 3), disable_tqdm=True) == once * 3
+    assert work is not None
+    assert ours.work is not None
+    assert (ours.work.computed, ours.work.unique) == (work.computed, work.unique)
+    assert ours.work.requested == 3 * work.requested
+
+
+def test_rolling_log_likelihoods_are_those_of_hf(demo: tuple[Any, Any]) -> None:
+    ours, theirs = both(*demo, max_length=16)
+    some = [Instance("loglikelihood_rolling", {}, (context * 3,), 0) for context in CONTEXTS if context]
+    found, expected = (engine.loglikelihood_rolling(some, disable_tqdm=True) for engine in (ours, theirs))
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_out_of_memory_goes_on_with_shorter_rows(
+    demo: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, theirs = both(*demo)
+    rows: list[int] = []
+    embeddings = ours.model.get_input_embeddings()
+
+    def limited(module: Any, inputs: tuple[Any, ...]) -> None:
+        rows.append(inputs[0].shape[1])
+        if rows[-1] > 40:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("smaug_eval.engines.torch_engine.LEAST_TOKENS", 4)
+    hook = embeddings.register_forward_pre_hook(limited)
+    some = [(context, f"{continuation} {number}") for context, continuation in pairs() if context for number in "1234"]
+    try:
+        found = ours.loglikelihood(asked(some), disable_tqdm=True)
+    finally:
+        hook.remove()
+    assert max(rows) > 40 >= rows[-1]
+    assert "out of memory; going on with rows of at most" in caplog.text
+    expected = theirs.loglikelihood(asked(some), disable_tqdm=True)
+    assert [one[0] for one in found] == pytest.approx([other[0] for other in expected], abs=TOLERANCE)
+
+
+def test_models_that_cannot_share_are_scored_in_padded_rows(caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(embedded_path("demo-model"))
+    torch.manual_seed(0)
+    config = hf.BloomConfig(vocab_size=len(tokenizer), hidden_size=32, n_layer=2, n_head=4)
+    ours, theirs = both(AutoModelForCausalLM.from_config(config).eval(), tokenizer, max_length=64)
+    with caplog.at_level(logging.WARNING):
+        assert_equal(ours, theirs, pairs())
+    assert "padded rows, one for each text: BloomForCausalLM" in caplog.text
+
+
+def test_lm_eval_knows_the_model_by_name() -> None:
+    assert get_model("smaug-torch") is TorchEngine
+
+
+def test_the_engine_is_watched_as_hf_is() -> None:
+    lm = build_engine(
+        "torch",
+        embedded_path("demo-model"),
+        dtype="float32",
+        batch_size=2,
+        device="cpu",
+        engine_args={"max_length": 12, "row_tokens": 16},
+    )
+    assert isinstance(lm, TorchEngine)
+    watch = Watch(lm)
+    seen: list[tuple[int, int]] = []
+    watch.start(lambda done, total, what: seen.append((done, total)))
+    some = pairs()
+    lm.loglikelihood(asked(some), disable_tqdm=True)
+    assert seen == [(done, len(some)) for done in range(1, len(some) + 1)]
+    whole = [len(lm.tok_encode(context + continuation)) for context, continuation in some if context]
+    assert watch.truncated == sum(length > 13 for length in whole) > 0
