@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
@@ -108,7 +108,7 @@ def groups(draw: st.DrawFn) -> PrefixGroup:
 
 
 @pytest.mark.parametrize("name", list(PACKED))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12)
 @given(drawn=st.lists(groups(), min_size=1, max_size=5))
 def test_packed_rows_give_the_numbers_of_plain_passes(name: str, drawn: list[PrefixGroup]) -> None:
     model = model_of(name)

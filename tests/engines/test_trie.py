@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
@@ -169,7 +169,7 @@ def model_of(name: str) -> PreTrainedModel:
 
 
 @pytest.mark.parametrize("name", list(MODELS))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(drawn=texts(), fewest=st.integers(1, 4), leaf_tokens=st.sampled_from([1, 4, 256]))
 def test_trees_give_the_numbers_of_plain_passes(name: str, drawn: list[Text], fewest: int, leaf_tokens: int) -> None:
     model = model_of(name)
