@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
@@ -123,7 +123,6 @@ def train(
 ) -> None:
     """Train one checkpoint on preference pairs."""
     from smaug_eval import api
-    from smaug_eval.recipe import parse_settings
 
     with _reporter(quiet) as reporter:
         result = api.train(
@@ -134,7 +133,7 @@ def train(
             name=name,
             dtype=dtype,
             data_root=data_root,
-            pair_settings=parse_settings(pair_overrides or []),
+            pair_settings=_without(pair_overrides, ("path", "source"), "--set-pairs"),
             runs=runs,
             reporter=reporter,
             command=_command(),
@@ -506,12 +505,16 @@ def _run(recipe: str, overrides: list[str] | None, runs: Path, dry_run: bool, qu
 
 def _settings(overrides: list[str] | None, verb: Callable[..., Any]) -> dict[str, Any]:
     """The ``--set`` values of a verb; those that it has an argument or option of its own for are refused."""
+    return _without(overrides, inspect.signature(verb).parameters.keys(), "--set")
+
+
+def _without(overrides: list[str] | None, taken: Iterable[str], option: str) -> dict[str, Any]:
     from smaug_eval.recipe import parse_settings
 
     settings = parse_settings(overrides or [])
-    taken = sorted(settings.keys() & inspect.signature(verb).parameters.keys())
-    if taken:
-        raise SmaugError(f"--set {taken[0]}: the command has an argument for it", fix="give it there; see --help")
+    refused = sorted(settings.keys() & set(taken))
+    if refused:
+        raise SmaugError(f"{option} {refused[0]}: the command has an argument for it", fix="give it there; see --help")
     return settings
 
 

@@ -182,6 +182,14 @@ def test_pairs_build_has_no_mixtures(tmp_path: Path) -> None:
     )
 
 
+def test_what_the_train_verb_has_an_argument_for_is_not_set_twice(tmp_path: Path) -> None:
+    pairs = rows(tmp_path, GOOD)
+    said = refused("train", "embedded:demo-model", pairs, "--set-pairs", "path=other.jsonl", cwd=tmp_path)
+    assert "--set-pairs path: the command has an argument for it" in said
+    said = refused("train", "embedded:demo-model", pairs, "--set", "loss=dpo", cwd=tmp_path)
+    assert "--set loss: the command has an argument for it" in said
+
+
 @pytest.mark.slow
 def test_a_training_on_its_own_says_its_loss_and_ends_in_a_report(tmp_path: Path) -> None:
     """No evaluation, so no scores: the report shows the training."""
