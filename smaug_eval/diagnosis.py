@@ -14,7 +14,7 @@ import torch
 from smaug_eval.console import Reporter
 from smaug_eval.errors import SmaugError
 from smaug_eval.models import Checkpoint, locate
-from smaug_eval.scorer import scoring
+from smaug_eval.scorer import NoHiddenStates, scoring
 from trainers.config import FILE_SUFFIXES, RowPairs
 from trainers.diagnostics import (
     SIDES,
@@ -242,7 +242,7 @@ def _look(
             with reporter.stage(f"hidden states of {checkpoint.source}"):
                 try:
                     found = ches(scorer, model, pairs, row_tokens=ROW_TOKENS, before_batch=reporter.update)
-                except NotImplementedError as error:
+                except NoHiddenStates as error:
                     reporter.warn(f"no CHES of {checkpoint.source}: {error}")
         cosines: dict[int, float | None] = {}
         with reporter.stage(f"gradients of {checkpoint.source}"):

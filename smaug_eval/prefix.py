@@ -41,6 +41,10 @@ HEAD_LOGITS = 2**24  # logits held at a time, 64 MiB in float32
 LEAF_TOKENS = 256  # leaves of a node that attend in one call; more would mostly not see each other
 
 
+class CannotPack(Exception):
+    """A model's attention does what packed rows cannot do."""
+
+
 @dataclass(frozen=True)
 class PrefixGroup:
     """Texts that begin alike.
@@ -334,14 +338,14 @@ def packed_attention(
         The output, shape ``(1, length, heads, head_size)``, and None.
 
     Raises:
-        NotImplementedError: the layer has attention sinks or a position bias.
+        CannotPack: the layer has attention sinks or a position bias.
     """
     if prefix_layout is None and softcap is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     if kwargs.get("s_aux") is not None or kwargs.get("position_bias") is not None:
-        raise NotImplementedError("attention sinks and position biases cannot be packed")
+        raise CannotPack("attention sinks and position biases cannot be packed")
     groups = query.shape[1] // key.shape[1]
     attend = functools.partial(_attend, scaling=scaling, dropout=dropout, softcap=softcap)
     if prefix_layout is None:

@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 
 from smaug_eval.prefix import (
     ATTENTION,
+    CannotPack,
     Layout,
     PrefixGroup,
     PrefixTree,
@@ -39,6 +40,10 @@ from smaug_eval.prefix import (
 # Largest difference of log-probabilities that rounding explains, in nats.
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
 TOLERANCE_HALF = 0.15
+
+
+class NoHiddenStates(Exception):
+    """A model does not show what its output head is given."""
 
 
 class Way(str, Enum):
@@ -115,7 +120,7 @@ class Scorer:
             Shape ``(scored, size)``, in the type that the model computes in; ``layout.parts`` splits it.
 
         Raises:
-            NotImplementedError: the model does not show them.
+            NoHiddenStates: the model does not show them.
         """
         hidden: Tensor = self._ask(model, layout, autocast, only_hidden=True)
         return hidden
@@ -177,7 +182,8 @@ def scoring(model: nn.Module, *, share: bool = True) -> Iterator[Scorer]:
                 break
             reasons.append(reason)
             core.set_attn_implementation(attention)
-        yield Scorer(way, reasons[0] if reasons else None, flex=way is Way.PACKED and _flex_works(core))
+        flex = way is Way.PACKED and _on_gpu(core) and _why_not_flex(model, core, original) is None
+        yield Scorer(way, reasons[0] if reasons else None, flex=flex)
     finally:
         del core.forward
         if patched is not None:
@@ -197,31 +203,41 @@ def _why_not(
         if core._is_stateful or not core._supports_attention_backend:
             return f"{type(core).__name__} cannot take packed rows"
         core.set_attn_implementation(ATTENTION)
-    difference = _difference(model, core, original, way)
+    return _fault(model, core, original, Scorer(way))
+
+
+def _why_not_flex(model: nn.Module, core: PreTrainedModel, original: Callable[..., Any]) -> str | None:
+    """Why packed rows cannot use FlexAttention; None if they can. It may lack a compiler on this machine."""
+    if not core._supports_flex_attn:
+        return f"{type(core).__name__} has no FlexAttention"
+    return _fault(model, core, original, Scorer(Way.PACKED, flex=True))
+
+
+def _fault(model: nn.Module, core: PreTrainedModel, original: Callable[..., Any], scorer: Scorer) -> str | None:
+    """What is wrong with a scorer's answers for random tokens; None where they are those of plain forward passes."""
+    difference = _difference(model, core, original, scorer)
     if difference is None:
-        return f"{type(core).__name__} refuses {way.value} rows"
+        return f"{type(core).__name__} refuses {scorer.way.value} rows"
     # Of a quantised model norms and embeddings are in float32, whatever it computes in.
     dtype = torch.bfloat16 if getattr(core, "is_quantized", False) else next(core.parameters()).dtype
     if not difference <= TOLERANCE.get(dtype, TOLERANCE_HALF):
-        return f"{type(core).__name__} gives other log-probabilities in {way.value} rows (by {difference:.2g})"
+        return f"{type(core).__name__} gives other log-probabilities in {scorer.way.value} rows (by {difference:.2g})"
     return None
 
 
-def _difference(model: nn.Module, core: PreTrainedModel, original: Callable[..., Any], way: Way) -> float | None:
-    """Largest difference between a way and plain forward passes on random tokens; None where the way fails."""
+def _difference(model: nn.Module, core: PreTrainedModel, original: Callable[..., Any], scorer: Scorer) -> float | None:
+    """Largest difference between a scorer and plain forward passes on random tokens; None where it fails."""
     groups = _probe(core.config.get_text_config().vocab_size)
-    scorer = Scorer(way)
     was_training = core.training
     core.eval()
     device = next(core.parameters()).device
     try:
         with torch.no_grad():
-            truth = _plain_log_probs(original, pad_rows(groups).to(device))
-            expected = torch.cat(list(truth.split(pad_rows(groups).lengths)))
+            expected = _plain_log_probs(original, pad_rows(groups).to(device))
             try:
                 layout = scorer.layout(groups)
                 found = scorer.log_probs(model, layout)
-            except (NotImplementedError, TypeError, ValueError, RuntimeError, AttributeError, KeyError):
+            except (CannotPack, TypeError, ValueError, RuntimeError, AttributeError, KeyError):
                 return None
             return float((_texts(groups, layout, found) - expected).abs().max())
     finally:
@@ -280,9 +296,9 @@ def _plain_hidden(forward: Callable[..., Any], layout: Layout) -> Tensor:
     output = forward(input_ids=layout.input_ids, use_cache=False, output_hidden_states=True)
     states = getattr(output, "hidden_states", None)
     if not states:
-        raise NotImplementedError("the model does not return its hidden states")
+        raise NoHiddenStates("the model does not return its hidden states")
     return states[-1].flatten(0, 1).index_select(0, layout.sources)
 
 
-def _flex_works(core: PreTrainedModel) -> bool:
-    return bool(core._supports_flex_attn) and next(core.parameters()).device.type == "cuda"
+def _on_gpu(core: PreTrainedModel) -> bool:
+    return next(core.parameters()).device.type == "cuda"

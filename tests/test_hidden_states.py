@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from smaug_eval.prefix import PrefixGroup
-from smaug_eval.scorer import Scorer, Way, scoring
+from smaug_eval.scorer import NoHiddenStates, Scorer, Way, scoring
 
 SIZE: dict[str, Any] = {
     "vocab_size": 97,
@@ -110,5 +110,5 @@ def test_a_model_that_hides_its_states_is_refused() -> None:
         return output
 
     model.forward = secretive
-    with scoring(model) as scorer, pytest.raises(NotImplementedError, match="does not return its hidden states"):
+    with scoring(model) as scorer, pytest.raises(NoHiddenStates, match="does not return its hidden states"):
         scorer.hidden_states(model, scorer.layout(GROUPS))

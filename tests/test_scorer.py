@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from smaug_eval import prefix
+from smaug_eval import scorer as scorer_module
 from smaug_eval.prefix import ATTENTION, PrefixGroup
 from smaug_eval.scorer import Scorer, Way, scoring
 
@@ -105,6 +107,19 @@ def groups(draw: st.DrawFn) -> PrefixGroup:
     start = draw(ids(1, 14))
     tails = draw(st.lists(ids(0, 12), min_size=1, max_size=4).filter(lambda found: any(map(len, found))))
     return PrefixGroup(start, tuple(tails), draw(st.integers(1, len(start))))
+
+
+def packed_by_mask(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, block_mask: Any, *, scaling: float | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """What FlexAttention computes, from its mask made dense."""
+    groups = query.shape[1] // key.shape[1]
+    length = query.shape[2]
+    places = torch.arange(length)
+    mask = block_mask.mask_mod(torch.tensor(0), torch.tensor(0), places[:, None], places[None, :])
+    keys, values = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
+    out = torch.nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scaling)
+    return out.transpose(1, 2), None
 
 
 @pytest.mark.parametrize("name", list(PACKED))
@@ -229,6 +244,25 @@ def test_flex_attention_gives_the_same_numbers() -> None:
         expected = scorer.log_probs(model, layout)
         found = Scorer(Way.PACKED, flex=True).log_probs(model, layout)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "works"),
+    [
+        (packed_by_mask, True),
+        (lambda *args, **kwargs: (_ for _ in ()).throw(RuntimeError("no compiler")), False),
+        (lambda module, query, *args, **kwargs: (torch.zeros_like(query).transpose(1, 2), None), False),
+    ],
+    ids=["right", "fails", "wrong"],
+)
+def test_flex_attention_is_tried_before_it_is_used(
+    kernel: Callable[..., Any], works: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scorer_module, "_on_gpu", lambda core: True)
+    monkeypatch.setattr(prefix, "flex_attention_forward", kernel)
+    with scoring(model_of("llama")) as scorer:
+        assert scorer.way is Way.PACKED
+        assert scorer.flex is works
 
 
 def _ids(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -43,7 +43,7 @@ class HeldOutWatch:
         step: The step that training continues from; later rows of an earlier attempt are removed. None for a new run.
         loss: Name of the loss, for the warning.
         cosines: Gives the gradient cosines of some held-out pairs under the policy as it is; None for none.
-        ches: Gives the CHES of the held-out pairs under the policy as it is; None for none.
+        ches: Gives the CHES of the held-out pairs under the policy as it is, or None; None for none.
         on_warning: Receives the first warning of a training, unless it is about the end, which the result tells.
         writes: Whether this process writes and warns; one of several does.
     """
@@ -57,7 +57,7 @@ class HeldOutWatch:
         step: int | None,
         loss: str,
         cosines: Callable[[], Sequence[float | None]] | None,
-        ches: Callable[[], Sequence[Ches]] | None,
+        ches: Callable[[], Sequence[Ches] | None] | None,
         on_warning: Callable[[str], None],
         writes: bool = True,
     ) -> None:
@@ -113,9 +113,9 @@ class HeldOutWatch:
         return changes(policy, self._reference, self._pairs) | {k: v for k, v in numbers.items() if v is not None}
 
     def _ches_row(self) -> dict[str, Any] | None:
-        if self._ches is None:
+        found = None if self._ches is None else self._ches()
+        if found is None:
             return None
-        found = self._ches()
         normalised = [float(each.normalised) for each in found]
         mean = float(np.mean([each.score for each in found]))
         return {"mean": mean, "mean_normalised": float(np.mean(normalised)), "normalised": normalised}

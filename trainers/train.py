@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 from smaug_eval.errors import Interrupted, SmaugError
 from smaug_eval.files import sha256_of_file, write_json
-from smaug_eval.scorer import Scorer, scoring
+from smaug_eval.scorer import NoHiddenStates, Scorer, scoring
 from trainers.checkpoints import (
     PROCESSES_FILE,
     TrainingResult,
@@ -42,7 +42,7 @@ from trainers.models import (
     with_adapter,
 )
 from trainers.pairs.read import read_pairs
-from trainers.probes import ches, gradient_cosines, sampled_indices
+from trainers.probes import Ches, ches, gradient_cosines, sampled_indices
 from trainers.processes import any_process, process_count, process_index, wait_for_all, weights_are_sharded
 from trainers.reference import TokenLogProbs, load_reference, reference_key, save_reference, score_pairs
 from trainers.tokenization import EncodedPairs, PairEncoder
@@ -412,7 +412,14 @@ class _Training:
         if not alone:
             self.on_note("gradient cosines and CHES are left out: the training has several processes")
             wanted = 0
-        row_tokens = self.config.row_tokens
+
+        def ches_of_held_out() -> list[Ches] | None:
+            try:
+                return ches(scorer, policy, held_out.pairs, row_tokens=self.config.row_tokens, autocast=self.autocast)
+            except NoHiddenStates as error:
+                self.on_note(f"CHES is left out: {error}")
+                return None
+
         chosen = sampled_indices(len(held_out.pairs), wanted, self.seed)
         sample = [held_out.pairs[index] for index in chosen]
         return HeldOutWatch(
@@ -422,11 +429,7 @@ class _Training:
             step=step,
             loss=self.config.loss.display_name,
             cosines=(lambda: gradient_cosines(scorer, policy, sample, autocast=self.autocast)) if sample else None,
-            ches=(
-                (lambda: ches(scorer, policy, held_out.pairs, row_tokens=row_tokens, autocast=self.autocast))
-                if alone
-                else None
-            ),
+            ches=ches_of_held_out if alone else None,
             on_warning=self.on_warning,
             writes=arguments.process_index == 0,
         )

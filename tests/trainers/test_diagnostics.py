@@ -14,7 +14,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from smaug_eval.errors import Interrupted
-from smaug_eval.scorer import scoring
+from smaug_eval.scorer import NoHiddenStates, scoring
 from trainers.checkpoints import TrainingResult
 from trainers.diagnostics import (
     by_bucket,
@@ -378,3 +378,27 @@ def test_without_held_out_pairs_there_is_nothing_to_diagnose(run: Run, tmp_path:
     empty.touch()
     assert run(eval_file=empty, config={"steps": 1}).diagnostics is None
     assert not (tmp_path / "run" / "diagnostics.jsonl").exists()
+
+
+def test_a_model_that_hides_its_states_is_trained_without_ches(
+    run: Callable[..., TrainingResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hidden(*args: Any, **kwargs: Any) -> list[Ches]:
+        raise NoHiddenStates("the model does not return its hidden states")
+
+    monkeypatch.setattr("trainers.train.ches", hidden)
+    notes: list[str] = []
+    run(config={"steps": 2, "gradient_cosine_pairs": 0}, on_note=notes.append)
+    assert notes[-1] == "CHES is left out: the model does not return its hidden states"
+    kept = read_log(tmp_path / "run" / "diagnostics.jsonl")
+    assert [row["ches"] for row in kept] == [None] * len(kept)
+    assert "ches" not in read_log(tmp_path / "run" / "log.jsonl")[0]
+
+
+def test_a_training_logs_the_ches_of_its_base(run: Callable[..., TrainingResult], tmp_path: Path) -> None:
+    run(config={"steps": 2, "gradient_cosine_pairs": 0})
+    first = read_log(tmp_path / "run" / "diagnostics.jsonl")[0]["ches"]
+    row = read_log(tmp_path / "run" / "log.jsonl")[0]
+    assert len(first["normalised"]) == 6
+    assert row["ches_normalised"] == pytest.approx(sum(first["normalised"]) / 6, rel=1e-6)
+    assert row["ches"] == pytest.approx(first["mean"], rel=1e-6)
