@@ -26,7 +26,8 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from smaug_eval.engines.torch_engine import TorchEngine, Work
+from smaug_eval.engines.pace import Work
+from smaug_eval.engines.torch_engine import TorchEngine
 from smaug_eval.leaderboard.protocol import build_documents, requests
 from smaug_eval.leaderboard.v1 import SUITE
 

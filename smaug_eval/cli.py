@@ -149,7 +149,7 @@ def evaluate(
     suite: Annotated[str, typer.Option("--suite", help="open_llm_v1, lm_eval_0413 or demo.")] = "open_llm_v1",
     task: Annotated[Optional[list[str]], typer.Option("--task", help="Task of the suite; may be repeated.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option("--limit", help="First documents of each task.")] = None,  # noqa: UP045
-    engine: Annotated[str, typer.Option("--engine", help="auto, torch, hf or vllm.")] = "auto",
+    engine: Annotated[str, typer.Option("--engine", help="auto, torch, vllm, hf or lm-eval-vllm.")] = "auto",
     overrides: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--set", metavar="KEY=VALUE", help="A key of the evaluation, such as batch_size=16."),
@@ -400,7 +400,7 @@ def reproduce(
     ] = None,
     task: Annotated[Optional[list[str]], typer.Option("--task", help="Column to run; may be repeated.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option("--limit", min=1, help="First documents of each task.")] = None,  # noqa: UP045
-    engine: Annotated[str, typer.Option("--engine", help="auto, torch, hf or vllm.")] = "auto",
+    engine: Annotated[str, typer.Option("--engine", help="auto, torch, vllm, hf or lm-eval-vllm.")] = "auto",
     dtype: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--dtype", help="float32, bfloat16, float16 or auto; the published row's if left out."),

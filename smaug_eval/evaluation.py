@@ -45,8 +45,18 @@ class EnginePool:
         batch_size: int | str,
         device: str | None,
         engine_args: Mapping[str, Any],
+        journal: Path | None = None,
     ) -> LoadedEngine:
         """The engine for these settings; another one is unloaded first.
+
+        Args:
+            engine: As of :func:`~smaug_eval.engines.build_engine`.
+            checkpoint: As there.
+            dtype: As there.
+            batch_size: As there.
+            device: As there.
+            engine_args: As there.
+            journal: Folder in which our own engines keep finished answers, so that nothing is computed twice.
 
         Raises:
             SmaugError: the model cannot be loaded.
@@ -64,6 +74,8 @@ class EnginePool:
                 **engine_args,
             }
             self._key, self._loaded = key, LoadedEngine(Watch(lm), arguments)
+        if hasattr(self._loaded.watch.lm, "keep_journal"):  # one of our own
+            self._loaded.watch.lm.keep_journal(journal)
         return self._loaded
 
     def close(self) -> None:
@@ -72,6 +84,8 @@ class EnginePool:
             return
         import torch
 
+        if hasattr(self._loaded.watch.lm, "close_journal"):
+            self._loaded.watch.lm.close_journal()
         engine = getattr(getattr(self._loaded.watch.lm, "model", None), "llm_engine", None)
         if engine is not None:
             engine.engine_core.shutdown()

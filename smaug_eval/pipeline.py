@@ -35,6 +35,7 @@ from trainers.pairs.read import source_files
 from trainers.pairs.sources import locations
 
 REPORT_FILE = "report.html"
+JOURNAL = "journal"
 _NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 TRAINING_DTYPES = ("float32", "bfloat16")
 DEFAULT_RUNS = Path("runs")
@@ -359,6 +360,7 @@ class Pipeline:
                 batch_size=config.batch_size,
                 device=config.device,
                 engine_args=config.engine_args,
+                journal=self.directory.path / JOURNAL,
             )
             return evaluate_column(
                 loaded,

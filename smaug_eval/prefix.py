@@ -16,7 +16,7 @@ is the tree of two levels, and both are packed alike: a row is the trees' nodes 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -38,6 +38,7 @@ ATTENTION = "smaug_prefix"
 
 PADDING_ID = 0  # any id will do: padding stands to the right of everything that is scored
 HEAD_LOGITS = 2**24  # logits held at a time, 64 MiB in float32
+ANSWER_LOGITS = 2**22  # the same without gradients: few enough to stay near the processor
 LEAF_TOKENS = 256  # leaves of a node that attend in one call; more would mostly not see each other
 
 
@@ -152,6 +153,7 @@ class Layout:
         lengths: How many scored tokens belong to each part: the prefix and every tail of the first group, ...
         spans: The pieces of a packed row in order; empty for plain rows.
         block_mask: FlexAttention's mask of a packed row, where that kernel is used.
+        last_layer: Index of the decoder's last layer, if its attention may leave out what no scored token needs.
     """
 
     input_ids: Tensor
@@ -161,10 +163,14 @@ class Layout:
     lengths: tuple[int, ...]
     spans: tuple[Span, ...] = ()
     block_mask: Any = None
+    last_layer: int | None = None
     _masks: dict[tuple[int, int | None], list[SpanMasks]] = field(default_factory=dict, repr=False, compare=False)
 
-    def to(self, device: torch.device | str, *, flex: bool = False) -> Layout:
-        """The same layout on another device, with a block mask if ``flex``."""
+    def on(self, device: torch.device | str, *, flex: bool = False) -> Layout:
+        """The same layout on a device, with a block mask if ``flex``.
+
+        Not called ``to``: accelerate would call that for every layer of a model spread over several devices.
+        """
         position_ids = None if self.position_ids is None else self.position_ids.to(device)
         moved = (self.input_ids.to(device), position_ids, self.sources.to(device), self.targets.to(device))
         return Layout(
@@ -186,6 +192,19 @@ class Layout:
         if key not in self._masks:
             self._masks[key] = [_span_masks(span, layer_window, device) for span in self.spans]
         return self._masks[key]
+
+
+    def needed_queries(self) -> list[Tensor]:
+        """Of each span the positions of its node, counted within it, that predict a scored token."""
+        starts, start = [], 0
+        for span in self.spans:
+            starts.append(start)
+            start += span.prefix + sum(span.tails)
+        sources = self.sources.unique()
+        return [
+            sources[(sources >= start) & (sources < start + span.prefix)] - start
+            for start, span in zip(starts, self.spans, strict=True)
+        ]
 
 
 def pack(groups: Sequence[PrefixGroup]) -> Layout:
@@ -363,16 +382,31 @@ def packed_attention(
     queries, keys, values = (tensor.split(sizes, dim=2) for tensor in (query, key, value))
     outputs: list[Tensor] = []
     masks = prefix_layout.span_masks(window, query.device)
+    is_last = prefix_layout.last_layer is not None and getattr(module, "layer_idx", None) == prefix_layout.last_layer
+    needed = prefix_layout.needed_queries() if is_last else None
     for index, (span, mask) in enumerate(zip(prefix_layout.spans, masks, strict=True)):
         # Nodes stand at even places, the leaves behind each at the odd one that follows.
         seen = [2 * ancestor for ancestor in span.ancestors]
         if span.prefix:
             seen.append(2 * index)
-            outputs.append(attend(queries[2 * index], _joined(keys, seen), _joined(values, seen), mask.node))
+            inputs = queries[2 * index], _joined(keys, seen), _joined(values, seen), mask.node
+            outputs.append(attend(*inputs) if needed is None else _attend_few(attend, needed[index], *inputs))
         if mask.tails is not None:
             seen.append(2 * index + 1)
             outputs.append(attend(queries[2 * index + 1], _joined(keys, seen), _joined(values, seen), mask.tails))
     return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def _attend_few(
+    attend: Callable[..., Tensor], places: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+) -> Tensor:
+    """Attention of some of a node's positions; zero elsewhere."""
+    output = torch.zeros_like(query)
+    if len(places):
+        places = places.to(query.device)
+        seen = torch.arange(key.shape[2], device=query.device) <= places[:, None] if mask is None else mask[places]
+        output[:, :, places] = attend(query[:, :, places], key, value, seen)
+    return output
 
 
 def _joined(parts: Sequence[Tensor], places: Sequence[int]) -> Tensor:
@@ -448,14 +482,19 @@ def head_answers(
     distinct, rows = sources.unique(return_inverse=True)
     log_probs = torch.empty(len(targets), device=hidden.device)
     greedy = torch.empty(len(targets), device=hidden.device, dtype=torch.bool)
-    step = max(1, HEAD_LOGITS // config.get_text_config().vocab_size)
+    step = max(1, ANSWER_LOGITS // config.get_text_config().vocab_size)
     for first in range(0, len(distinct), step):
         states = hidden.index_select(0, distinct[first : first + step])
         logits = _adjusted(head(states), config.get_text_config()).float().to(hidden.device)
         here = ((rows >= first) & (rows < first + step)).nonzero().squeeze(1)
         row, target = rows[here] - first, targets[here]
-        log_probs[here] = logits[row, target] - logits.logsumexp(dim=-1)[row]
-        greedy[here] = logits.argmax(dim=-1)[row] == target
+        found, most = logits[row, target], logits.amax(dim=-1)
+        greedy[here] = found == most[row]
+        # Of equally likely tokens the first counts, as for argmax, which is slow enough to be asked last.
+        top = greedy[here].nonzero().squeeze(1)
+        greedy[here[top]] = logits[row[top]].argmax(dim=-1) == target[top]
+        total = logits.sub_(most[:, None]).exp_().sum(dim=-1)
+        log_probs[here] = found - (most + total.log())[row]
     return log_probs, greedy
 
 

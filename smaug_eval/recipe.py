@@ -52,10 +52,10 @@ class EvaluationConfig(_Strict):
     limit: PositiveInt | None = Field(
         None, description="First documents of each task, in protocol order; all if empty."
     )
-    engine: Literal["auto", "torch", "hf", "vllm"] = Field(
+    engine: Literal["auto", "torch", "vllm", "hf", "lm-eval-vllm"] = Field(
         "auto",
-        description="What runs the model: torch (shared prefixes computed once), lm-eval's hf or vllm; auto is vllm "
-        "where it and a GPU are there, else hf.",
+        description="What runs the model: torch or vllm, which compute shared prefixes once and keep a journal, or "
+        "lm-eval's own hf or lm-eval-vllm; auto is vllm where it and a GPU are there, else torch.",
     )
     batch_size: PositiveInt | Literal["auto"] = Field(
         8, description="Sequences per forward pass of the hf engine; torch generates with it."

@@ -25,6 +25,7 @@ from smaug_eval.recipe import BASE
 from smaug_eval.rundir import RunDirectory
 
 VERDICTS = "reproduction.json"
+SAME_PROMPTS = ("hf", "torch")  # engines that cut prompts as the archived leaderboard did
 
 
 def reproduction_recipe(
@@ -96,7 +97,8 @@ def judge_run(
     if dtype == "auto":
         dtype = str((source.manifest or {})["models"][BASE]["dtype"])
     inputs = [_inputs(path, column) for column in columns]
-    as_published = is_row_of(row, model) and all(each["engine"] == "hf" and not each["engine_args"] for each in inputs)
+    plain = all(each["engine"] in SAME_PROMPTS and not each["engine_args"] for each in inputs)
+    as_published = is_row_of(row, model) and plain
     obstacles = {column.title: _obstacles(column, source.results[BASE], as_published) for column in columns}
     found = {
         "model": model,

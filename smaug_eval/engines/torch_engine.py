@@ -1,182 +1,195 @@
 """lm-eval's ``hf`` model with another way of scoring: what requests share is computed once.
 
-Registered with lm-eval as ``smaug-torch``. Loading, generation and chat are lm-eval's own. Log-likelihoods are those of
-lm-eval's ``hf``, computed from prefix trees: the answers of a question share its context, and questions that begin with
-the same shots share those.
+Registered with lm-eval as ``smaug-torch``. Loading and chat are lm-eval's own. Log-likelihoods are those of lm-eval's
+``hf``, computed from prefix trees: the answers of a question share its context, and questions that begin with the same
+shots share those.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
-from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
-from lm_eval.models.utils import has_bos_prefix
-from torch import Tensor
-from tqdm import tqdm
+from torch import nn
 
-from smaug_eval.engines.trie import Text, cut_rows, grow, shared_lengths, sort_key, unique_tokens
-from smaug_eval.prefix import Layout, PrefixGroup, TokenIds
+from smaug_eval import __version__
+from smaug_eval.engines.decoding import can_continue, continue_batch
+from smaug_eval.engines.generation import Generation, Sampling
+from smaug_eval.engines.journal import versions
+from smaug_eval.engines.shared import ScoredText, SharedPrefixes
+from smaug_eval.engines.trie import Text, cut_rows, grow, shared_lengths
+from smaug_eval.prefix import Layout, PrefixGroup
 from smaug_eval.scorer import Scorer, Way, scoring
-
-Request = tuple[tuple[str, str] | None, list[int], list[int]]
-"""A request's strings, or None for a piece of a rolling one; tokens of its context; tokens of its continuation."""
-Answer = tuple[float, bool]
 
 ROW_TOKENS = {"cpu": 2048, "cuda": 16384}
 MOST_TOKENS = 65536
 LEAST_TOKENS = 64
-MEMORY_SHARE = 0.25  # of the free memory that a row's activations may take
-TOKENIZED_AT_ONCE = 1024
+MEMORY_SHARE = 0.25  # of the free memory that a row's activations, or a batch's cache, may take
+MOST_PROMPTS = {"cpu": 16, "cuda": 128}  # continued at a time
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Work:
-    """What scoring some requests took.
-
-    Attributes:
-        requested: Tokens that one forward pass for each request would compute.
-        unique: Tokens that any scorer must compute: those of the requests' prefix trie.
-        computed: Tokens computed, padding included.
-    """
-
-    requested: int
-    unique: int
-    computed: int
-
-    @property
-    def saved(self) -> float:
-        """Share of the requested tokens that were not computed."""
-        return 1 - self.computed / self.requested if self.requested else 0.0
-
-
 @register_model("smaug-torch")
-class TorchEngine(HFLM):
+class TorchEngine(SharedPrefixes, HFLM):
     """lm-eval's ``hf`` model that scores each shared prefix once.
 
     Attributes:
-        work: What the last scoring took; None before the first.
-        way: How the model was asked then, in words; None before the first.
+        way: How the model was asked last, in words; None before the first time.
     """
 
-    def __init__(self, *args: Any, row_tokens: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, row_tokens: int | None = None, journal: str | Path | None = None, **kwargs: Any
+    ) -> None:
         """Load a model.
 
         Args:
             *args: As of lm-eval's ``HFLM``.
             row_tokens: Tokens of a forward pass; left out, a number that suits the device. Rows are longer where a long
                 shared prefix would otherwise be computed too often, and shorter where memory does not suffice.
+            journal: Folder to keep finished answers in; None to keep none.
             **kwargs: As of lm-eval's ``HFLM``.
         """
         super().__init__(*args, **kwargs)
-        self.work: Work | None = None
         self.way: str | None = None
+        self._scorer: Scorer | None = None
         self._row_tokens = None if row_tokens is None else int(row_tokens)
-        self._encoded: dict[str, TokenIds] = {}
+        self.keep_journal(journal)
 
-    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Answer]:
-        """As lm-eval's, but every distinct text is tokenised once, and many at a time."""
-        self._encoded = self._encode_once(request.args for request in requests)
-        try:
-            answers: list[Answer] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
-        finally:
-            self._encoded = {}
-        return answers
+    def journal_scope(self) -> Mapping[str, Any]:
+        """The loaded weights, the tokenizer, settings, and versions of what computes with them."""
+        on_gpu = torch.device(self.device).type == "cuda"
+        return {
+            "engine": "smaug-torch",
+            "weights": tensors_sha256(self.model),
+            "tokenizer": tokenizer_sha256(self.tokenizer),
+            "dtype": str(next(self.model.parameters()).dtype),
+            "device": torch.cuda.get_device_name(self.device) if on_gpu else "cpu",
+            "settings": [self.max_length, self.add_bos_token, self.prefix_token_id, self._row_tokens],
+            "versions": {"smaug-eval": __version__, **versions("torch", "transformers", "lm-eval")},
+        }
 
-    def tok_encode(
-        self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **kwargs: Any
-    ) -> list[int]:
-        """Tokens of a text, as lm-eval's."""
-        if add_special_tokens is None and not left_truncate_len and (found := self._encoded.get(string)) is not None:
-            ids: list[int] = found.tolist()
-        else:
-            ids = super().tok_encode(string, add_special_tokens, left_truncate_len, **kwargs)
-        return ids
+    # Log-likelihoods
 
-    def _encode_once(self, pairs: Iterable[tuple[str, str]]) -> dict[str, TokenIds]:
-        """Every string that lm-eval will ask :meth:`tok_encode` for, with its tokens.
-
-        Strings that begin with a BOS are left to :meth:`tok_encode`.
-        """
-        if self.backend != "causal":
-            return {}
-        wanted: dict[str, None] = {}
-        for context, continuation in pairs:
-            if context:
-                # Trailing spaces belong to the continuation.
-                wanted[context.rstrip()] = wanted[context + continuation] = None
-        prefix = self.tokenizer.decode(self.prefix_token_id)
-        strings = [string for string in wanted if not has_bos_prefix(string, prefix)]
-        special = {} if self.add_bos_token is None else {"add_special_tokens": self.add_bos_token}
-        found: dict[str, TokenIds] = {}
-        for some in _batches(strings, TOKENIZED_AT_ONCE):
-            rows = self.tokenizer(some, return_attention_mask=False, **special)["input_ids"]
-            found.update((string, np.array(ids, np.int32)) for string, ids in zip(some, rows, strict=True))
-        return found
-
-    def _loglikelihood_tokens(
-        self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
-    ) -> list[Answer]:
-        if self.backend != "causal":
-            answers: list[Answer] = super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
-            return answers
-        texts, owners = self._texts(requests)
-        found: list[Answer | None] = [None] * len(requests)
-        progress = tqdm(total=len(requests), disable=disable_tqdm or self.rank != 0, desc="Scoring requests")
-        with scoring(self.model) as scorer, progress:
+    def score_texts(self, texts: Sequence[Text], known: Collection[int]) -> Iterator[Sequence[ScoredText]]:
+        """Score sorted distinct texts row by row; where memory runs out, the rest in shorter rows."""
+        with scoring(self.model, known=self._scorer) as scorer:
+            self._scorer = scorer
             self._announce(scorer)
-            run = _Run(self, scorer, texts)
-            for index, log_probs, greedy in run:
-                for owner in owners[index]:
-                    strings, _, continuation = requests[owner]
-                    size = len(continuation)
-                    answer = (float(log_probs[-size:].double().sum()), bool(greedy[-size:].all()))
-                    found[owner] = answer
-                    if strings is not None:
-                        self.cache_hook.add_partial("loglikelihood", strings, answer)
-                    progress.update()
-                progress.set_postfix_str(f"{run.saved:.0%} of tokens saved", refresh=False)
-        requested = sum(len(texts[index].ids) - 1 for index, these in enumerate(owners) for _ in these)
-        self.work = Work(requested, run.unique, run.computed)
-        return [answer for answer in found if answer is not None]
+            limits, longest = self._agreed_limits(), 0
+            while True:
+                try:
+                    for row in self._rows(scorer, texts, *limits):
+                        longest = sum(len(texts[index].ids) for index in row)
+                        if asked := [index for index in row if index not in known]:
+                            yield self._score_row(scorer, texts, asked)
+                    return
+                except RuntimeError as error:
+                    if not should_reduce_batch_size(error) or limits[1] <= LEAST_TOKENS:
+                        raise
+                    most = max(LEAST_TOKENS, min(limits[1], max(limits[0], longest)) // 2)
+                    limits = self._agree("row_limits", (min(limits[0], most), most))
+                    log.warning("smaug-torch: out of memory; going on with rows of at most %d tokens", most)
+                    free_memory()
 
-    def _texts(self, requests: Sequence[Request]) -> tuple[list[Text], list[list[int]]]:
-        """The distinct texts of requests, sorted, each with the requests that it answers."""
-        room = self.max_length + 1  # a model reads all tokens but the last
-        scored: dict[bytes, int] = {}
-        owners: dict[bytes, list[int]] = {}
-        ids: dict[bytes, TokenIds] = {}
-        for number, (_, context, continuation) in enumerate(requests):
-            whole = np.array((context + continuation)[-room:], np.int32)
-            if not 0 < len(continuation) < room or not context:
-                raise ValueError(f"a continuation of {len(continuation)} tokens cannot be scored in {room - 1}")
-            key = sort_key(whole)
-            ids.setdefault(key, whole)
-            owners.setdefault(key, []).append(number)
-            scored[key] = max(scored.get(key, 0), len(continuation))
-        order = sorted(ids)
-        return [Text(ids[key], scored[key]) for key in order], [owners[key] for key in order]
+    def row_limits(self) -> tuple[int, int]:
+        """Tokens of a row, and the most that the free memory allows for the sake of a long shared prefix."""
+        most = min(MOST_TOKENS, max(LEAST_TOKENS, int(MEMORY_SHARE * self._free_bytes() / self._bytes_per_token())))
+        return min(self._row_tokens or _by_device(ROW_TOKENS, self.device), most), most
+
+    def _agreed_limits(self) -> tuple[int, int]:
+        """The limits under which an interrupted evaluation began, or new ones."""
+        journal = self.journal()
+        noted = None if journal is None else journal.setting("row_limits")
+        tokens, most = self.row_limits() if noted is None else noted
+        return self._agree("row_limits", (int(tokens), int(most)))
+
+    def _agree(self, name: str, value: tuple[int, int]) -> tuple[int, int]:
+        if (journal := self.journal()) is not None:
+            journal.note(name, list(value))
+        return value
 
     def _announce(self, scorer: Scorer) -> None:
         if scorer.describe() != self.way:
             self.way = scorer.describe()
             log.log(logging.INFO if scorer.way is Way.PACKED else logging.WARNING, "smaug-torch: %s", self.way)
 
-    def row_limits(self) -> tuple[int, int]:
-        """Tokens of a row, and the most that the free memory allows for the sake of a long shared prefix."""
-        most = min(MOST_TOKENS, max(LEAST_TOKENS, int(MEMORY_SHARE * self._free_bytes() / self._bytes_per_token())))
-        device = torch.device(self.device).type
-        return min(self._row_tokens or ROW_TOKENS.get(device, ROW_TOKENS["cpu"]), most), most
+    def _rows(self, scorer: Scorer, texts: Sequence[Text], tokens: int, most: int) -> Iterable[Sequence[int]]:
+        if scorer.way is Way.PACKED:
+            return cut_rows(texts, shared_lengths(texts), tokens, most)
+        return _padded_rows(texts, tokens)
+
+    def _score_row(self, scorer: Scorer, texts: Sequence[Text], row: Sequence[int]) -> list[ScoredText]:
+        asked = [texts[index] for index in row]
+        if scorer.way is Way.PACKED:
+            forest = grow(asked)
+            layout: Layout = scorer.tree_layout(forest.trees)
+            log_probs, greedy = (part.cpu().numpy() for part in scorer.answers(self.model, layout))
+            parts = [(log_probs[places], greedy[places]) for places in forest.places]
+        else:
+            layout = scorer.layout([_group(text) for text in asked])
+            both = (part.cpu().split(layout.lengths) for part in scorer.answers(self.model, layout))
+            parts = [(log_probs.numpy(), greedy.numpy()) for log_probs, greedy in zip(*both, strict=True)]
+        self.count_computed(layout.computed)
+        return [(index, *part) for index, part in zip(row, parts, strict=True)]
+
+    # Generation
+
+    def continues_greedily(self) -> bool:
+        """Whether the model's cache can lose rows and its own settings ask for nothing but the likeliest token."""
+        return can_continue(self.model)
+
+    def continue_prompts(
+        self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling], known: Collection[int]
+    ) -> Iterator[Sequence[tuple[int, Generation]]]:
+        """Continue prompts batch by batch, the longest first; where memory runs out, the rest in smaller batches."""
+        order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
+        size = self._agreed_batch(prompts, samplings)
+        while True:
+            try:
+                for first in range(0, len(order), size):
+                    batch = order[first : first + size]
+                    if not all(index in known for index in batch):
+                        yield self._continue_batch(batch, prompts, samplings)
+                return
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error) or size == 1:
+                    raise
+                size = self._agree("batch", (size // 2, 0))[0]
+                log.warning("smaug-torch: out of memory; going on with %d prompts at a time", size)
+                free_memory()
+
+    def _continue_batch(
+        self, batch: Sequence[int], prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]
+    ) -> list[tuple[int, Generation]]:
+        asked = [prompts[index] for index in batch], [samplings[index] for index in batch]
+        written, computed = continue_batch(self.model, self.tokenizer, *asked, max_length=self.max_length)
+        self.count_computed(computed)
+        return list(zip(batch, written, strict=True))
+
+    def _agreed_batch(self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]) -> int:
+        """Prompts continued at a time: what an interrupted evaluation began with, or what the cache has room for."""
+        journal = self.journal()
+        noted = None if journal is None else journal.setting("batch")
+        if noted is not None:
+            return int(noted[0])
+        if isinstance(self.batch_size_per_gpu, int):
+            return self._agree("batch", (max(1, self.batch_size_per_gpu), 0))[0]
+        longest = max(
+            (len(prompt) + each.max_new_tokens for prompt, each in zip(prompts, samplings, strict=True)), default=1
+        )
+        room = int(MEMORY_SHARE * self._free_bytes() / (longest * self._cache_bytes_per_token()))
+        return self._agree("batch", (max(1, min(_by_device(MOST_PROMPTS, self.device), room)), 0))[0]
+
+    # Memory
 
     def _free_bytes(self) -> int:
         if torch.device(self.device).type == "cuda":
@@ -188,88 +201,59 @@ class TorchEngine(HFLM):
         config = self.model.config.get_text_config()
         hidden = config.hidden_size
         inner = getattr(config, "intermediate_size", None) or 4 * hidden
-        size: int = next(self.model.parameters()).element_size()
-        return size * (16 * hidden + 4 * inner)
+        return int(self._element_size() * (16 * hidden + 4 * inner))
+
+    def _cache_bytes_per_token(self) -> int:
+        """Keys and values of all layers, as if there were as many of them as queries."""
+        config = self.model.config.get_text_config()
+        return int(self._element_size() * 2 * config.hidden_size * config.num_hidden_layers)
+
+    def _element_size(self) -> int:
+        return int(next(self.model.parameters()).element_size())
 
 
-class _Run:
-    """Scores texts row by row, and yields each text's index, log-probabilities and truth values.
+def free_memory() -> None:
+    """Give back what the allocator holds on to."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
-    Attributes:
-        unique: Tokens that any scorer must compute.
-        computed: Tokens computed so far.
-        saved: Share of the tokens so far that one forward pass for each text would have computed beyond that.
-    """
 
-    def __init__(self, engine: TorchEngine, scorer: Scorer, texts: Sequence[Text]) -> None:
-        self._engine, self._scorer, self._texts = engine, scorer, texts
-        self._shared = shared_lengths(texts)
-        self.unique = unique_tokens(texts, self._shared)
-        self.computed = self._plain = 0
-        # Rows of one text each are padded to the longest.
-        self._order = sorted(range(len(texts)), key=lambda index: -len(texts[index].ids))
+def tensors_sha256(model: nn.Module) -> str:
+    """One hash over a model's configuration and the names, types, shapes and bytes of all its tensors."""
+    digest = hashlib.sha256()
+    config = getattr(model, "config", None)
+    if config is not None:
+        digest.update(config.to_json_string(use_diff=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        if isinstance(tensor, torch.Tensor):
+            digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
-    @property
-    def saved(self) -> float:
-        return 1 - self.computed / self._plain if self._plain else 0.0
 
-    def __iter__(self) -> Any:
-        tokens, most = self._engine.row_limits()
-        done = 0
-        while done < len(self._texts):
-            try:
-                for row in self._rows(tokens, most, done):
-                    answers = self._score(row)
-                    done += len(row)
-                    yield from answers
-            except RuntimeError as error:
-                if not should_reduce_batch_size(error) or most <= LEAST_TOKENS:
-                    raise
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                most = max(LEAST_TOKENS, min(most, max(tokens, self._longest_row)) // 2)
-                tokens = min(tokens, most)
-                log.warning("smaug-torch: out of memory; going on with rows of at most %d tokens", most)
+def tokenizer_sha256(tokenizer: Any) -> str:
+    """One hash over how a tokenizer cuts text."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256(f"{type(tokenizer).__name__}{text}".encode()).hexdigest()
 
-    def _rows(self, tokens: int, most: int, done: int) -> Iterable[Sequence[int]]:
-        if self._scorer.way is Way.PACKED:
-            rows: Iterable[Sequence[int]] = cut_rows(self._texts, self._shared, tokens, most, done)
-        else:
-            rows = self._padded_rows(tokens, done)
-        for row in rows:
-            self._longest_row = sum(len(self._texts[index].ids) for index in row)
+
+def _by_device(choices: Mapping[str, int], device: Any) -> int:
+    return choices.get(torch.device(device).type, choices["cpu"])
+
+
+def _padded_rows(texts: Sequence[Text], tokens: int) -> Iterator[Sequence[int]]:
+    """Texts of like length together, each padded to the longest."""
+    row: list[int] = []
+    for index in sorted(range(len(texts)), key=lambda index: -len(texts[index].ids)):
+        if row and (len(row) + 1) * len(texts[row[0]].ids) > tokens:
             yield row
-
-    def _padded_rows(self, tokens: int, done: int) -> Iterable[Sequence[int]]:
-        row: list[int] = []
-        for index in self._order[done:]:
-            if row and (len(row) + 1) * len(self._texts[row[0]].ids) > tokens:
-                yield row
-                row = []
-            row.append(index)
-        if row:
-            yield row
-
-    def _score(self, row: Sequence[int]) -> list[tuple[int, Tensor, Tensor]]:
-        texts = [self._texts[index] for index in row]
-        if self._scorer.way is Way.PACKED:
-            forest = grow(texts)
-            layout: Layout = self._scorer.tree_layout(forest.trees)
-            log_probs, greedy = (part.cpu() for part in self._scorer.answers(self._engine.model, layout))
-            parts = [(log_probs[places], greedy[places]) for places in map(torch.from_numpy, forest.places)]
-        else:
-            layout = self._scorer.layout([_group(text) for text in texts])
-            both = self._scorer.answers(self._engine.model, layout)
-            parts = list(zip(*(part.cpu().split(layout.lengths) for part in both), strict=True))
-        self.computed += layout.computed
-        self._plain += sum(len(text.ids) - 1 for text in texts)
-        return [(index, *part) for index, part in zip(row, parts, strict=True)]
+            row = []
+        row.append(index)
+    if row:
+        yield row
 
 
 def _group(text: Text) -> PrefixGroup:
     before = len(text.ids) - text.scored
     return PrefixGroup(text.ids[:before], (text.ids[before:],), before)
-
-
-def _batches(strings: Sequence[str], size: int) -> Iterable[list[str]]:
-    return (list(strings[first : first + size]) for first in range(0, len(strings), size))

@@ -43,7 +43,9 @@ class Watch:
         """lm-eval's cache hook, called once per answered request."""
         self._done += 1
         if self._report is not None:
-            self._report(min(self._done, self._total), self._total, self._what)
+            pace = getattr(self.lm, "pace", "")
+            note = f"{self._what}, {pace}" if pace else self._what
+            self._report(min(self._done, self._total), self._total, note)
 
     def _begin(self, total: int, what: str) -> None:
         self.requests += total

@@ -1,0 +1,168 @@
+"""What a model has answered, on disk: an append-only file that survives being killed at any moment.
+
+One line for every finished chunk of work. A file belongs to one *scope*: the model's weights, its tokenizer and every
+setting that changes numbers; another scope has another file, so that no model ever sees another's answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
+
+from smaug_eval.errors import SmaugError
+from smaug_eval.files import canonical_json, sha256_of_text, unwritable
+
+VERSION = 1
+SYNC_SECONDS = 1.0  # a killed process loses nothing that was written; a machine without power loses this much
+
+log = logging.getLogger(__name__)
+
+
+class Journal:
+    """Answers by key, in memory and on disk.
+
+    Attributes:
+        file: What this process appends to.
+    """
+
+    def __init__(self, folder: Path, scope: Mapping[str, Any]) -> None:
+        """Read what is there for a scope, and get ready to append.
+
+        Several processes may share a folder: each appends to a file of its own and reads all of them once.
+
+        Args:
+            folder: Made if need be.
+            scope: All that decides an answer, but for the request; plain data.
+
+        Raises:
+            SmaugError: the folder cannot be written, or a file in it is no journal of this scope.
+        """
+        self._answers: dict[str, Any] = {}
+        self._settings: dict[str, Any] = {}
+        self._scope = {"journal": VERSION, "scope": json.loads(canonical_json(scope))}
+        self._synced = time.monotonic()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            name = sha256_of_text(canonical_json(self._scope))[:16]
+            for file in sorted(folder.glob(f"{name}*.jsonl")):
+                self._read(file)
+            self.file, self._lock = _own_file(folder, name)
+            self._stream = self._open()
+        except OSError as error:
+            raise unwritable(folder, error) from error
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._answers
+
+    def __getitem__(self, key: str) -> Any:
+        return self._answers[key]
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def add(self, answers: Mapping[str, Any]) -> None:
+        """Keep the answers of a finished chunk: all of them or, if the process dies now, none."""
+        if answers:
+            self._append({"answers": dict(answers)})
+            self._answers.update(answers)
+
+    def setting(self, name: str) -> Any:
+        """What was last noted under ``name``; None if nothing was."""
+        return self._settings.get(name)
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep a choice made while working, so that whoever goes on chooses alike."""
+        if self._settings.get(name) != value:
+            self._append({"settings": {name: value}})
+            self._settings[name] = value
+
+    def close(self) -> None:
+        """Write everything to the disk and let go of the file."""
+        self._sync()
+        self._stream.close()
+        self._lock.release()
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        self._stream.write(canonical_json(line).encode() + b"\n")
+        self._stream.flush()
+        if time.monotonic() - self._synced > SYNC_SECONDS:
+            self._sync()
+
+    def _sync(self) -> None:
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._synced = time.monotonic()
+
+    def _open(self) -> BinaryIO:
+        """The file to append to, with a header if it is new and without a torn last line."""
+        stream = self.file.open("ab")
+        size = self.file.stat().st_size
+        whole = _whole_lines(self.file)
+        if whole < size:
+            log.warning("%s: the last line is torn; what it held is computed again", self.file)
+            os.truncate(self.file, whole)
+        if not whole:
+            stream.write(canonical_json(self._scope).encode() + b"\n")
+            stream.flush()
+        return stream
+
+    def _read(self, file: Path) -> None:
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith(b"\n"):
+                    break  # torn, or just being written
+                found = _parsed(line)
+                if number == 1 and found != self._scope:
+                    raise SmaugError(f"{file} is not a journal of this model and these settings", fix="move it away")
+                if found is None:
+                    log.warning("%s, line %d: damaged; what it held is computed again", file, number)
+                    continue
+                self._answers.update(found.get("answers", {}))
+                self._settings.update(found.get("settings", {}))
+
+
+def versions(*distributions: str) -> dict[str, str]:
+    """Installed versions of the packages whose update may change a number."""
+    found = {}
+    for name in distributions:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _own_file(folder: Path, name: str) -> tuple[Path, FileLock]:
+    """A file of this scope that no other process appends to."""
+    number = 1
+    while True:
+        file = folder / (f"{name}.jsonl" if number == 1 else f"{name}.{number}.jsonl")
+        lock = FileLock(file.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            number += 1
+        else:
+            return file, lock
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(found, dict) and all(isinstance(found.get(part, {}), dict) for part in ("answers", "settings"))
+    return found if whole else None
+
+
+def _whole_lines(file: Path) -> int:
+    """Bytes up to and including the last line end."""
+    data = file.read_bytes()
+    return data.rfind(b"\n") + 1

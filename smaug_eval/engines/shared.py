@@ -1,0 +1,345 @@
+"""What our lm-eval models have in common: every distinct text is tokenised, computed and written down once.
+
+:class:`SharedPrefixes` stands before one of lm-eval's models and takes over its log-likelihoods and greedy generations.
+What is left to each engine is how distinct texts are scored and how prompts are continued.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs, postprocess_generated_text
+from tqdm import tqdm
+
+from smaug_eval.engines.generation import Generation, Sampling
+from smaug_eval.engines.journal import Journal
+from smaug_eval.engines.pace import Pace, Work
+from smaug_eval.engines.trie import Text, shared_lengths, sort_key, unique_tokens
+from smaug_eval.files import canonical_json
+from smaug_eval.prefix import TokenIds
+
+Request = tuple[tuple[str, str] | None, list[int], list[int]]
+"""A request's strings, or None for a piece of a rolling one; tokens of its context; tokens of its continuation."""
+Answer = tuple[float, bool]
+ScoredText = tuple[int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]
+"""Index of a text; log-probabilities of its scored tokens, in nats; whether each is the likeliest one."""
+
+TOKENIZED_AT_ONCE = 1024
+GREEDY_ARGUMENTS = {"until", "max_gen_toks", "do_sample", "temperature"}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Requests as lm-eval made them, and how each is known to the journal and to the progress display.
+
+    Attributes:
+        kind: lm-eval's name of what is asked.
+        arguments: What lm-eval's cache hook is told of each request; None for a piece of a rolling one.
+        keys: Of each request in the journal.
+        documents: To which document each belongs.
+        lengths: Tokens that one forward pass for each would compute.
+    """
+
+    kind: str
+    arguments: Sequence[Any]
+    keys: Sequence[str]
+    documents: Sequence[Any]
+    lengths: Sequence[int]
+
+
+class SharedPrefixes(TemplateLM):
+    """An lm-eval model that scores each shared prefix once, and keeps a journal.
+
+    Attributes:
+        work: What the last scoring took; None before the first.
+        pace: How fast the last or present work goes, in words; empty before the first.
+    """
+
+    work: Work | None = None
+    pace: str = ""
+    _encoded: Mapping[str, TokenIds] = {}
+    _documents: Sequence[Any] = ()
+    _journal_folder: Path | None = None
+    _journal: Journal | None = None
+    _pace: Pace | None = None
+
+    @abstractmethod
+    def score_texts(self, texts: Sequence[Text], known: Collection[int]) -> Iterator[Sequence[ScoredText]]:
+        """Score sorted distinct texts chunk by chunk.
+
+        How texts are put together must not depend on ``known``, which grows while this goes on: an interrupted
+        evaluation ends with the numbers of an uninterrupted one.
+
+        Args:
+            texts: Sorted by :func:`~smaug_eval.engines.trie.sort_key`, without repetitions, each of at most
+                ``max_length + 1`` tokens, the last of which is predicted only.
+            known: Indices of texts that need no answer.
+        """
+
+    @abstractmethod
+    def continue_prompts(
+        self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling], known: Collection[int]
+    ) -> Iterator[Sequence[tuple[int, Generation]]]:
+        """Continue prompts chunk by chunk; as :meth:`score_texts`.
+
+        Args:
+            prompts: Token ids, each of at least one and fewer than ``max_length`` tokens.
+            samplings: How to continue each.
+            known: Indices of prompts that need no continuation.
+        """
+
+    @abstractmethod
+    def journal_scope(self) -> Mapping[str, Any]:
+        """Everything but the request that decides an answer: weights, tokenizer, settings, versions; plain data."""
+
+    def continues_greedily(self) -> bool:
+        """Whether :meth:`continue_prompts` writes what the model's own greedy generation would."""
+        return True
+
+    def count_computed(self, tokens: int) -> None:
+        """Told by an engine that it has computed so many tokens, padding included."""
+        if self._pace is not None:
+            self._pace.computed += tokens
+
+    def keep_journal(self, folder: str | Path | None) -> None:
+        """Write every finished chunk to a journal in a folder, and answer from it what is there; None: no longer."""
+        self.close_journal()
+        self._journal_folder = None if folder is None else Path(folder)
+
+    def journal(self) -> Journal | None:
+        """The journal, opened on first use; None where none is kept."""
+        if self._journal is None and self._journal_folder is not None:
+            self._journal = Journal(self._journal_folder, self.journal_scope())
+            log.info("%s: %s answers from before", self._journal.file, f"{len(self._journal):,}")
+        return self._journal
+
+    def close_journal(self) -> None:
+        """Let go of the journal; it is opened again when it is next needed."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    # Log-likelihoods
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Answer]:
+        """As lm-eval's, but every distinct text is tokenised once, and many at a time."""
+        if self.backend == "causal":
+            self._encoded = self._encode_once(request.args for request in requests)
+            self._documents = [(request.task_name, request.doc_id) for request in requests]
+        try:
+            answers: list[Answer] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+        finally:
+            self._encoded, self._documents = {}, ()
+        return answers
+
+    def tok_encode(
+        self, string: Any, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **kwargs: Any
+    ) -> Any:
+        """Tokens of a text, as lm-eval's."""
+        if isinstance(string, str) and add_special_tokens is None and not left_truncate_len and not kwargs:
+            found = self._encoded.get(string)
+            if found is not None:
+                return found.tolist()
+        if left_truncate_len:
+            kwargs["left_truncate_len"] = left_truncate_len
+        return super().tok_encode(string, add_special_tokens=add_special_tokens, **kwargs)
+
+    def _encode_once(self, pairs: Iterable[tuple[str, str]]) -> dict[str, TokenIds]:
+        """Every string that lm-eval will ask :meth:`tok_encode` for, with its tokens.
+
+        Strings that begin with a BOS are left to :meth:`tok_encode`.
+        """
+        wanted: dict[str, None] = {}
+        for context, continuation in pairs:
+            if context:
+                # Trailing spaces belong to the continuation.
+                wanted[context.rstrip()] = wanted[context + continuation] = None
+        prefix = self.tokenizer.decode(self.prefix_token_id)
+        strings = [string for string in wanted if string and not has_bos_prefix(string, prefix)]
+        special = {} if self.add_bos_token is None else {"add_special_tokens": self.add_bos_token}
+        found: dict[str, TokenIds] = {}
+        for some in _batches(strings, TOKENIZED_AT_ONCE):
+            rows = self.tokenizer(some, return_attention_mask=False, **special)["input_ids"]
+            found.update((string, np.array(ids, np.int32)) for string, ids in zip(some, rows, strict=True))
+        return found
+
+    def _loglikelihood_tokens(
+        self, requests: list[Request], disable_tqdm: bool = False, **options: Any
+    ) -> list[Answer]:
+        if self.backend != "causal":
+            theirs: list[Answer] = super()._loglikelihood_tokens(requests, disable_tqdm=disable_tqdm, **options)
+            return theirs
+        whole = [_cut(request, self.max_length) for request in requests]
+        sizes = [len(continuation) for _, _, continuation in requests]
+        job = Job(
+            "loglikelihood",
+            [strings for strings, _, _ in requests],
+            [_key(ids.tobytes(), size) for ids, size in zip(whole, sizes, strict=True)],
+            self._documents if len(self._documents) == len(requests) else range(len(requests)),
+            [len(ids) - 1 for ids in whole],
+        )
+        texts, owners = _distinct(whole, sizes)
+
+        def chunks(found: Mapping[int, Any]) -> Iterator[dict[int, Answer]]:
+            known = {index for index, these in enumerate(owners) if all(owner in found for owner in these)}
+            for chunk in self.score_texts(texts, known) if len(known) < len(texts) else ():
+                known.update(index for index, _, _ in chunk)
+                yield {
+                    owner: _sum(log_probs[-sizes[owner] :], greedy[-sizes[owner] :])
+                    for index, log_probs, greedy in chunk
+                    for owner in owners[index]
+                }
+
+        answers, pace = self._answer(job, chunks, "Scoring requests", disable_tqdm)
+        asked = [text for text, these in zip(texts, owners, strict=True) if not pace.recalled.issuperset(these)]
+        unique = unique_tokens(asked, shared_lengths(asked))
+        self.work = Work(pace.requested, unique, pace.computed, len(pace.recalled))
+        return [(float(log_prob), bool(greedy)) for log_prob, greedy in answers]
+
+    # Generation
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """As lm-eval's; what is not plainly greedy is left to it."""
+        settings = [normalize_gen_kwargs(request.args[1], self.max_gen_toks) for request in requests]
+        plain = all(set(each) <= GREEDY_ARGUMENTS and not each.get("do_sample") for each in settings)
+        unthinking = not getattr(self, "think_end_token", None)
+        if self.backend != "causal" or not (plain and unthinking and self.continues_greedily()):
+            theirs: list[str] = super().generate_until(requests, disable_tqdm=disable_tqdm)
+            return theirs
+        eos = self.tokenizer.decode([self.eot_token_id], skip_special_tokens=False)
+        contexts = [request.args[0] for request in requests]
+        samplings = [
+            Sampling(
+                max_new_tokens=each["max_gen_toks"],
+                stop=tuple(stop for stop in handle_stop_sequences(each.get("until"), eos=eos) if stop),
+            )
+            for each in settings
+        ]
+        prompts = [self._prompt(context, sampling) for context, sampling in zip(contexts, samplings, strict=True)]
+        keys = [
+            _key(np.array(prompt, np.int32).tobytes(), canonical_json([sampling.max_new_tokens, sampling.stop]))
+            for prompt, sampling in zip(prompts, samplings, strict=True)
+        ]
+        job = Job(
+            "generate_until",
+            [request.args for request in requests],
+            keys,
+            [(request.task_name, request.doc_id) for request in requests],
+            list(map(len, prompts)),
+        )
+        owners: dict[str, list[int]] = {}
+        for number, key in enumerate(keys):
+            owners.setdefault(key, []).append(number)
+        firsts = [these[0] for these in owners.values()]
+
+        def chunks(found: Mapping[int, Any]) -> Iterator[dict[int, str]]:
+            known = {index for index, number in enumerate(firsts) if number in found}
+            asked = [prompts[number] for number in firsts], [samplings[number] for number in firsts]
+            for chunk in self.continue_prompts(*asked, known):
+                known.update(index for index, _ in chunk)
+                yield {
+                    owner: postprocess_generated_text(generation.text, list(samplings[owner].stop), None)
+                    for index, generation in chunk
+                    for owner in owners[keys[firsts[index]]]
+                }
+
+        answers, _ = self._answer(job, chunks, "Continuing prompts", disable_tqdm)
+        return list(map(str, answers))
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        samplings: Sequence[Sampling],
+        on_done: Callable[[int, Generation], None] | None = None,
+    ) -> list[Generation]:
+        """Continue texts; see :class:`~smaug_eval.engines.generation.Generator`."""
+        for number, prompt in enumerate(prompts):
+            if not 0 < len(prompt) < self.max_length:
+                raise ValueError(f"prompt {number} has {len(prompt)} tokens; the context holds {self.max_length}")
+        found: dict[int, Generation] = {}
+        for chunk in self.continue_prompts(prompts, samplings, found.keys()):
+            for index, generation in chunk:
+                found[index] = generation
+                if on_done is not None:
+                    on_done(index, generation)
+        return [found[index] for index in range(len(prompts))]
+
+    def _prompt(self, context: str, sampling: Sampling) -> list[int]:
+        room = self.max_length - sampling.max_new_tokens
+        if room <= 0:
+            raise ValueError(f"max_gen_toks {sampling.max_new_tokens} leaves no room in a context of {self.max_length}")
+        ids: list[int] = self.tok_encode(context)[-room:] if context else []
+        return ids or [self.prefix_token_id]
+
+    # Both
+
+    def _answer(
+        self, job: Job, chunks: Callable[[Mapping[int, Any]], Iterator[dict[int, Any]]], title: str, disable_tqdm: bool
+    ) -> tuple[list[Any], Pace]:
+        """Answer all requests of a job: from the journal what is there, then chunk by chunk."""
+        journal = self.journal()
+        found: dict[int, Any] = {}
+        if journal is not None:
+            found = {number: journal[key] for number, key in enumerate(job.keys) if key in journal}
+        pace = self._pace = Pace(job.documents, job.lengths, found)
+        with tqdm(total=len(job.keys), disable=disable_tqdm or self.rank != 0, desc=title) as progress:
+
+            def tell(new: Mapping[int, Any]) -> None:
+                self.pace = str(pace)
+                for number, answer in new.items():
+                    if job.arguments[number] is not None:
+                        self.cache_hook.add_partial(job.kind, job.arguments[number], answer)
+                progress.set_postfix_str(self.pace, refresh=False)
+                progress.update(len(new))
+
+            tell(found)
+            for new in chunks(found):
+                if journal is not None:
+                    journal.add({job.keys[number]: answer for number, answer in new.items()})
+                found.update(new)
+                pace.answered(new)
+                tell(new)
+        self._pace = None
+        return [found[number] for number in range(len(job.keys))], pace
+
+
+def _cut(request: Request, max_length: int) -> TokenIds:
+    """A request's text, cut from the left to what a model can be asked: it reads all tokens but the last."""
+    _, context, continuation = request
+    if not 0 < len(continuation) <= max_length or not context:
+        raise ValueError(f"a continuation of {len(continuation)} tokens cannot be scored in {max_length}")
+    return np.array((context + continuation)[-max_length - 1 :], np.int32)
+
+
+def _distinct(whole: Sequence[TokenIds], sizes: Sequence[int]) -> tuple[list[Text], list[list[int]]]:
+    """The distinct texts of requests, sorted, each with the requests that it answers."""
+    owners: dict[bytes, list[int]] = {}
+    for number, ids in enumerate(whole):
+        owners.setdefault(sort_key(ids), []).append(number)
+    order = sorted(owners)
+    texts = [Text(whole[owners[key][0]], max(sizes[owner] for owner in owners[key])) for key in order]
+    return texts, [owners[key] for key in order]
+
+
+def _sum(log_probs: npt.NDArray[np.float32], greedy: npt.NDArray[np.bool_]) -> Answer:
+    return float(log_probs.astype(np.float64).sum()), bool(greedy.all())
+
+
+def _key(ids: bytes, asked: int | str) -> str:
+    return hashlib.blake2b(ids + f"|{asked}".encode(), digest_size=16).hexdigest()
+
+
+def _batches(strings: Sequence[str], size: int) -> Iterable[list[str]]:
+    return (list(strings[first : first + size]) for first in range(0, len(strings), size))

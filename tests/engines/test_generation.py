@@ -1,0 +1,199 @@
+"""Generation of ``smaug-torch``: what lm-eval's ``hf`` writes, and what transformers' own sampling rules out."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as hf
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from smaug_eval.embedded import embedded_path
+from smaug_eval.engines.generation import Generation, Sampling
+from smaug_eval.engines.torch_engine import TorchEngine
+
+STOPS = [":", "Question:", "Question"]
+PROMPTS = [
+    "Question: Anna has 3 apples and buys 4 more. How many are there?\nAnswer:",
+    "Question: Ben had 9 plums. He ate 2. How many are left?\nAnswer:",
+    "The",
+    "Question: Which is the colour of snow?\nAnswer:",
+    "Question: Ben had 9 plums. He ate 2. How many are left?\nAnswer: 9 - 2 =",
+]
+
+
+@pytest.fixture(scope="module")
+def demo() -> tuple[Any, Any]:
+    folder = embedded_path("demo-model")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return model, AutoTokenizer.from_pretrained(folder)
+
+
+def asked(prompts: list[str], **settings: Any) -> list[Instance]:
+    settings = {"until": STOPS, "do_sample": False, "max_gen_toks": 24} | settings
+    return [Instance("generate_until", {}, (prompt, dict(settings)), index) for index, prompt in enumerate(prompts)]
+
+
+def engines(model: Any, tokenizer: Any, **settings: Any) -> tuple[TorchEngine, HFLM]:
+    shared = {"pretrained": model, "tokenizer": tokenizer, "device": "cpu", "batch_size": 3} | settings
+    return TorchEngine(**shared), HFLM(**shared)
+
+
+def written(engine: HFLM, some: list[Instance]) -> list[str]:
+    return list(engine.generate_until(some, disable_tqdm=True))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"until": ["."]}, {"until": []}, {"max_gen_toks": 1}, {"until": ["\n", " "], "max_gen_toks": 40}]
+)
+def test_texts_are_those_of_hf(demo: tuple[Any, Any], settings: dict[str, Any]) -> None:
+    ours, theirs = engines(*demo)
+    assert written(ours, asked(PROMPTS, **settings)) == written(theirs, asked(PROMPTS, **settings))
+
+
+def test_long_prompts_are_cut_as_hf_cuts_them(demo: tuple[Any, Any]) -> None:
+    ours, theirs = engines(*demo, max_length=40)
+    prompts = [prompt * 4 for prompt in PROMPTS]
+    assert written(ours, asked(prompts, max_gen_toks=12)) == written(theirs, asked(prompts, max_gen_toks=12))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "mistral", "bloom", "qwen3", "mamba"])
+def test_other_families_write_what_hf_writes(family: str, demo: tuple[Any, Any], monkeypatch: Any) -> None:
+    tokenizer = demo[1]
+    size: dict[str, Any] = {"vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 2}
+    heads = size | {"num_attention_heads": 4, "intermediate_size": 64}
+    config = {
+        "gpt2": lambda: hf.GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4),
+        "gpt_neox": lambda: hf.GPTNeoXConfig(**heads),
+        "mistral": lambda: hf.MistralConfig(**heads, num_key_value_heads=2, sliding_window=8),
+        "bloom": lambda: hf.BloomConfig(vocab_size=len(tokenizer), hidden_size=32, n_layer=2, n_head=4),
+        "qwen3": lambda: hf.Qwen3Config(**heads, num_key_value_heads=2, head_dim=8),
+        "mamba": lambda: hf.MambaConfig(**size, state_size=4),
+    }[family]()
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    for name, weight in model.named_parameters():
+        if weight.ndim > 1 and "embed" not in name:
+            weight.data.mul_(5)
+    ours, theirs = engines(model, tokenizer, max_length=256)
+    some = asked(PROMPTS, until=["and", "a"])
+    assert written(ours, some) == written(theirs, some)
+
+
+def test_settings_that_change_the_scores_are_left_to_transformers(demo: tuple[Any, Any]) -> None:
+    model, tokenizer = demo
+    ours, theirs = engines(model, tokenizer)
+    before = model.generation_config
+    model.generation_config = hf.GenerationConfig(**before.to_diff_dict() | {"repetition_penalty": 5.0})
+    try:
+        assert not ours.continues_greedily()
+        penalised = written(ours, asked(PROMPTS))
+        assert penalised == written(theirs, asked(PROMPTS))
+    finally:
+        model.generation_config = before
+    assert penalised != written(ours, asked(PROMPTS))
+
+
+def test_identical_prompts_are_continued_once(demo: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, _ = engines(*demo)
+    seen: list[int] = []
+    original = ours.continue_prompts
+
+    def counted(prompts: Any, samplings: Any, known: Any) -> Any:
+        seen.append(len(prompts))
+        return original(prompts, samplings, known)
+
+    monkeypatch.setattr(ours, "continue_prompts", counted)
+    texts = written(ours, asked([PROMPTS[0], PROMPTS[1], PROMPTS[0]]))
+    assert seen == [2]
+    assert texts[0] == texts[2]
+
+
+def encoded(tokenizer: Any, prompts: list[str]) -> list[list[int]]:
+    return [tokenizer(prompt)["input_ids"] for prompt in prompts]
+
+
+def test_drawn_texts_depend_on_the_seed_alone(demo: tuple[Any, Any]) -> None:
+    ours, _ = engines(*demo)
+    prompts = encoded(demo[1], PROMPTS)
+    hot = [Sampling(temperature=1.5, max_new_tokens=12, seed=seed) for seed in range(len(prompts))]
+    together = ours.generate(prompts, hot)
+    alone = [ours.generate([prompt], [each])[0] for prompt, each in zip(prompts, hot, strict=True)]
+    assert together == alone
+    other = [dataclasses.replace(each, seed=each.seed + 100) for each in hot]
+    assert ours.generate(prompts, other) != together
+
+
+def test_tokens_are_drawn_from_the_tempered_distribution(demo: tuple[Any, Any]) -> None:
+    model, tokenizer = demo
+    ours, _ = engines(model, tokenizer, batch_size=200)
+    (prompt,) = encoded(tokenizer, ["Question: Anna has 3 apples and"])
+    with torch.no_grad():
+        expected = torch.softmax(model(torch.tensor([prompt])).logits[0, -1] / 2.0, dim=-1)
+    draws = 2000
+    found = ours.generate([prompt] * draws, [Sampling(2.0, 1, seed=seed) for seed in range(draws)])
+    top = int(expected.argmax())
+    share = sum(each.text == tokenizer.decode([top]) for each in found) / draws
+    error = float((expected[top] * (1 - expected[top]) / draws) ** 0.5)
+    assert abs(share - float(expected[top])) < 4 * error
+
+
+def test_reasons_and_lengths(demo: tuple[Any, Any]) -> None:
+    ours, _ = engines(*demo)
+    (prompt,) = encoded(demo[1], [PROMPTS[0]])
+    whole = ours.generate([prompt], [Sampling(max_new_tokens=10)])[0]
+    assert (whole.tokens, whole.finish_reason) == (10, "length")
+    ids = demo[1](whole.text, add_special_tokens=False)["input_ids"]
+    cut = ours.generate([prompt], [Sampling(max_new_tokens=10, stop_token_ids=(ids[2],))])[0]
+    assert cut == Generation(demo[1].decode(ids[: ids.index(ids[2])]), ids.index(ids[2]) + 1, "stop")
+    word = whole.text.split()[2]
+    stopped = ours.generate([prompt], [Sampling(max_new_tokens=10, stop=(word,))])[0]
+    assert (stopped.text, stopped.finish_reason) == (whole.text.split(word)[0], "stop")
+
+
+def test_a_prompt_near_the_end_of_the_context_writes_less(demo: tuple[Any, Any]) -> None:
+    ours, _ = engines(*demo, max_length=32)
+    prompt = encoded(demo[1], [PROMPTS[0] * 3])[0][:30]
+    assert ours.generate([prompt], [Sampling(max_new_tokens=10)])[0].tokens == 2
+    with pytest.raises(ValueError, match="prompt 0 has 32 tokens; the context holds 32"):
+        ours.generate([prompt + prompt[:2]], [Sampling()])
+    with pytest.raises(ValueError, match="prompt 0 has 0 tokens"):
+        ours.generate([[]], [Sampling()])
+
+
+def test_out_of_memory_goes_on_with_fewer_prompts(
+    demo: tuple[Any, Any], caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    ours, theirs = engines(*demo, batch_size=4)
+    ours.keep_journal(tmp_path)
+    rows: list[int] = []
+
+    def limited(module: Any, inputs: tuple[Any, ...]) -> None:
+        rows.append(inputs[0].shape[0])
+        if rows[-1] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    hook = ours.model.get_input_embeddings().register_forward_pre_hook(limited)
+    try:
+        found = written(ours, asked(PROMPTS))
+    finally:
+        hook.remove()
+    assert "going on with 1 prompts at a time" in caplog.text
+    assert found == written(theirs, asked(PROMPTS))
+    journal = ours.journal()
+    assert journal is not None
+    assert journal.setting("batch")[0] == 1  # whoever goes on begins with what there is room for
+    ours.close_journal()
+
+
+def test_generations_are_told_as_they_finish(demo: tuple[Any, Any]) -> None:
+    ours, _ = engines(*demo)
+    prompts = encoded(demo[1], PROMPTS)
+    told: dict[int, Generation] = {}
+    found = ours.generate(prompts, [Sampling(max_new_tokens=5)] * len(prompts), told.__setitem__)
+    assert [told[index] for index in range(len(prompts))] == found
