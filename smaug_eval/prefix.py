@@ -193,7 +193,6 @@ class Layout:
             self._masks[key] = [_span_masks(span, layer_window, device) for span in self.spans]
         return self._masks[key]
 
-
     def needed_queries(self) -> list[Tensor]:
         """Of each span the positions of its node, counted within it, that predict a scored token."""
         starts, start = [], 0

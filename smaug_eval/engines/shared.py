@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs, postprocess_generated_text
 from tqdm import tqdm
 
+from smaug_eval.engines.encoding import TextEncoder
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.journal import Journal
 from smaug_eval.engines.pace import Pace, Work
@@ -28,13 +29,12 @@ from smaug_eval.engines.trie import Text, shared_lengths, sort_key, unique_token
 from smaug_eval.files import canonical_json
 from smaug_eval.prefix import TokenIds
 
-Request = tuple[tuple[str, str] | None, list[int], list[int]]
+Request = tuple[tuple[str, str] | None, "list[int] | TokenIds", "list[int] | TokenIds"]
 """A request's strings, or None for a piece of a rolling one; tokens of its context; tokens of its continuation."""
 Answer = tuple[float, bool]
 ScoredText = tuple[int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 """Index of a text; log-probabilities of its scored tokens, in nats; whether each is the likeliest one."""
 
-TOKENIZED_AT_ONCE = 1024
 GREEDY_ARGUMENTS = {"until", "max_gen_toks", "do_sample", "temperature"}
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class SharedPrefixes(TemplateLM):
 
     work: Work | None = None
     pace: str = ""
-    _encoded: Mapping[str, TokenIds] = {}
+    _encoder: TextEncoder | None = None
     _documents: Sequence[Any] = ()
     _journal_folder: Path | None = None
     _journal: Journal | None = None
@@ -134,46 +134,52 @@ class SharedPrefixes(TemplateLM):
     # Log-likelihoods
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Answer]:
-        """As lm-eval's, but every distinct text is tokenised once, and many at a time."""
-        if self.backend == "causal":
-            self._encoded = self._encode_once(request.args for request in requests)
-            self._documents = [(request.task_name, request.doc_id) for request in requests]
+        """As lm-eval's, but what texts have in common is tokenised once."""
+        if self.backend != "causal" or getattr(self, "enable_thinking", False):
+            theirs: list[Answer] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+            return theirs
+        self._documents = [(request.task_name, request.doc_id) for request in requests]
         try:
-            answers: list[Answer] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+            pairs = [request.args for request in requests]
+            ours: list[Answer] = self._loglikelihood_tokens(self.encode_pairs(pairs), disable_tqdm=disable_tqdm)
         finally:
-            self._encoded, self._documents = {}, ()
-        return answers
+            self._documents = ()
+        return ours
 
-    def tok_encode(
-        self, string: Any, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **kwargs: Any
-    ) -> Any:
-        """Tokens of a text, as lm-eval's."""
-        if isinstance(string, str) and add_special_tokens is None and not left_truncate_len and not kwargs:
-            found = self._encoded.get(string)
-            if found is not None:
-                return found.tolist()
-        if left_truncate_len:
-            kwargs["left_truncate_len"] = left_truncate_len
-        return super().tok_encode(string, add_special_tokens=add_special_tokens, **kwargs)
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[Request]:
+        """Tokens of contexts and continuations, as lm-eval's ``loglikelihood`` and ``_encode_pair`` make them.
 
-    def _encode_once(self, pairs: Iterable[tuple[str, str]]) -> dict[str, TokenIds]:
-        """Every string that lm-eval will ask :meth:`tok_encode` for, with its tokens.
-
-        Strings that begin with a BOS are left to :meth:`tok_encode`.
+        Trailing spaces of a context belong to the continuation; a continuation's tokens are those that the whole text
+        has beyond the number of its context's; an empty context is a BOS or EOS.
         """
-        wanted: dict[str, None] = {}
-        for context, continuation in pairs:
-            if context:
-                # Trailing spaces belong to the continuation.
-                wanted[context.rstrip()] = wanted[context + continuation] = None
-        prefix = self.tokenizer.decode(self.prefix_token_id)
-        strings = [string for string in wanted if string and not has_bos_prefix(string, prefix)]
-        special = {} if self.add_bos_token is None else {"add_special_tokens": self.add_bos_token}
-        found: dict[str, TokenIds] = {}
-        for some in _batches(strings, TOKENIZED_AT_ONCE):
-            rows = self.tokenizer(some, return_attention_mask=False, **special)["input_ids"]
-            found.update((string, np.array(ids, np.int32)) for string, ids in zip(some, rows, strict=True))
+        stripped = [(context.rstrip(), context + continuation) for context, continuation in pairs]
+        ends = {
+            text: len(pair[0]) for pair, (context, _) in zip(stripped, pairs, strict=True) if context for text in pair
+        }
+        ids = dict(zip(ends, self._encode(ends), strict=True))
+        found: list[Request] = []
+        for strings, (context, whole) in zip(pairs, stripped, strict=True):
+            if strings[0]:
+                found.append((strings, ids[context], ids[whole][len(ids[context]) :]))
+                continue
+            alone = np.array(self.tok_encode(strings[1], add_special_tokens=False), np.int32)
+            begins = len(alone) > 0 and alone[0] == self.prefix_token_id
+            prefix = np.array([self.prefix_token_id], np.int32)
+            found.append((strings, alone[:1], alone[1:]) if begins else (strings, prefix, alone))
         return found
+
+    def _encode(self, ends: Mapping[str, int]) -> list[TokenIds]:
+        """Tokens of texts, each with the end of what it has in common with others.
+
+        Of one that begins with a BOS, as lm-eval's ``tok_encode`` makes them.
+        """
+        if self._encoder is None:
+            self._encoder = TextEncoder(self.tokenizer)
+        bos = self.tokenizer.decode(self.prefix_token_id)
+        plain = {text: end for text, end in ends.items() if not has_bos_prefix(text, bos)}
+        encoded = self._encoder.encode(list(plain), ends=list(plain.values()), special=self.add_bos_token)
+        found = dict(zip(plain, encoded, strict=True))
+        return [found[text] if text in found else np.array(self.tok_encode(text), np.int32) for text in ends]
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, **options: Any
@@ -318,9 +324,9 @@ class SharedPrefixes(TemplateLM):
 def _cut(request: Request, max_length: int) -> TokenIds:
     """A request's text, cut from the left to what a model can be asked: it reads all tokens but the last."""
     _, context, continuation = request
-    if not 0 < len(continuation) <= max_length or not context:
+    if not 0 < len(continuation) <= max_length or not len(context):
         raise ValueError(f"a continuation of {len(continuation)} tokens cannot be scored in {max_length}")
-    return np.array((context + continuation)[-max_length - 1 :], np.int32)
+    return np.concatenate([context, continuation])[-max_length - 1 :].astype(np.int32, copy=False)
 
 
 def _distinct(whole: Sequence[TokenIds], sizes: Sequence[int]) -> tuple[list[Text], list[list[int]]]:
@@ -339,7 +345,3 @@ def _sum(log_probs: npt.NDArray[np.float32], greedy: npt.NDArray[np.bool_]) -> A
 
 def _key(ids: bytes, asked: int | str) -> str:
     return hashlib.blake2b(ids + f"|{asked}".encode(), digest_size=16).hexdigest()
-
-
-def _batches(strings: Sequence[str], size: int) -> Iterable[list[str]]:
-    return (list(strings[first : first + size]) for first in range(0, len(strings), size))

@@ -29,7 +29,7 @@ from smaug_eval.engines.trie import Text, cut_rows, grow, shared_lengths
 from smaug_eval.prefix import Layout, PrefixGroup
 from smaug_eval.scorer import Scorer, Way, scoring
 
-ROW_TOKENS = {"cpu": 2048, "cuda": 16384}
+ROW_TOKENS = {"cpu": 512, "cuda": 16384}
 MOST_TOKENS = 65536
 LEAST_TOKENS = 64
 MEMORY_SHARE = 0.25  # of the free memory that a row's activations, or a batch's cache, may take
