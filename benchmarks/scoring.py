@@ -8,11 +8,15 @@ documents of each task. Ratios are taken within a round, and their median over r
 
 ratios: ours / lm-eval's, documents per second. tokens_over_unique: tokens computed / tokens of the requests' prefix
 trie. max_abs_diff: largest difference of a log-likelihood; disagreements: answers that differ in is_greedy.
+peak_mib: memory that one answering of all requests takes, at most, beyond what is held before. rounding: of half
+precision, each engine's mean and largest difference from the answers of the same weights in float32.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import functools
 import json
 import platform
 import statistics
@@ -26,6 +30,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from benchmarks.memory import peak_above
 from smaug_eval.engines.pace import Work
 from smaug_eval.engines.torch_engine import TorchEngine
 from smaug_eval.leaderboard.protocol import build_documents, requests
@@ -37,12 +42,15 @@ PROBED = 2  # documents on which hf's batch sizes are compared
 Answers = list[tuple[float, bool]]
 
 
-def instances(task: str, count: int, data_root: Path | None) -> list[Instance]:
-    """The requests of the first documents of a column; of MMLU of its first subject."""
+def instances(task: str, count: int, data_root: Path | None, subjects: int = 1) -> list[Instance]:
+    """The requests of the first documents of a column; of MMLU of as many of each of the first subjects."""
     (column,) = [each for each in SUITE.columns if task in each.task]
-    spec = column.leaves[0]
-    documents = build_documents(spec, *SUITE.rows(spec, data_root))[:count]
-    pairs = [pair for document in documents for pair in requests(spec, document)]
+    pairs = [
+        pair
+        for spec in column.leaves[:subjects]
+        for document in build_documents(spec, *SUITE.rows(spec, data_root))[:count]
+        for pair in requests(spec, document)
+    ]
     return [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
 
 
@@ -82,10 +90,19 @@ def best_batch_size(engine: HFLM, asked: list[Instance], sizes: Sequence[int]) -
     return min(seconds, key=lambda size: seconds[size])
 
 
-def compare(ours: TorchEngine, theirs: HFLM, task: str, arguments: argparse.Namespace) -> dict[str, Any]:
+def differences(answers: Answers, exact: Answers) -> dict[str, float]:
+    """How far log-likelihoods are from those in float32, in nats, and how many answers differ in is_greedy."""
+    found = [abs(one[0] - other[0]) for one, other in zip(answers, exact, strict=True)]
+    flipped = sum(one[1] != other[1] for one, other in zip(answers, exact, strict=True))
+    return {"mean": round(statistics.mean(found), 4), "largest": round(max(found), 4), "disagreements": flipped}
+
+
+def compare(
+    ours: TorchEngine, theirs: HFLM, exact: TorchEngine | None, task: str, arguments: argparse.Namespace
+) -> dict[str, Any]:
     """One task's measurement."""
-    asked = instances(task, arguments.docs, arguments.data_root)
-    documents = arguments.docs
+    asked = instances(task, arguments.docs, arguments.data_root, arguments.subjects)
+    documents = arguments.docs * (arguments.subjects if task == "mmlu" else 1)
     per_document = max(1, len(asked) // documents)
     theirs.batch_size_per_gpu = best_batch_size(theirs, asked[: PROBED * per_document], arguments.batch_sizes)
     timed(ours, asked[:per_document])
@@ -93,6 +110,14 @@ def compare(ours: TorchEngine, theirs: HFLM, task: str, arguments: argparse.Name
     (_, answers), (_, expected) = rounds[-1]
     pairs = list(zip(answers, expected, strict=True))
     work = cast("Work", ours.work)
+    peaks = {
+        name: peak_above(arguments.device, functools.partial(timed, engine, asked))
+        for name, engine in {"ours": ours, "hf": theirs}.items()
+    }
+    rounding = {}
+    if exact is not None:
+        truth = timed(exact, asked)[1]
+        rounding = {"rounding": {"ours": differences(answers, truth), "hf": differences(expected, truth)}}
     return {
         "requests": len(asked),
         "batch_size": theirs.batch_size_per_gpu,
@@ -102,6 +127,8 @@ def compare(ours: TorchEngine, theirs: HFLM, task: str, arguments: argparse.Name
         "tokens_saved": round(work.saved, 4),
         "max_abs_diff": max(abs(one[0] - other[0]) for one, other in pairs),
         "disagreements": sum(one[1] != other[1] for one, other in pairs),
+        "peak_mib": {name: round(found, 1) for name, found in peaks.items()},
+        **rounding,
     }
 
 
@@ -112,6 +139,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", required=True, help="folder or name of the tokenizer")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--docs", type=int, default=16, help="documents of each task")
+    parser.add_argument("--subjects", type=int, default=1, help="of MMLU")
     parser.add_argument("--shape", choices=list(SHAPES), default="8x256")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 8, 16])
@@ -123,7 +151,10 @@ def main() -> None:
     model = random_model(arguments.shape, tokenizer, arguments.dtype, arguments.device)
     shared = {"pretrained": model, "tokenizer": tokenizer, "device": arguments.device}
     ours, theirs = TorchEngine(**shared, row_tokens=arguments.row_tokens), HFLM(**shared)
-    tasks = {task: compare(ours, theirs, task, arguments) for task in arguments.tasks}
+    exact = None
+    if arguments.dtype != "float32":
+        exact = TorchEngine(**shared | {"pretrained": copy.deepcopy(model).float()})
+    tasks = {task: compare(ours, theirs, exact, task, arguments) for task in arguments.tasks}
     settings = {"shape": arguments.shape, "dtype": arguments.dtype, "device": arguments.device, "way": ours.way}
     machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
     print(

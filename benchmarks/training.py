@@ -15,7 +15,6 @@ that any trainer must compute.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import platform
 import random
@@ -41,6 +40,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from benchmarks.memory import forget_peak, peak
 from benchmarks.peers import trl_trainer
 from smaug_eval.scorer import scoring
 from trainers.config import TrainingConfig
@@ -268,28 +268,9 @@ def _measure_memory(form: str, arguments: argparse.Namespace, vocabulary: int, p
     with tempfile.TemporaryDirectory() as folder:
         contestant = Contestant(arguments.memory_of, chosen, vocabulary, arguments.device, Path(folder))
         contestant.step(range(len(chosen)))  # the optimiser's state is there from the first step on
-        _forget_peak(arguments.device)
+        forget_peak(arguments.device)
         contestant.step(range(len(chosen)))
-        return _peak(arguments.device) / 2**20
-
-
-def _forget_peak(device: str) -> None:
-    """Count the peak from here."""
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        gc.collect()
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux only
-
-
-def _peak(device: str) -> int:
-    return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
-
-
-def _status(key: str) -> int:
-    """Bytes from the kernel's account of this process. (A child's ``ru_maxrss`` starts at its parent's.)"""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
+        return peak(arguments.device) / 2**20
 
 
 def _within(pair: EncodedPair, vocabulary: int) -> EncodedPair:

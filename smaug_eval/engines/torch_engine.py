@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import torch
+from accelerate.utils import align_module_device
 from accelerate.utils.memory import should_reduce_batch_size
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
@@ -224,10 +225,12 @@ def tensors_sha256(model: nn.Module) -> str:
     config = getattr(model, "config", None)
     if config is not None:
         digest.update(config.to_json_string(use_diff=True).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        if isinstance(tensor, torch.Tensor):
-            digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    for prefix, module in model.named_modules():
+        with align_module_device(module, "cpu"):  # weights that are kept elsewhere until they are needed
+            tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
+            for name, tensor in sorted(tensors.items()):
+                digest.update(f"{prefix}.{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -16,6 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from smaug_eval.embedded import embedded_path
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.torch_engine import TorchEngine
+from smaug_eval.leaderboard.protocol import build_documents
+from smaug_eval.leaderboard.v1 import GSM8K, SUITE
 
 STOPS = [":", "Question:", "Question"]
 PROMPTS = [
@@ -197,3 +199,14 @@ def test_generations_are_told_as_they_finish(demo: tuple[Any, Any]) -> None:
     told: dict[int, Generation] = {}
     found = ours.generate(prompts, [Sampling(max_new_tokens=5)] * len(prompts), told.__setitem__)
     assert [told[index] for index in range(len(prompts))] == found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["stories260K", "bitstories-1M"])
+def test_gsm8k_of_the_leaderboard(name: str, shared: Path) -> None:
+    folder = shared / "models" / name
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    ours, theirs = engines(model, AutoTokenizer.from_pretrained(folder))
+    documents = build_documents(GSM8K, *SUITE.rows(GSM8K, shared / "data"))[:6]
+    some = asked([document["ctx"] for document in documents], max_gen_toks=256)
+    assert written(ours, some) == written(theirs, some)

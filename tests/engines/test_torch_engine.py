@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
+from accelerate import dispatch_model
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
 from lm_eval.models.huggingface import HFLM
@@ -16,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from smaug_eval.embedded import embedded_path
 from smaug_eval.engines import Watch, build_engine
-from smaug_eval.engines.torch_engine import TorchEngine
+from smaug_eval.engines.torch_engine import TorchEngine, tensors_sha256
 from smaug_eval.leaderboard.protocol import build_documents, requests
 from smaug_eval.leaderboard.v1 import SUITE
 
@@ -34,6 +35,7 @@ FAMILIES = {
     "llama": lambda size: hf.LlamaConfig(**GROUPED, vocab_size=size),
     "mistral": lambda size: hf.MistralConfig(**GROUPED, vocab_size=size, sliding_window=64),
     "qwen2": lambda size: hf.Qwen2Config(**GROUPED, vocab_size=size),
+    "qwen3": lambda size: hf.Qwen3Config(**GROUPED, vocab_size=size, head_dim=8),
     "gpt2": lambda size: hf.GPT2Config(vocab_size=size, n_embd=32, n_layer=2, n_head=4, n_positions=2048),
     "gpt_neox": lambda size: hf.GPTNeoXConfig(**SIZE, vocab_size=size),
 }
@@ -97,8 +99,9 @@ def demo() -> tuple[Any, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
-def test_leaderboard_requests_get_the_answers_of_hf(task: str, shared: Path) -> None:
-    folder = shared / "models/stories260K"
+@pytest.mark.parametrize("name", ["stories260K", "bitstories-1M"])
+def test_leaderboard_requests_get_the_answers_of_hf(name: str, task: str, shared: Path) -> None:
+    folder = shared / "models" / name
     model, tokenizer = (
         AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(),
         AutoTokenizer.from_pretrained(folder),
@@ -181,6 +184,23 @@ def test_models_that_cannot_share_are_scored_in_padded_rows(caplog: pytest.LogCa
     with caplog.at_level(logging.WARNING):
         assert_equal(ours, theirs, pairs())
     assert "padded rows, one for each text: BloomForCausalLM" in caplog.text
+
+
+def test_a_model_spread_over_devices_gets_the_same_answers(demo: tuple[Any, Any], tmp_path: Path) -> None:
+    folder = embedded_path("demo-model")
+    whole, tokenizer = demo
+    spread = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    places = dict.fromkeys([name for name, _ in spread.model.named_children()], "cpu")
+    del places["layers"]
+    layers = {f"model.layers.{index}": "disk" if index else "cpu" for index in range(len(spread.model.layers))}
+    device_map = {f"model.{name}": place for name, place in places.items()} | layers | {"lm_head": "cpu"}
+    spread = dispatch_model(spread, device_map=device_map, main_device="cpu", offload_dir=str(tmp_path / "weights"))
+    assert any(weight.is_meta for weight in spread.parameters())
+    ours, theirs = both(spread, tokenizer)[0], both(whole, tokenizer)[1]
+    assert_equal(ours, theirs, pairs())
+    assert ours.way is not None
+    assert ours.way.startswith("prefix-shared rows")
+    assert tensors_sha256(spread.model) == tensors_sha256(whole.model)
 
 
 def test_lm_eval_knows_the_model_by_name() -> None:

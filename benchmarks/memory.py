@@ -1,0 +1,46 @@
+"""Peak memory of this process, or of its GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+def forget_peak(device: str) -> None:
+    """Count the peak from here."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        gc.collect()
+        with contextlib.suppress(AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)  # what the allocator holds on to would hide new needs
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux only
+
+
+def peak(device: str) -> int:
+    """Most bytes held since :func:`forget_peak`; on a CPU by the whole process, libraries included."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
+
+
+def held(device: str) -> int:
+    """Bytes held now."""
+    return torch.cuda.memory_allocated() if device == "cuda" else _status("VmRSS")
+
+
+def peak_above(device: str, work: Callable[[], object]) -> float:
+    """MiB that some work holds, at most, beyond what is held before."""
+    forget_peak(device)
+    before = held(device)
+    work()
+    return (peak(device) - before) / 2**20
+
+
+def _status(key: str) -> int:
+    """Bytes from the kernel's account of this process. (A child's ``ru_maxrss`` starts at its parent's.)"""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
