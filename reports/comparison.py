@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from rapidfuzz import process
 
+from reports.dialogues import JudgedSet, merged_sets
 from reports.documents import logged_values
 from reports.sources import Source, TaskResult, Training, merge_models, merge_trainings
 from smaug_eval.errors import SmaugError
@@ -65,10 +66,11 @@ class Comparison:
         title: The page's title.
         sources: What the given paths hold.
         models: Model to task to newest result, in the order of the tables.
-        baseline: The model others are compared with; None where nothing was evaluated.
+        baseline: The model others are compared with; None where nothing was evaluated or judged.
         trainings: All training logs.
         suites: The suites that the results hold tasks of.
         tables: Their scores.
+        dialogues: Judged answers of all sources, brought together where they can stand in one table.
     """
 
     title: str
@@ -78,6 +80,12 @@ class Comparison:
     trainings: Sequence[Training]
     suites: Sequence[Suite]
     tables: Sequence[SuiteTable]
+    dialogues: Sequence[JudgedSet] = ()
+
+    @property
+    def judged_models(self) -> list[str]:
+        """Every model with judged answers."""
+        return list(dict.fromkeys(model for each in self.dialogues for model in each.models))
 
     @property
     def tasks(self) -> list[str]:
@@ -87,7 +95,7 @@ class Comparison:
     @property
     def baseline_results(self) -> Results:
         """The baseline's results; empty where there is no baseline."""
-        return self.models[self.baseline] if self.baseline else {}
+        return self.models.get(self.baseline, {}) if self.baseline else {}
 
     def headline_metric(self, task: str) -> str | None:
         """The metric a suite scores ``task`` by; None for a task of no suite."""
@@ -135,8 +143,10 @@ def compare(sources: Sequence[Source], *, title: str | None, baseline: str | Non
         SmaugError: there is no such baseline, or results are not in lm-eval's format.
     """
     models = merge_models(sources)
-    chosen = _choose_baseline(baseline, list(models))
-    ordered = {name: models[name] for name in dict.fromkeys([*([chosen] if chosen else []), *models])}
+    dialogues = merged_sets([(source.label, each) for source in sources for each in source.dialogues])
+    judged = dict.fromkeys(model for each in dialogues for model in each.models)
+    chosen = _choose_baseline(baseline, list(models or judged))
+    ordered = {name: models[name] for name in dict.fromkeys([chosen, *models]) if name in models}
     tasks = {task for results in models.values() for task in results}
     suites = [make() for name, make in SUITES.items() if any(task.startswith(f"{name}_") for task in tasks)]
     tables = [table for suite in suites if (table := suite_table(suite, ordered, chosen)) is not None]
@@ -148,6 +158,7 @@ def compare(sources: Sequence[Source], *, title: str | None, baseline: str | Non
         trainings=merge_trainings(sources),
         suites=suites,
         tables=tables,
+        dialogues=dialogues,
     )
 
 

@@ -23,7 +23,8 @@ def build_report(paths: Sequence[Path], out: Path, *, title: str | None = None, 
     The page depends on the files alone: building it twice gives the same bytes.
 
     Args:
-        paths: smaug-eval run directories (finished or not), lm-eval results files, or folders of these files.
+        paths: smaug-eval run directories (finished or not), lm-eval results files or folders of them, and files of
+            FastChat judgments or its folder of a question set.
         out: The page; replaced in one step.
         title: Its title; made from the names of the sources where None.
         baseline: The model that differences are taken from; where None, the one called "base", else the first.
@@ -56,7 +57,7 @@ def render(comparison: Comparison) -> str:
     page = environment.get_template("page.html.j2")
     return page.render(
         title=comparison.title,
-        models=list(comparison.models),
+        models=list(dict.fromkeys([*comparison.models, *comparison.judged_models])),
         baseline=comparison.baseline,
         sources=[source.label for source in comparison.sources],
         sections=sections,

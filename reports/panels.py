@@ -17,6 +17,7 @@ import pandas as pd
 
 from reports.charts import LOG_RATIOS, MAX_POINTS, log_ratio_chart, series, shared_scale, thinned
 from reports.comparison import Comparison, why_incomparable
+from reports.dialogue_panel import dialogue_warnings, dialogues
 from reports.samples import Sample, task_samples
 from reports.sources import Metric, TaskResult, Training
 from reports.text import fixed, is_missing, signed
@@ -98,7 +99,12 @@ def headline(comparison: Comparison) -> Mapping[str, Any] | None:
 
 def warnings(comparison: Comparison) -> Mapping[str, Any] | None:
     """What a reader must know before trusting a number."""
-    items = [*_source_warnings(comparison), *_result_warnings(comparison), *comparison.incomparable()]
+    items = [
+        *_source_warnings(comparison),
+        *_result_warnings(comparison),
+        *dialogue_warnings(comparison),
+        *comparison.incomparable(),
+    ]
     return {"items": list(dict.fromkeys(items))} if items else None
 
 
@@ -294,6 +300,8 @@ def samples(comparison: Comparison) -> Mapping[str, Any] | None:
 def provenance(comparison: Comparison) -> Mapping[str, Any] | None:
     """Where every number comes from: manifests, result files, engines, versions and seeds."""
     manifests = {source.label: source.manifest for source in comparison.sources if source.manifest}
+    if not manifests and not comparison.models:
+        return None
     return {"manifests": manifests, "models": {name: _origins(each) for name, each in comparison.models.items()}}
 
 
@@ -320,6 +328,7 @@ PANELS = (
     Panel("headline", "In short", headline),
     Panel("warnings", "Read this first", warnings),
     Panel("scores", "Scores", scores),
+    Panel("dialogues", "Judged answers", dialogues),
     Panel("training", "Training", training),
     Panel("tasks", "Every task", tasks),
     Panel("samples", "Samples", samples),

@@ -1,4 +1,4 @@
-"""Reading what a report compares: smaug-eval run directories and lm-eval's own result files.
+"""Reading what a report compares: smaug-eval run directories, lm-eval's own result files, and FastChat's judgments.
 
 Nothing here computes a score; files become dataclasses and data frames, and what cannot be read is named.
 """
@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from reports.dialogues import JudgedSet, holds_dialogues, read_dialogues
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import read_json
+from smaug_eval.mt_bench.layout import JUDGMENTS, RUN_FOLDER
 from smaug_eval.rundir import RECORD
 
 RESULTS_PATTERN = "results_*.json"
@@ -95,6 +97,7 @@ class Source:
         label: The path's last component, or the run's name.
         is_run: Whether it is a smaug-eval run directory.
         results: model name -> task name -> newest result.
+        dialogues: Judged answers, by question set and judge.
         missing: In plain words, what a finished run would have.
         notes: In plain words, what was decided while reading.
     """
@@ -104,6 +107,7 @@ class Source:
     manifest: Mapping[str, Any] | None = None
     trainings: list[Training] = field(default_factory=list)
     results: dict[str, dict[str, TaskResult]] = field(default_factory=dict)
+    dialogues: list[JudgedSet] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -276,11 +280,12 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def is_run_directory(path: Path) -> bool:
-    """Whether ``path`` is laid out as smaug-eval leaves a run: a manifest, training logs, or ``eval/`` three deep."""
+    """Whether ``path`` is laid out as smaug-eval leaves a run: a manifest, training logs, results or judgments."""
     return (
         (path / "manifest.json").is_file()
         or any(path.glob("train/*/log.jsonl"))
         or any(path.glob(f"eval/*/*/*/{RESULTS_PATTERN}"))
+        or any(path.glob(f"{RUN_FOLDER}/*/{JUDGMENTS}/*/*.jsonl"))
     )
 
 
@@ -311,6 +316,7 @@ def read_run(path: Path) -> Source:
     manifest = read_object(manifest_file) if manifest_file.is_file() else None
     source = Source(str((manifest or {}).get("name") or path.resolve().name), is_run=True, manifest=manifest)
     source.trainings = [training for folder in _folders(path / "train") if (training := read_training(folder))]
+    source.dialogues = [judged for folder in _folders(path / RUN_FOLDER) for judged in read_dialogues(folder)]
     declared = list(_mapping((manifest or {}).get("models")))
     for folder in _folders(path / "eval"):
         if results := newest_results(sorted(folder.rglob(RESULTS_PATTERN))):
@@ -322,7 +328,7 @@ def read_run(path: Path) -> Source:
     source.missing = [
         *([] if manifest else ["no manifest.json: versions, seeds and hardware are not known"]),
         *_stage_gaps(manifest or {}),
-        *([] if source.results else ["no evaluation results yet"]),
+        *([] if source.results or source.dialogues else ["no evaluation results yet"]),
         *(f"model {name} has no evaluation results" for name in unmeasured if source.results),
         *(f"training {each.name} has not finished (no summary.json)" for each in source.trainings if not each.summary),
         *(f"training {each.name} has logged nothing yet" for each in source.trainings if each.rows.empty),
@@ -347,11 +353,16 @@ def read_source(path: Path) -> Source:
         SmaugError: it does not exist, holds nothing to report on, or holds a file that cannot be read.
     """
     if not path.exists():
-        raise SmaugError(f"{path} does not exist", fix="give a run directory, or a file or folder of lm-eval results")
-    source = read_run(path) if is_run_directory(path) else read_plain(path)
-    if not (source.results or source.trainings or source.manifest):
         raise SmaugError(
-            f"no lm-eval results, training logs or manifest under {path}",
+            f"{path} does not exist",
+            fix="give a run directory, a file or folder of lm-eval results, or a file of FastChat judgments",
+        )
+    if holds_dialogues(path):
+        return Source(path.resolve().stem, is_run=False, dialogues=read_dialogues(path))
+    source = read_run(path) if is_run_directory(path) else read_plain(path)
+    if not (source.results or source.trainings or source.dialogues or source.manifest):
+        raise SmaugError(
+            f"no lm-eval results, judgments, training logs or manifest under {path}",
             fix=f"give a smaug-eval run directory, or a folder with lm-eval's {RESULTS_PATTERN}",
         )
     return source

@@ -2,8 +2,10 @@
 
 The verbs of the command line are functions here: ``run``, ``train``, ``evaluate``, ``build_pairs``, ``pair_stats``,
 ``diagnose``, ``merge``, ``report``, ``dump_requests`` (the verb ``requests``), ``leaderboard_rows`` and ``rank`` (the
-verb ``leaderboard``), ``reproduce``, ``doctor``; beside them ``prepare`` looks before running, ``scores`` gives the
-numbers as a data frame, and ``score_views`` (the verb ``scores``) on the leaderboard's and on lm-eval 0.4.13's rules.
+verb ``leaderboard``), ``reproduce``, ``doctor``, and ``answer_mt_bench``, ``judge_mt_bench``, ``score_mt_bench`` and
+``run_mt_bench`` (the verbs ``mt-bench answer``, ``judge``, ``score`` and ``all``); beside them ``prepare`` looks before
+running, ``scores`` gives the numbers as a data frame, and ``score_views`` (the verb ``scores``) on the leaderboard's
+and on lm-eval 0.4.13's rules.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 __version__ = "0.1.0"
 
 __all__ = [
+    "answer_mt_bench",
     "build_pairs",
     "diagnose",
     "doctor",
     "dump_requests",
     "evaluate",
+    "judge_mt_bench",
     "leaderboard_rows",
     "merge",
     "pair_stats",
@@ -30,6 +34,8 @@ __all__ = [
     "report",
     "reproduce",
     "run",
+    "run_mt_bench",
+    "score_mt_bench",
     "score_views",
     "scores",
     "train",
@@ -37,11 +43,13 @@ __all__ = [
 
 if TYPE_CHECKING:
     from smaug_eval.api import (
+        answer_mt_bench,
         build_pairs,
         diagnose,
         doctor,
         dump_requests,
         evaluate,
+        judge_mt_bench,
         leaderboard_rows,
         merge,
         pair_stats,
@@ -50,6 +58,8 @@ if TYPE_CHECKING:
         report,
         reproduce,
         run,
+        run_mt_bench,
+        score_mt_bench,
         score_views,
         scores,
         train,

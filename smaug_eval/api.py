@@ -14,6 +14,9 @@ from smaug_eval.embedded import find_recipe
 from smaug_eval.errors import SmaugError
 from smaug_eval.machine import Finding, examine
 from smaug_eval.models import locate
+from smaug_eval.mt_bench.verbs import answer_mt_bench as answer_mt_bench
+from smaug_eval.mt_bench.verbs import judge_mt_bench as judge_mt_bench
+from smaug_eval.mt_bench.verbs import score_mt_bench as score_mt_bench
 from smaug_eval.pipeline import DEFAULT_RUNS, Pipeline, RunResult
 from smaug_eval.recipe import Recipe, load_recipe, parse_recipe
 
@@ -147,6 +150,40 @@ def evaluate(
         "model": {"path": os.fspath(model), "dtype": dtype},
         "data_root": _text(data_root),
         "evaluations": {suite: evaluation},
+    }
+    return run(recipe, runs=runs, reporter=reporter, command=command)
+
+
+def run_mt_bench(
+    model: PathLike,
+    *,
+    judge: str | Mapping[str, Any],
+    questions: PathLike = "mt_bench",
+    name: str | None = None,
+    dtype: str = "auto",
+    runs: PathLike = DEFAULT_RUNS,
+    reporter: Reporter | None = None,
+    command: str | None = None,
+    **settings: Any,
+) -> RunResult:
+    """Let one model answer MT-Bench, have it judged, and report; the files lie in ``mt-bench`` of the run directory.
+
+    Args:
+        model: Folder, Hub id or ``embedded:demo-model``.
+        judge: Keys of ``mt_bench.<name>.judge`` in a recipe (``{"model": "gpt-4-0613"}``), or ``demo``.
+        questions: ``mt_bench``, ``demo``, or a folder in FastChat's layout.
+        name: Name of the run; made from the model if None.
+        dtype: Precision.
+        runs: Where run directories are.
+        reporter: Shows progress.
+        command: The shell command to name where the user is told how to continue.
+        **settings: Further keys of ``mt_bench.<name>`` in a recipe (``chat_template="llama-2"``, ``engine="vllm"``).
+    """
+    dialogues = {"questions": os.fspath(questions), "judge": judge, **settings}
+    recipe = {
+        "name": name or _run_name("mt-bench", model, "judged"),
+        "model": {"path": os.fspath(model), "dtype": dtype},
+        "mt_bench": {"dialogues": dialogues},
     }
     return run(recipe, runs=runs, reporter=reporter, command=command)
 

@@ -13,6 +13,7 @@ import typer
 
 from smaug_eval import __version__
 from smaug_eval.errors import EXIT_INTERRUPTED, SmaugError
+from smaug_eval.mt_bench_cli import mt_bench_app
 
 if TYPE_CHECKING:
     from smaug_eval.console import Reporter
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 pairs_app = typer.Typer(help="Make and check preference pairs.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(pairs_app, name="pairs")
+app.add_typer(mt_bench_app, name="mt-bench")
 
 # typer reads these annotations at run time, on Python 3.10 too.
 Overrides = Annotated[
@@ -547,6 +549,7 @@ def _show(result: RunResult, quiet: bool) -> None:
     from rich.console import Console
 
     from smaug_eval.model_views import rescored_views, views_table
+    from smaug_eval.mt_bench.tables import run_tables
     from smaug_eval.tables import note_lines, published_lines, scores, terminal_table
 
     frame = scores([result.path])
@@ -558,6 +561,8 @@ def _show(result: RunResult, quiet: bool) -> None:
         Console().print(views_table(views))
     for line in published_lines(result.path):
         print(line)
+    for table in run_tables(result.path):
+        Console().print(table)
     if not quiet and not result.did:
         print("everything was done before; nothing had changed")
     print(f"report: {result.report}")

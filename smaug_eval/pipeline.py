@@ -27,6 +27,8 @@ from smaug_eval.leaderboard.registry import find_suite
 from smaug_eval.leaderboard.suite import Column, Suite
 from smaug_eval.leaks import check_pairs, known_tasks
 from smaug_eval.models import locate
+from smaug_eval.mt_bench.layout import answers_file, answers_stage, judgments_stage
+from smaug_eval.mt_bench.stage import Answering, Judging, Task
 from smaug_eval.recipe import BASE, Recipe, recipe_as_dict
 from smaug_eval.rundir import RunDirectory, StageState, stage_key
 from trainers.config import LaunchConfig, MixturePairs, SourcedPairs
@@ -116,8 +118,17 @@ class Pipeline:
             self._add_leaks(pair_set)
         for name in self.recipe.trainings:
             self._add_training(name)
-        for name in self.recipe.evaluations:
-            self._add_evaluation(name)
+        self._dialogues = {name: self._answering(name) for name in self.recipe.mt_bench}
+        for model in self.recipe.model_names:  # one after the other, so that each is loaded once
+            for name, evaluation in self.recipe.evaluations.items():
+                if model in self.recipe.models_of(evaluation):
+                    self._add_evaluation(name, model)
+            for name, dialogues in self.recipe.mt_bench.items():
+                if model in self.recipe.models_of(dialogues):
+                    self._add_answers(name, model)
+        self._judges: dict[str, Judging] = {}
+        for name in self.recipe.mt_bench:
+            self._add_judgments(name)
         self._add_report()
 
     def states(self) -> list[tuple[Stage, StageState]]:
@@ -134,6 +145,7 @@ class Pipeline:
         did: list[str] = []
         skipped: list[str] = []
         with self.directory.locked(), self._interrupts.installed(), contextlib.closing(self._engines):
+            self._check_judges()
             self._write_manifest()
             for number, stage in enumerate(self.stages, 1):
                 label = f"[{number}/{len(self.stages)}] {stage.title}"
@@ -320,32 +332,28 @@ class Pipeline:
             )
         return dtype
 
-    def _add_evaluation(self, name: str) -> None:
+    def _add_evaluation(self, name: str, model: str) -> None:
         config = self.recipe.evaluations[name]
         suite = find_suite(config.suite)
         engine = choose_engine(config.engine)
-        columns = suite.select(config.tasks)
-        data = {column.task: data_fingerprints(column, suite, self._data_root) for column in columns}
-        for model in config.models or self.recipe.model_names:
-            needs = () if model == BASE else (f"train/{model}",)
-            for column in columns:
-                inputs = {
-                    "suite": suite.name,
-                    "task": column.task,
-                    "limit": config.limit,
-                    "engine": engine,
-                    "engine_args": dict(config.engine_args),
-                    "dtype": self.recipe.model.dtype,
-                    "data": data[column.task],
-                    **({"model": self._base.sha256} if model == BASE else {}),
-                }
-                self._add(
-                    f"eval/{model}/{name}/{short_name(suite, column)}",
-                    f"evaluate {model} on {column.title}",
-                    inputs,
-                    needs,
-                    self._evaluation_work(name, suite, column, engine, model),
-                )
+        for column in suite.select(config.tasks):
+            inputs = {
+                "suite": suite.name,
+                "task": column.task,
+                "limit": config.limit,
+                "engine": engine,
+                "engine_args": dict(config.engine_args),
+                "dtype": self.recipe.model.dtype,
+                "data": data_fingerprints(column, suite, self._data_root),
+                **self._base_input(model),
+            }
+            self._add(
+                f"eval/{model}/{name}/{short_name(suite, column)}",
+                f"evaluate {model} on {column.title}",
+                inputs,
+                self._training_stages(model),
+                self._evaluation_work(name, suite, column, engine, model),
+            )
 
     def _evaluation_work(
         self, name: str, suite: Suite, column: Column, engine: str, model: str
@@ -373,6 +381,68 @@ class Pipeline:
             )
 
         return work
+
+    def _answering(self, name: str) -> Answering:
+        config = self.recipe.mt_bench[name]
+        answering = Answering(config, seed=self.recipe.seed, dtype=self.recipe.model.dtype, reporter=self.reporter)
+        try:
+            answering.check(self._base.path)  # trained models keep its tokenizer
+        except SmaugError as error:
+            raise SmaugError(f"mt_bench.{name}: {error.message}", fix=error.fix) from error
+        return answering
+
+    def _add_answers(self, name: str, model: str) -> None:
+        answering = self._dialogues[name]
+
+        def work(folder: Path) -> Mapping[str, Any]:
+            checkpoint = self._base if model == BASE else locate(str(self._checkpoint_path(model)))
+            return answering.answer(folder, model, checkpoint, self._engines)
+
+        self._add(
+            answers_stage(name, model),
+            f"{model} answers {answering.questions.title}",
+            answering.inputs | self._base_input(model),
+            self._training_stages(model),
+            work,
+        )
+
+    def _add_judgments(self, name: str) -> None:
+        config = self.recipe.mt_bench[name]
+        if config.judge is None:
+            return
+        questions = self._dialogues[name].questions
+        judging = self._judges[name] = Judging(config.judge, questions, self.reporter)
+        for task in self._to_judge(name, judging):
+            stage = judgments_stage(name, task.name)
+            answered = [answers_stage(name, model) for model in task.models]
+            files = [answers_file(self.directory.folder(answers_stage(name, model)), model) for model in task.models]
+
+            def work(folder: Path, stage: str = stage, files: list[Path] = files) -> Mapping[str, Any]:
+                self._engines.close()  # a judge may take hours, or need the memory
+                return judging.judge(files, judging.file(folder), self.directory.superseded(stage))
+
+            title = f"{judging.name} judges {task.name} on {questions.title}"
+            self._add(stage, title, judging.inputs, tuple(answered), work)
+
+    def _to_judge(self, name: str, judging: Judging) -> list[Task]:
+        try:
+            return judging.tasks(self.recipe.models_of(self.recipe.mt_bench[name]))
+        except SmaugError as error:
+            raise SmaugError(f"mt_bench.{name}.judge: {error.message}", fix=error.fix) from error
+
+    def _check_judges(self) -> None:
+        """Make sure, before anything runs, that a judge who will be asked can be."""
+        for name, judging in self._judges.items():
+            prefix = judgments_stage(name, "")
+            if any(stage.name.startswith(prefix) and state.status != "done" for stage, state in self.states()):
+                judging.check()
+
+    def _base_input(self, model: str) -> dict[str, str]:
+        """What decides the results of the model before training; those of a trained one depend on its training."""
+        return {"model": self._base.sha256} if model == BASE else {}
+
+    def _training_stages(self, model: str) -> tuple[str, ...]:
+        return () if model == BASE else (f"train/{model}",)
 
     def _checkpoint_path(self, model: str) -> Path:
         return self._base.path if model == BASE else self.directory.folder(f"train/{model}") / "checkpoint"

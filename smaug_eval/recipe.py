@@ -20,6 +20,7 @@ from rapidfuzz import fuzz, process
 
 from smaug_eval.embedded import PREFIX, embedded_path
 from smaug_eval.errors import SmaugError
+from smaug_eval.mt_bench.config import DEMO, MT_BENCH, MtBenchConfig
 from trainers.config import FILE_SUFFIXES, MixturePairs, PairsConfig, TrainingConfig
 
 BASE = "base"
@@ -85,6 +86,7 @@ class Recipe(_Strict):
     pairs: dict[str, PairsConfig] = Field(default_factory=dict, description="Pair sets by name.")
     trainings: dict[str, TrainingConfig] = Field(default_factory=dict, description="Trainings by name.")
     evaluations: dict[str, EvaluationConfig] = Field(default_factory=dict, description="Evaluations by name.")
+    mt_bench: dict[str, MtBenchConfig] = Field(default_factory=dict, description="Dialogues and their judges by name.")
     report: ReportConfig = Field(default_factory=lambda: ReportConfig(), description="The report.")
 
     @field_validator("name")
@@ -92,7 +94,7 @@ class Recipe(_Strict):
     def _safe_name(cls, value: str) -> str:
         return _checked_name(value)
 
-    @field_validator("pairs", "trainings", "evaluations")
+    @field_validator("pairs", "trainings", "evaluations", "mt_bench")
     @classmethod
     def _safe_names(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
@@ -128,10 +130,11 @@ class Recipe(_Strict):
             if isinstance(pair_set, MixturePairs):
                 self._check_mixture(name, pair_set)
         known = [BASE, *self.trainings]
-        for name, evaluation in self.evaluations.items():
-            for model in evaluation.models or []:
-                if model not in known:
-                    raise ValueError(f"evaluations.{name}.models: no model {model!r}{nearest(model, known)}")
+        for key, entries in (("evaluations", self.evaluations), ("mt_bench", self.mt_bench)):
+            for name, entry in entries.items():
+                for model in entry.models or []:
+                    if model not in known:
+                        raise ValueError(f"{key}.{name}.models: no model {model!r}{nearest(model, known)}")
         if self.report.baseline not in known:
             raise ValueError(
                 f"report.baseline = {self.report.baseline!r}: no such model{nearest(self.report.baseline, known)}"
@@ -155,6 +158,10 @@ class Recipe(_Strict):
     def model_names(self) -> list[str]:
         """The base and every training, in order."""
         return [BASE, *self.trainings]
+
+    def models_of(self, entry: EvaluationConfig | MtBenchConfig) -> list[str]:
+        """The models that an evaluation or dialogues are for, in order."""
+        return [model for model in self.model_names if not entry.models or model in entry.models]
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -358,6 +365,10 @@ def _anchored(raw: dict[str, Any], folder: Path, pick: Sequence[str] = ()) -> An
     for training in trainings.values() if isinstance(trainings, dict) else ():
         anchor(training, "launch", always=True)
         anchor(training.get("launch") if isinstance(training, dict) else None, "config", always=True)
+    mt_bench = raw.get("mt_bench")
+    for dialogues in mt_bench.values() if isinstance(mt_bench, dict) else ():
+        if isinstance(dialogues, dict) and dialogues.get("questions") not in (MT_BENCH, DEMO):
+            anchor(dialogues, "questions", always=True)
     part: Any = raw
     for key in pick:
         part = part[key]

@@ -146,12 +146,21 @@ class RunDirectory:
         record |= {"summary": dict(summary), "outputs": sizes}
         write_json(folder / RECORD, record)
 
+    def superseded(self, stage: str) -> list[Path]:
+        """Where results of a stage on other inputs were moved to, the newest last."""
+        return sorted((self.path / SUPERSEDED).glob(f"{_flat(stage)}-*"))
+
     def _supersede(self, stage: str) -> None:
         """Keep the results of other inputs: an edited recipe must not destroy days of training."""
         stamp = datetime.datetime.now().strftime("%Y%m%dT%H%M%S%f")
-        target = self.path / SUPERSEDED / f"{stage.replace('/', '__')}-{stamp}"
+        target = self.path / SUPERSEDED / f"{_flat(stage)}-{stamp}"
         target.parent.mkdir(parents=True, exist_ok=True)
         self.folder(stage).rename(target)
+
+
+def _flat(stage: str) -> str:
+    """A stage's name as that of one folder."""
+    return stage.replace("/", "__")
 
 
 def stage_key(inputs: Mapping[str, Any], needed_keys: Sequence[str]) -> str:

@@ -182,5 +182,5 @@ def test_bad_results_are_named(tmp_path: Path, text: str, message: str) -> None:
 def test_a_path_that_is_not_there_or_holds_nothing(tmp_path: Path) -> None:
     with pytest.raises(SmaugError, match="nowhere does not exist"):
         read_source(tmp_path / "nowhere")
-    with pytest.raises(SmaugError, match="no lm-eval results, training logs or manifest under"):
+    with pytest.raises(SmaugError, match="no lm-eval results, judgments, training logs or manifest under"):
         read_source(tmp_path)

@@ -1,0 +1,185 @@
+"""Reading judged answers for the report: those of a run directory, and FastChat's own files.
+
+A set of judgments is one question set judged by one judge with one choice of reference answers; sets of several
+sources that agree in these are shown in one table.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from smaug_eval.mt_bench.demo import JUDGE_NAME
+from smaug_eval.mt_bench.layout import ANSWERS, JUDGMENTS, read_settings
+from smaug_eval.mt_bench.records import (
+    JudgmentRecord,
+    Judgments,
+    PairJudgmentRecord,
+    read_answers,
+    read_judgments,
+)
+
+UNKNOWN_SET = "FastChat judgments"
+"""The title where nothing says which questions were asked, as in FastChat's files."""
+
+Marks = Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class SetKey:
+    """What judgments must share to stand in one table.
+
+    Attributes:
+        title: What the question set is called; MT-Bench only where it was found to be that.
+        judge: The judge's name in the files; empty where they do not say.
+        references: Which reference answers the judge saw; empty where nothing says so.
+    """
+
+    title: str
+    judge: str
+    references: str
+
+
+@dataclass
+class JudgedSet:
+    """Judgments that stand in one table.
+
+    Attributes:
+        key: What they share.
+        is_demo: Whether the judge is the demo's rule.
+        judgments: Of every model.
+        marks: Model to mark ("ok", "empty", ...) to number of answered turns.
+        settings: File name to how it was made, where that was recorded.
+        served_by: What the judge's endpoint called the model that answered.
+    """
+
+    key: SetKey
+    is_demo: bool
+    judgments: Judgments = field(default_factory=Judgments)
+    marks: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    settings: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    served_by: list[str] = field(default_factory=list)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it is known which questions were asked."""
+        return self.key.title != UNKNOWN_SET
+
+    @property
+    def models(self) -> list[str]:
+        """Every model with an answer or a judgment."""
+        single = (record.model for record in self.judgments.single)
+        pairs = (model for record in self.judgments.pairs for model in (record.model_1, record.model_2))
+        return list(dict.fromkeys([*single, *pairs, *self.marks]))
+
+    def counted(self, setting: str) -> int:
+        """Entries of a list in the settings, such as ``missing``, over all files."""
+        lists = (each.get(setting) for each in self.settings.values())
+        return sum(len(found) for found in lists if isinstance(found, list))
+
+
+def holds_dialogues(path: Path) -> bool:
+    """Whether ``path`` is a file of judgments, or a folder laid out as FastChat's for one question set."""
+    return path.suffix == ".jsonl" if path.is_file() else any(_judgment_files(path))
+
+
+def read_dialogues(path: Path) -> list[JudgedSet]:
+    """The judgments of a file, or the judgments and answers in a folder of FastChat's layout.
+
+    Raises:
+        SmaugError: a file is not in FastChat's format.
+    """
+    sets: dict[SetKey, JudgedSet] = {}
+    for file in [path] if path.is_file() else _judgment_files(path):
+        _add_file(sets, file)
+    answers = sorted((path / ANSWERS).glob("**/*.jsonl"))
+    marks = {file.stem: counts for file in answers if (counts := _marks(file))}
+    if marks and not sets:
+        key = SetKey(_title(read_settings(answers[0])), "", "")
+        sets[key] = JudgedSet(key, is_demo=False)
+    for each in sets.values():
+        judged = set(each.models)
+        each.marks = {model: counts for model, counts in marks.items() if model in judged or not judged}
+    return list(sets.values())
+
+
+def merged_sets(labelled: Sequence[tuple[str, JudgedSet]]) -> list[JudgedSet]:
+    """Sets of several sources by what they share; a model that several sources judge is written ``source/model``.
+
+    Args:
+        labelled: Each set with the label of its source.
+    """
+    groups: dict[SetKey, list[tuple[str, JudgedSet]]] = defaultdict(list)
+    for label, each in labelled:
+        groups[each.key].append((label, each))
+    return [_merged(key, parts) for key, parts in groups.items()]
+
+
+def _judgment_files(folder: Path) -> list[Path]:
+    return sorted((folder / JUDGMENTS).glob("**/*.jsonl"))
+
+
+def _add_file(sets: dict[SetKey, JudgedSet], path: Path) -> None:
+    settings = read_settings(path)
+    found = read_judgments([path])
+    judges = {record.judge[0] for record in found.single} | {record.judge[0] for record in found.pairs}
+    for name in sorted(judges or {str(settings.get("judge", ""))}):
+        key = SetKey(_title(settings), name, str(settings.get("references", "")))
+        is_demo = name == JUDGE_NAME or settings.get("demo") is True
+        each = sets.setdefault(key, JudgedSet(key, is_demo))
+        own = Judgments(
+            [record for record in found.single if record.judge[0] == name],
+            [record for record in found.pairs if record.judge[0] == name],
+            found.notes,
+        )
+        _extend(each, own)
+        if settings:
+            each.settings[f"{path.parent.name}/{path.name}"] = settings
+
+
+def _title(settings: Mapping[str, Any]) -> str:
+    return str(settings.get("question_set") or UNKNOWN_SET)
+
+
+def _extend(each: JudgedSet, own: Judgments) -> None:
+    each.judgments.single += own.single
+    each.judgments.pairs += own.pairs
+    each.judgments.notes += own.notes
+    each.served_by = sorted({*each.served_by, *_served_by([*own.single, *own.pairs])})
+
+
+def _served_by(records: Iterable[JudgmentRecord | PairJudgmentRecord]) -> Iterable[str]:
+    for record in records:
+        replies = record.smaug.get("replies")
+        for reply in replies if isinstance(replies, list) else []:
+            name = reply.get("served_by") if isinstance(reply, dict) else None
+            if isinstance(name, str):
+                yield name
+
+
+def _marks(path: Path) -> Mapping[str, int]:
+    """How many turns of a file of answers bear each mark; nothing where none was recorded, as in FastChat's files."""
+    recorded = (record.smaug.get("marks") for record in read_answers([path]))
+    return Counter(str(mark) for marks in recorded if isinstance(marks, list) for mark in marks)
+
+
+def _merged(key: SetKey, parts: Sequence[tuple[str, JudgedSet]]) -> JudgedSet:
+    sources = Counter(model for _, each in parts for model in each.models)
+    whole = JudgedSet(key, any(each.is_demo for _, each in parts))
+    for label, each in parts:
+        names = {model: f"{label}/{model}" if sources[model] > 1 else model for model in each.models}
+        _extend(whole, _renamed(each.judgments, names))
+        whole.marks |= {names[model]: counts for model, counts in each.marks.items()}
+        whole.settings |= {f"{label}/{name}" if len(parts) > 1 else name: own for name, own in each.settings.items()}
+    return whole
+
+
+def _renamed(judgments: Judgments, names: Mapping[str, str]) -> Judgments:
+    return Judgments(
+        [replace(record, model=names[record.model]) for record in judgments.single],
+        [replace(record, model_1=names[record.model_1], model_2=names[record.model_2]) for record in judgments.pairs],
+        list(judgments.notes),
+    )

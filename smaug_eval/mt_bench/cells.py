@@ -1,0 +1,140 @@
+"""From judgments to the values that averages are over, and intervals by resampling questions."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TypeVar
+
+import numpy as np
+
+from smaug_eval.errors import SmaugError
+from smaug_eval.leaderboard.intervals import RESAMPLES, SEED, Interval, Values
+from smaug_eval.mt_bench.questions import QuestionId, official_category
+from smaug_eval.mt_bench.records import JudgmentRecord, PairJudgmentRecord
+
+AnyJudgment = TypeVar("AnyJudgment", bound=JudgmentRecord | PairJudgmentRecord)
+Place = tuple[object, ...]
+Reader = Callable[[JudgmentRecord], float | None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value that an average is over: a turn of a question, judged once or several times.
+
+    Attributes:
+        question_id: The question.
+        turn: 1 or 2.
+        category: The question's; None where it is not known.
+        values: The score of each repeat that has one.
+    """
+
+    question_id: QuestionId
+    turn: int
+    category: str | None
+    values: tuple[float, ...]
+
+    @property
+    def score(self) -> float | None:
+        """The median over repeats; None where no repeat has a score."""
+        return median(self.values) if self.values else None
+
+
+def cells_of(
+    records: Iterable[JudgmentRecord], read: Reader, categories: Mapping[QuestionId, str] | None = None
+) -> list[Cell]:
+    """The values of one model.
+
+    Repeats of a judgment (``smaug.repeat``) share a cell. Lines that repeat the same judgment without saying so get a
+    cell each: show_result counts every line.
+
+    Args:
+        records: Judgments of the model by one judge.
+        read: The score of a judgment.
+        categories: Of the questions; where None or not named, the record's own or MT-Bench's.
+    """
+    grouped = grouped_repeats(records, lambda record: (record.question_id, record.turn))
+    return [_cell(group, read, categories or {}) for group in grouped]
+
+
+def grouped_repeats(records: Iterable[AnyJudgment], place: Callable[[AnyJudgment], Place]) -> list[list[AnyJudgment]]:
+    """Judgments of the same thing together: the repeats of one place, and each line that is there again on its own."""
+    seen: Counter[Place] = Counter()
+    groups: dict[Place, list[AnyJudgment]] = defaultdict(list)
+    for record in records:
+        key = (*place(record), record.repeat)
+        group = (*place(record), seen[key])
+        groups[group].append(record)
+        seen[key] += 1
+    return list(groups.values())
+
+
+def lines_there_again(records: Iterable[AnyJudgment], place: Callable[[AnyJudgment], Place]) -> int:
+    """How many lines judge what an earlier line has judged, without being marked as its repeat."""
+    counts = Counter((*place(record), record.repeat) for record in records)
+    return sum(counts.values()) - len(counts)
+
+
+def of_one_judge(records: Sequence[AnyJudgment], judge: str | None) -> list[AnyJudgment]:
+    """The records of one judge.
+
+    Args:
+        records: Of any judges.
+        judge: The judge's name; may be None where there is only one.
+
+    Raises:
+        SmaugError: there are several judges and none is named, or there is none of that name.
+    """
+    names = sorted({record.judge[0] for record in records})
+    if judge is None:
+        if len(names) > 1:
+            raise SmaugError(
+                f"the judgments are by several judges: {', '.join(names)}", fix="choose one of them with --judge"
+            )
+        return list(records)
+    chosen = [record for record in records if record.judge[0] == judge]
+    if records and not chosen:
+        raise SmaugError(f"no judgment is by {judge!r}, only by {', '.join(names)}", fix="choose one of these")
+    return chosen
+
+
+def mean_interval_over_questions(
+    values: Iterable[tuple[QuestionId, float]], *, resamples: int = RESAMPLES, seed: int = SEED
+) -> Interval | None:
+    """95% percentile interval of a mean, by drawing questions with replacement.
+
+    A drawn question brings all of its values, so that its two turns stay together.
+
+    Args:
+        values: A question and a value of it, in any order.
+        resamples: Number of resamples.
+        seed: Of the generator; the same values give the same interval.
+
+    Returns:
+        The 2.5% and 97.5% quantiles; None with fewer than two questions.
+    """
+    by_question: dict[QuestionId, list[float]] = defaultdict(list)
+    for question, value in values:
+        by_question[question].append(value)
+    if len(by_question) < 2:
+        return None
+    sums: Values = np.array([sum(each) for each in by_question.values()])
+    counts: Values = np.array([len(each) for each in by_question.values()], dtype=np.float64)
+    n = len(sums)
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+    low, high = np.quantile((drawn @ sums) / (drawn @ counts), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def category_of(record: JudgmentRecord | PairJudgmentRecord, categories: Mapping[QuestionId, str]) -> str | None:
+    """The category of a judgment's question: as given, else as recorded, else MT-Bench's for its numbers."""
+    recorded = record.smaug.get("category")
+    own = recorded if isinstance(recorded, str) else official_category(record.question_id)
+    return categories.get(record.question_id, own)
+
+
+def _cell(group: Sequence[JudgmentRecord], read: Reader, categories: Mapping[QuestionId, str]) -> Cell:
+    values = tuple(value for record in group if (value := read(record)) is not None)
+    return Cell(group[0].question_id, group[0].turn, category_of(group[0], categories), values)
