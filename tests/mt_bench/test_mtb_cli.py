@@ -25,7 +25,6 @@ def typed(*arguments: object) -> Result:
     return result
 
 
-@pytest.mark.usefixtures("torch_writes")
 def test_answer_judge_and_score_one_after_the_other(tmp_path: Path) -> None:
     out = tmp_path / "out"
     answer = ("answer", "embedded:demo-model", "--mt-bench-dir", "demo", "--chat-template", "plain", "--out", out)
@@ -59,7 +58,6 @@ def test_answer_judge_and_score_one_after_the_other(tmp_path: Path) -> None:
     assert f"{scores['tiny']['average']:.2f}" in table
 
 
-@pytest.mark.usefixtures("torch_writes")
 def test_all_of_it_in_a_run(tmp_path: Path) -> None:
     found = typed(
         *("all", "embedded:demo-model", "--mt-bench-dir", "demo", "--chat-template", "plain", "--engine", "torch"),

@@ -43,7 +43,6 @@ def lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-@pytest.mark.usefixtures("torch_writes")
 def test_the_demo_end_to_end(tmp_path: Path) -> None:
     result = smaug_eval.run(recipe(), runs=tmp_path)
     assert result.did == (ANSWERS, JUDGED, "report")
@@ -68,7 +67,6 @@ def test_the_demo_end_to_end(tmp_path: Path) -> None:
     assert again.did == ()
 
 
-@pytest.mark.usefixtures("torch_writes")
 def test_a_judge_that_is_not_there_leaves_the_answers(
     tmp_path: Path, faulty_judge: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,7 +96,6 @@ def test_a_judge_that_is_not_there_leaves_the_answers(
     assert len(other.requests) == 16
 
 
-@pytest.mark.usefixtures("torch_writes")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_while_judging_keeps_what_is_done(tmp_path: Path, faulty_judge: Start, number: int) -> None:
     def stop_at_the_sixth(request: int, body: dict[str, Any]) -> None:
@@ -117,7 +114,6 @@ def test_a_stop_while_judging_keeps_what_is_done(tmp_path: Path, faulty_judge: S
     assert len(judge.requests) <= 16 + 2
 
 
-@pytest.mark.usefixtures("torch_writes")
 def test_other_answers_are_judged_again(tmp_path: Path) -> None:
     smaug_eval.run(recipe(), runs=tmp_path)
     result = smaug_eval.run(recipe(seed=7), runs=tmp_path)
