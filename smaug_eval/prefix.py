@@ -400,11 +400,11 @@ def _attend_few(
     attend: Callable[..., Tensor], places: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
 ) -> Tensor:
     """Attention of some of a node's positions; zero elsewhere."""
-    output = torch.zeros_like(query)
-    if len(places):
-        places = places.to(query.device)
-        seen = torch.arange(key.shape[2], device=query.device) <= places[:, None] if mask is None else mask[places]
-        output[:, :, places] = attend(query[:, :, places], key, value, seen)
+    places = places.to(query.device)
+    seen = torch.arange(key.shape[2], device=query.device) <= places[:, None] if mask is None else mask[places]
+    few = attend(query[:, :, places], key, value, seen) if len(places) else value[:, :, :0]
+    output = few.new_zeros((*query.shape[:3], value.shape[-1]))
+    output[:, :, places] = few
     return output
 
 

@@ -327,8 +327,9 @@ def _only_where_scored(core: Any, layout: Layout) -> Iterator[Layout]:
         if hidden.shape[:2] != layout.input_ids.shape:
             return original(hidden, *args, **kwargs)
         chosen = places.to(hidden.device)
-        output = hidden.new_zeros(hidden.shape)
-        output[:, chosen] = original(hidden[:, chosen], *args, **kwargs)
+        few = original(hidden[:, chosen], *args, **kwargs)
+        output = few.new_zeros((*hidden.shape[:2], few.shape[-1]))  # of another type than hidden under autocast
+        output[:, chosen] = few
         return output
 
     mlp.forward = forward

@@ -175,6 +175,34 @@ def test_models_that_cannot_be_packed_get_padded_rows_and_say_so(name: str) -> N
         torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+def test_the_last_layer_is_computed_only_where_something_is_scored(name: str, autocast: torch.dtype | None) -> None:
+    model = model_of(name)
+    rng = np.random.default_rng(6)
+    drawn = [PrefixGroup(_ids(rng, 20), (_ids(rng, 3), _ids(rng, 4)), 20)]
+    sizes: list[int] = []
+    (*_, last) = [module for key, module in model.named_modules() if key.endswith("mlp")]
+    hook = last.register_forward_pre_hook(lambda module, inputs: sizes.append(inputs[0].shape[1]))
+    with scoring(model) as scorer:
+        layout = scorer.layout(drawn)
+        sizes.clear()
+        plainly = scorer.log_probs(model, layout, autocast=autocast)
+        with torch.no_grad():
+            found = scorer.log_probs(model, layout, autocast=autocast)
+    hook.remove()
+    # The module is called with the whole row, and its forward with what is scored: 3 + 4 tokens, of which the first
+    # of each tail have the same predictor.
+    assert sizes == [layout.computed, layout.computed]
+    torch.testing.assert_close(found, plainly, atol=1e-5 if autocast is None else 0.05, rtol=0)
+    fed: list[int] = []
+    original = last.forward
+    last.forward = lambda hidden: (fed.append(hidden.shape[1]), original(hidden))[1]
+    with scoring(model, known=scorer), torch.no_grad():
+        scorer.log_probs(model, layout, autocast=autocast)
+    assert fed == [6]
+
+
 def test_sharing_can_be_switched_off() -> None:
     model = model_of("llama")
     with scoring(model, share=False) as scorer:

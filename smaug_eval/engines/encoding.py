@@ -9,6 +9,7 @@ texts.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import logging
@@ -62,6 +63,13 @@ class TextEncoder:
         log.warning("%s crosses spaces between letters; tokenising whole texts", type(self._tokenizer).__name__)
         self._keeps_space = None
         return _whole(self._tokenizer, texts, special)
+
+
+def tokenizer_sha256(tokenizer: Any) -> str:
+    """One hash over how a tokenizer cuts text."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256(f"{type(tokenizer).__name__}{text}".encode()).hexdigest()
 
 
 def _whole(tokenizer: Any, texts: Sequence[str], special: bool | None) -> list[TokenIds]:

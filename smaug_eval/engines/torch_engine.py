@@ -23,6 +23,7 @@ from torch import nn
 
 from smaug_eval import __version__
 from smaug_eval.engines.decoding import can_continue, continue_batch
+from smaug_eval.engines.encoding import tokenizer_sha256
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.journal import versions
 from smaug_eval.engines.shared import ScoredText, SharedPrefixes
@@ -232,13 +233,6 @@ def tensors_sha256(model: nn.Module) -> str:
                 digest.update(f"{prefix}.{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
                 digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def tokenizer_sha256(tokenizer: Any) -> str:
-    """One hash over how a tokenizer cuts text."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    text = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
-    return hashlib.sha256(f"{type(tokenizer).__name__}{text}".encode()).hexdigest()
 
 
 def _by_device(choices: Mapping[str, int], device: Any) -> int:

@@ -108,7 +108,7 @@ def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
 def test_auto_takes_what_the_machine_has() -> None:
     import torch
 
-    expected = "vllm" if vllm_distribution() == "vllm" and torch.cuda.is_available() else "hf"
+    expected = "vllm" if vllm_distribution() == "vllm" and torch.cuda.is_available() else "torch"
     assert choose_engine("auto") == expected
     if vllm_distribution() is None:
         with pytest.raises(SmaugError, match="vLLM is not installed"):
