@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from smaug_eval.engines import Watch, build_engine
+from smaug_eval.engines import Watch, build_engine, set_batch_size
 from smaug_eval.engines.watch import ProgressCallback
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import canonical_json, sha256_of_text
@@ -62,7 +62,7 @@ class EnginePool:
             SmaugError: the model cannot be loaded.
         """
         settings = {"dtype": dtype, "batch_size": batch_size, "device": device, "engine_args": dict(engine_args)}
-        key = canonical_json([engine, str(checkpoint), settings])
+        key = canonical_json([engine, str(checkpoint), {**settings, "batch_size": None}])
         if self._loaded is None or key != self._key:
             self.close()
             lm = build_engine(engine, checkpoint, **settings)  # type: ignore[arg-type]
@@ -74,6 +74,7 @@ class EnginePool:
                 **engine_args,
             }
             self._key, self._loaded = key, LoadedEngine(Watch(lm), arguments)
+        set_batch_size(self._loaded.watch.lm, batch_size)
         if hasattr(self._loaded.watch.lm, "keep_journal"):  # one of our own
             self._loaded.watch.lm.keep_journal(journal)
         return self._loaded

@@ -83,6 +83,12 @@ def build_engine(
         ) from error
 
 
+def set_batch_size(lm: TemplateLM, batch_size: int | str) -> None:
+    """Change how many sequences a loaded torch or hf model takes at a time; vLLM chooses for itself."""
+    if hasattr(lm, "batch_size_per_gpu"):
+        lm.batch_size_per_gpu = batch_size
+
+
 def _best_device() -> str:
     import torch
 

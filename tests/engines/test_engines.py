@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,16 @@ def test_the_pool_keeps_a_model_until_other_settings_are_asked_for(pool: EngineP
     first = engine(pool)
     assert engine(pool) is first
     assert engine(pool, max_length=64) is not first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["torch", "hf"])
+def test_another_batch_size_does_not_load_the_model_again(pool: EnginePool, name: str) -> None:
+    settings: dict[str, Any] = {"dtype": "float32", "device": "cpu", "engine_args": {}}
+    first = pool.get(name, embedded_path("demo-model"), batch_size=4, **settings)
+    second = pool.get(name, embedded_path("demo-model"), batch_size=32, **settings)
+    assert second is first
+    assert second.watch.lm.batch_size == 32
 
 
 def test_settings_of_ours_cannot_be_passed_behind_our_back() -> None:
