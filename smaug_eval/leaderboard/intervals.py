@@ -1,6 +1,6 @@
 """95% intervals of scores: in closed form from a standard error, and by bootstrap from per-document values.
 
-Values are fractions in [0, 1]; callers turn them into percent.
+Values are fractions in [0, 1]; callers turn them into percent. The formulas are those of :mod:`smaug_eval.stats`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Z = 1.959964  # 97.5% quantile of the normal distribution
-RESAMPLES = 2_000
-SEED = 42
-
-Interval = tuple[float, float]
-Values = NDArray[np.float64]
+from smaug_eval import stats
+from smaug_eval.stats import RESAMPLES, SEED, Interval, Values
 
 
 def mean_interval(mean: float, stderr: float | None, n: int) -> Interval | None:
@@ -29,23 +24,13 @@ def mean_interval(mean: float, stderr: float | None, n: int) -> Interval | None:
     if stderr is None or n < 2:
         return None
     if math.isclose(stderr**2 * (n - 1), mean * (1 - mean), rel_tol=1e-6, abs_tol=1e-12):
-        return wilson_interval(mean, n)
+        return stats.wilson_interval(mean, n)
     return normal_interval(mean, stderr)
 
 
 def normal_interval(mean: float, stderr: float | None) -> Interval | None:
     """``mean ± 1.96 stderr``, cut at 0 and 1; None without a standard error."""
-    if stderr is None:
-        return None
-    return max(0.0, mean - Z * stderr), min(1.0, mean + Z * stderr)
-
-
-def wilson_interval(share: float, n: int) -> Interval:
-    """Wilson's 95% score interval of a share of ``n`` (E. B. Wilson, JASA 22, 1927)."""
-    weight = Z**2 / n
-    centre = (share + weight / 2) / (1 + weight)
-    half = Z / (1 + weight) * math.sqrt(share * (1 - share) / n + weight / (4 * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return None if stderr is None else _cut(stats.normal_interval(mean, stderr))
 
 
 def bootstrap_interval(
@@ -53,9 +38,7 @@ def bootstrap_interval(
 ) -> Interval | None:
     """95% percentile interval of a mean over columns of means over tasks of means over documents.
 
-    Documents are resampled with replacement within their task, so every task keeps its size. Each resampled mean's
-    distance from the task's own is stretched by sqrt(n / (n - 1)), which makes the variance the unbiased one (Rao and
-    Wu, JASA 83, 1988); it matters for MMLU's parts of about a hundred documents.
+    Documents are resampled within their task (:func:`smaug_eval.stats.stratified_means`).
 
     Args:
         columns: Per column, per task, the values of its documents in [0, 1].
@@ -68,23 +51,9 @@ def bootstrap_interval(
     tasks = [values for column in columns for values in column]
     if not tasks or any(len(values) < 2 or not np.isfinite(values).all() for values in tasks):
         return None
-    generator = np.random.default_rng(seed)
-    total = np.zeros(resamples)
-    for column in columns:
-        means = sum((_resampled_means(values, resamples, generator) for values in column), np.zeros(resamples))
-        total += means / len(column)
-    low, high = np.quantile(total / len(columns), (0.025, 0.975))
-    return max(0.0, float(low)), min(1.0, float(high))
+    weights = stats.nested_weights([len(column) for column in columns])
+    return _cut(stats.percentile_interval(stats.stratified_means(tasks, weights, resamples=resamples, seed=seed)))
 
 
-def _resampled_means(values: Values, resamples: int, generator: np.random.Generator) -> Values:
-    n = len(values)
-    levels, counts = np.unique(values, return_counts=True)
-    if len(levels) <= 2:  # the number of draws that hit the upper level is all there is to draw
-        upper = generator.binomial(n, counts[-1] / n, size=resamples) / n
-        drawn = levels[0] + (levels[-1] - levels[0]) * upper
-    else:
-        drawn = values[generator.integers(n, size=(resamples, n), dtype=np.int32)].mean(axis=1)
-    mean = values.mean()
-    stretched: Values = mean + math.sqrt(n / (n - 1)) * (drawn - mean)
-    return stretched
+def _cut(interval: Interval) -> Interval:
+    return max(0.0, interval[0]), min(1.0, interval[1])

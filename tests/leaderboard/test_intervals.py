@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from smaug_eval.leaderboard.intervals import bootstrap_interval, mean_interval, normal_interval, wilson_interval
+from smaug_eval.leaderboard.intervals import bootstrap_interval, mean_interval, normal_interval
+from smaug_eval.stats import wilson_interval
 
 
 def stderr_of(values: np.ndarray) -> float:
