@@ -1,11 +1,11 @@
 """smaug-eval: did this preference fine-tune make the model better, and by how much?
 
 The verbs of the command line are functions here: ``run``, ``train``, ``evaluate``, ``build_pairs``, ``pair_stats``,
-``diagnose``, ``merge``, ``report``, ``dump_requests`` (the verb ``requests``), ``leaderboard_rows`` and ``rank`` (the
-verb ``leaderboard``), ``reproduce``, ``doctor``, and ``answer_mt_bench``, ``judge_mt_bench``, ``score_mt_bench`` and
-``run_mt_bench`` (the verbs ``mt-bench answer``, ``judge``, ``score`` and ``all``); beside them ``prepare`` looks before
-running, ``scores`` gives the numbers as a data frame, and ``score_views`` (the verb ``scores``) on the leaderboard's
-and on lm-eval 0.4.13's rules.
+``diagnose``, ``merge``, ``report``, ``check_contamination`` and ``check_pair_overlap`` (the verb ``contamination``),
+``dump_requests`` (the verb ``requests``), ``leaderboard_rows`` and ``rank`` (the verb ``leaderboard``), ``reproduce``,
+``doctor``, and ``answer_mt_bench``, ``judge_mt_bench``, ``score_mt_bench`` and ``run_mt_bench`` (the verbs ``mt-bench
+answer``, ``judge``, ``score`` and ``all``); beside them ``prepare`` looks before running, ``scores`` gives the numbers
+as a data frame, and ``score_views`` (the verb ``scores``) on the leaderboard's and on lm-eval 0.4.13's rules.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ __version__ = "0.1.0"
 __all__ = [
     "answer_mt_bench",
     "build_pairs",
+    "check_contamination",
+    "check_pair_overlap",
     "diagnose",
     "doctor",
     "dump_requests",
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from smaug_eval.api import (
         answer_mt_bench,
         build_pairs,
+        check_contamination,
+        check_pair_overlap,
         diagnose,
         doctor,
         dump_requests,

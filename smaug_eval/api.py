@@ -324,6 +324,92 @@ def diagnose(
     )
 
 
+def check_contamination(
+    model: PathLike,
+    *,
+    reference: PathLike,
+    tasks: Sequence[str] | None = None,
+    suite: str = "open_llm_v1",
+    limit: int | None = 100,
+    dtype: str = "auto",
+    data_root: PathLike | None = None,
+    runs: PathLike = DEFAULT_RUNS,
+    reporter: Reporter | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """The share of benchmark documents that a model finds likelier than what a reference model makes of them.
+
+    What is computed lies in ``contamination`` of the runs directory; the same call continues an interrupted one.
+
+    Args:
+        model: Folder, Hub id or ``embedded:demo-model``.
+        reference: The reference model, in the same forms; published figures take ``huggyllama/llama-7b``.
+        tasks: Columns of the suite, such as ``gsm8k``; all if None.
+        suite: ``open_llm_v1`` or ``demo``.
+        limit: Documents of each task; all if None.
+        dtype: Precision of both models.
+        data_root: Offline mirror for data sets.
+        runs: Where run directories are.
+        reporter: Shows progress.
+        **settings: Further fields of :class:`smaug_eval.contamination.check.CheckSettings` (``batch_size=25``,
+            ``engine_args={"parallelize": True}``).
+
+    Returns:
+        Plain data, described at :func:`smaug_eval.contamination.check.check_model`.
+
+    Raises:
+        SmaugError: a model, a task, a setting or the data cannot be used.
+    """
+    from smaug_eval.contamination.check import check_model, check_settings
+    from smaug_eval.leaderboard.registry import find_suite
+
+    return check_model(
+        os.fspath(model),
+        os.fspath(reference),
+        suite=find_suite(suite),
+        tasks=tasks or None,
+        settings=check_settings({"limit": limit, "dtype": dtype, **settings}),
+        data_root=Path(data_root) if data_root else None,
+        journals=Path(runs) / "contamination",
+        reporter=reporter or Reporter(make_console(), quiet=True),
+    )
+
+
+def check_pair_overlap(
+    pairs: PathLike,
+    *,
+    tasks: Sequence[str] | None = None,
+    suite: str = "open_llm_v1",
+    data_root: PathLike | None = None,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Which documents of the evaluated splits stand in training pairs, whole or in runs of words.
+
+    Args:
+        pairs: A pair file, a folder that ``build_pairs`` wrote, or a Hub data set.
+        tasks: Columns of the suite, such as ``gsm8k``; all if None.
+        suite: ``open_llm_v1`` or ``demo``.
+        data_root: Offline mirror for data sets.
+        reporter: Shows progress.
+
+    Returns:
+        Plain data, described at :func:`smaug_eval.contamination.overlap.check_pairs`.
+
+    Raises:
+        SmaugError: the pairs, a task or its data cannot be used.
+    """
+    from smaug_eval.contamination.overlap import check_pairs
+    from smaug_eval.leaderboard.registry import find_suite
+
+    return check_pairs(
+        os.fspath(pairs),
+        suite=find_suite(suite),
+        tasks=tasks or None,
+        data_root=Path(data_root) if data_root else None,
+        reporter=reporter or Reporter(make_console(), quiet=True),
+    )
+
+
 def merge(adapter: PathLike, out: PathLike, *, base: str | None = None, dtype: str = "auto") -> Path:
     """Merge a PEFT adapter into its base: a checkpoint that loads by itself, with tokenizer and model card.
 

@@ -300,6 +300,61 @@ def diagnose(
 
 
 @app.command()
+def contamination(
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="Folder or Hub id of the model to examine; left out where only pairs are."),
+    ] = None,
+    reference: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--reference", metavar="MODEL", help="The reference model, such as huggyllama/llama-7b."),
+    ] = None,
+    pairs: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--pairs", metavar="PAIRS", help="Training pairs to search: file, built folder or Hub data set."),
+    ] = None,
+    task: Annotated[Optional[list[str]], typer.Option("--task", help="Task of the suite; may be repeated.")] = None,  # noqa: UP045
+    suite: Annotated[str, typer.Option("--suite", help="open_llm_v1 or demo.")] = "open_llm_v1",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Documents of each task to show the models.")] = 100,
+    overrides: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", metavar="KEY=VALUE", help="batch_size, seed, device or engine_args.<name>=<value>."),
+    ] = None,
+    dtype: Dtype = "auto",
+    data_root: DataRoot = None,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say whether a model, or training pairs, have seen a benchmark's documents."""
+    import json
+
+    from rich.console import Console
+
+    from smaug_eval import api
+    from smaug_eval.contamination.tables import model_tables, overlap_tables
+
+    if (model is None) != (reference is None) or (model is None and pairs is None):
+        raise SmaugError("what to check is missing", fix="give MODEL with --reference MODEL, or --pairs, or both")
+    found: dict[str, Any] = {}
+    with _reporter(quiet) as reporter:
+        where: dict[str, Any] = {"tasks": task, "suite": suite, "data_root": data_root, "reporter": reporter}
+        if pairs is not None:
+            found["pairs"] = api.check_pair_overlap(pairs, **where)
+        if model is not None and reference is not None:
+            settings = _settings(overrides, api.check_contamination)
+            found["model"] = api.check_contamination(
+                model, reference=reference, limit=limit, dtype=dtype, runs=runs, **where, **settings
+            )
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    for part, tables in (("pairs", overlap_tables), ("model", model_tables)):
+        if part in found:
+            Console().print(tables(found[part]))
+
+
+@app.command()
 def merge(
     adapter: Annotated[Path, typer.Argument(help="Folder of a PEFT adapter (adapter_config.json, safetensors).")],
     out: Annotated[Path, typer.Option("--out", help="New folder for the checkpoint.")],
