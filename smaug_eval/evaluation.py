@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,7 @@ def evaluate_column(
         report: Receives progress.
 
     Returns:
-        Documents scored, requests, truncated prompts, the Hub's commits of the data, notes that belong beside every
+        Documents scored, requests, truncated prompts, tokens requested and computed (our own engines), the Hub's commits of the data, notes that belong beside every
         score of the column, and the same as warnings.
 
     Raises:
@@ -154,6 +154,8 @@ def evaluate_column(
     _collect_environment_once()
     _remove(out_dir, ("results_*.json", "samples_*.jsonl"))  # of an attempt that did not finish
     engine.watch.start(report)
+    if hasattr(engine.watch.lm, "work"):
+        engine.watch.lm.work = None
     tracker = EvaluationTracker(output_path=str(out_dir / "results.json"))
     own = suite.folder is not None
     with hub_from_mirror(None if own else data_root):
@@ -184,10 +186,17 @@ def evaluate_column(
         "documents": sum(len({row["doc_id"] for row in rows}) for rows in samples.values()),
         "requests": engine.watch.requests,
         "truncated": engine.watch.truncated,
+        "tokens": _tokens(engine.watch.lm),
         "data_revisions": _revisions(column) if own and data_root is None else {},
         "notes": notes,
         "warnings": [f"{column.title}: {note}" for note in notes],
     }
+
+
+def _tokens(lm: Any) -> dict[str, Any]:
+    """What one of our own engines saved: tokens of the requests, and of those how many were computed."""
+    work = getattr(lm, "work", None)
+    return {} if work is None else {**asdict(work), "saved": round(work.saved, 4)}
 
 
 def _revisions(column: Column) -> dict[str, str]:

@@ -182,6 +182,23 @@ def files(out: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+def test_the_record_of_an_evaluation_says_what_was_saved(loaded: LoadedEngine, tmp_path: Path) -> None:
+    facts, arithmetic = columns()
+
+    def summary(column: Column, folder: str) -> dict[str, Any]:
+        loaded.watch.lm.keep_journal(tmp_path / "journal")
+        out = tmp_path / folder
+        out.mkdir()
+        return evaluate_column(loaded, SUITE, column, limit=5, data_root=None, out_dir=out, report=lambda *_: None)
+
+    first, again, generated = summary(facts, "one"), summary(facts, "two"), summary(arithmetic, "three")
+    assert first["tokens"]["recalled"] == 0
+    assert first["tokens"]["saved"] == round(1 - first["tokens"]["computed"] / first["tokens"]["requested"], 4) > 0.5
+    assert again["tokens"]["recalled"] == again["requests"] == first["requests"]
+    assert generated["tokens"] == {}
+
+
+@pytest.mark.slow
 def test_killed_25_times_an_evaluation_ends_as_if_it_had_not_been(loaded: LoadedEngine, tmp_path: Path) -> None:
     rng = random.Random(0)
     started = time.monotonic()
