@@ -139,8 +139,8 @@ def evaluate_column(
         report: Receives progress.
 
     Returns:
-        Documents scored, requests, truncated prompts, tokens requested and computed (our own engines), the Hub's commits of the data, notes that belong beside every
-        score of the column, and the same as warnings.
+        Documents scored, requests, truncated prompts, tokens requested and computed (our own engines), the Hub's
+        commits of the data, notes that belong beside every score of the column, and the same as warnings.
 
     Raises:
         SmaugError: lm-eval could not write its files.
