@@ -213,7 +213,8 @@ def test_each_change_that_is_proposed_makes_it_fit(tmp_path: Path) -> None:
     (stage,) = (s for s in smaug_eval.plan("smaug-34b", gpus=["A100-80x8"]).machines[0].stages if not s.fits)
     assert stage.name == "train/dpop-full"
     assert "16 GPUs" in stage.changes
-    changed = ("trainings.dpop-full.launch.processes=16",)
+    two_machines = Path(__file__).resolve().parents[1] / "recipes" / "accelerate" / "fsdp2-two-machines.yaml"
+    changed = (f"trainings.dpop-full.launch={two_machines}",)
     again = smaug_eval.plan("smaug-34b", gpus=["A100-80x16"], overrides=changed, runs=tmp_path)
     assert again.machines[0].fits
 

@@ -1,4 +1,4 @@
-"""GPUs by name, with the figures of their makers' data sheets."""
+"""GPUs by name, with the figures of their makers' data sheets as we recall them; none was looked up."""
 
 from __future__ import annotations
 

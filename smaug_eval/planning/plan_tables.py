@@ -15,7 +15,7 @@ def plan_tables(plan: RecipePlan) -> RenderableType:
     """Model and pairs, a table for each machine with what does not fit below it, and the assumptions."""
     return Group(
         Text(_heading(plan)),
-        *(part for machine in plan.machines for part in (_table(machine), Text(_verdict(machine)))),
+        *(part for machine in plan.machines for part in (_table(machine), _memory(machine), Text(_verdict(machine)))),
         Text("\n".join(["The figures rest on this:", *(f"- {line}" for line in plan.assumptions)])),
     )
 
@@ -36,9 +36,9 @@ def _heading(plan: RecipePlan) -> str:
 
 def _table(machine: MachinePlan) -> Table:
     table = Table(title=f"\n{machine.machine}", title_justify="left", box=None, pad_edge=False)
-    table.add_column("stage", overflow="fold")
-    for title in ("GPUs", "steps", "M tokens", "unshared", "hours", "unshared", "share", "GB a GPU", "of it"):
-        table.add_column(title, justify="right" if title != "of it" else "left")
+    table.add_column("stage", no_wrap=True, overflow="fold")
+    for title in ("GPUs", "steps", "M tokens", "unshared", "hours", "unshared", "share", "GB"):
+        table.add_column(title, justify="right", no_wrap=True)
     for stage in machine.stages:
         table.add_row(
             Text(stage.name),
@@ -50,9 +50,19 @@ def _table(machine: MachinePlan) -> Table:
             f"{stage.hours_unshared:,.2f}",
             f"{stage.share:.0%}",
             Text(f"{stage.memory_total / _GB:,.1f}", style="" if stage.fits else "red"),
-            ", ".join(f"{name} {size / _GB:,.1f}" for name, size in stage.memory.items() if size),
         )
     table.add_row("all", "", "", "", "", f"{machine.hours:,.2f}", f"{machine.hours_unshared:,.2f}", "100%")
+    return table
+
+
+def _memory(machine: MachinePlan) -> Table:
+    """What each stage's memory of a GPU is made of, in GB."""
+    table = Table(title="\nGB of each GPU", title_justify="left", box=None, pad_edge=False, show_header=False)
+    table.add_column("stage", no_wrap=True, overflow="fold")
+    table.add_column("parts")
+    for stage in machine.stages:
+        parts = ", ".join(f"{name} {size / _GB:,.1f}" for name, size in stage.memory.items() if size)
+        table.add_row(Text(stage.name), parts)
     return table
 
 
