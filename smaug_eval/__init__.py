@@ -1,11 +1,12 @@
 """smaug-eval: did this preference fine-tune make the model better, and by how much?
 
-The verbs of the command line are functions here: ``run``, ``train``, ``evaluate``, ``build_pairs``, ``pair_stats``,
-``diagnose``, ``merge``, ``report``, ``check_contamination`` and ``check_pair_overlap`` (the verb ``contamination``),
-``dump_requests`` (the verb ``requests``), ``leaderboard_rows`` and ``rank`` (the verb ``leaderboard``), ``reproduce``,
-``doctor``, and ``answer_mt_bench``, ``judge_mt_bench``, ``score_mt_bench`` and ``run_mt_bench`` (the verbs ``mt-bench
-answer``, ``judge``, ``score`` and ``all``); beside them ``prepare`` looks before running, ``scores`` gives the numbers
-as a data frame, and ``score_views`` (the verb ``scores``) on the leaderboard's and on lm-eval 0.4.13's rules.
+The verbs of the command line are functions here: ``run``, ``plan``, ``train``, ``evaluate``, ``build_pairs``,
+``pair_stats``, ``diagnose``, ``merge``, ``report``, ``check_contamination`` and ``check_pair_overlap`` (the verb
+``contamination``), ``dump_requests`` (the verb ``requests``), ``leaderboard_rows`` and ``rank`` (the verb
+``leaderboard``), ``reproduce``, ``doctor``, and ``answer_mt_bench``, ``judge_mt_bench``, ``score_mt_bench`` and
+``run_mt_bench`` (the verbs ``mt-bench answer``, ``judge``, ``score`` and ``all``); beside them ``prepare`` looks before
+running, ``scores`` gives the numbers as a data frame, and ``score_views`` (the verb ``scores``) on the leaderboard's
+and on lm-eval 0.4.13's rules.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ __all__ = [
     "leaderboard_rows",
     "merge",
     "pair_stats",
+    "plan",
     "prepare",
     "rank",
     "report",
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
         leaderboard_rows,
         merge,
         pair_stats,
+        plan,
         prepare,
         rank,
         report,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from smaug_eval.model_views import ModelViews
+    from smaug_eval.planning.estimate import RecipePlan
 
 PathLike = str | os.PathLike[str]
 
@@ -48,12 +49,7 @@ def prepare(
     Raises:
         SmaugError: the recipe or something it names is wrong.
     """
-    if isinstance(recipe, Recipe):
-        checked = recipe
-    elif isinstance(recipe, Mapping):
-        checked = parse_recipe(recipe)
-    else:
-        checked = load_recipe(find_recipe(os.fspath(recipe)), overrides)
+    checked = _checked(recipe, overrides)
     return Pipeline(checked, Path(runs), reporter or Reporter(make_console(), quiet=True), command)
 
 
@@ -72,6 +68,35 @@ def run(
         SmaugError: something the user can mend.
     """
     return prepare(recipe, overrides=overrides, runs=runs, reporter=reporter, command=command).run()
+
+
+def plan(
+    recipe: PathLike | Mapping[str, Any] | Recipe,
+    *,
+    gpus: Sequence[str] = ("H200x8",),
+    overrides: Sequence[str] = (),
+    runs: PathLike = DEFAULT_RUNS,
+    utilisation: float = 0.4,
+) -> RecipePlan:
+    """What a recipe will take: memory of each GPU, steps, tokens and hours of each stage; nothing is loaded or changed.
+
+    Args:
+        recipe: As for :func:`prepare`.
+        gpus: Machines by kind and number of their GPUs, such as ``H200x8``.
+        overrides: As for :func:`prepare`.
+        runs: Where run directories are: pairs built there are counted, not looked up.
+        utilisation: Share of the GPUs' peak FLOP/s that is reached.
+
+    Raises:
+        SmaugError: the recipe is wrong, a GPU is unknown, or the model's configuration or the pairs' figures cannot be
+            had.
+    """
+    from smaug_eval.planning.estimate import plan_recipe
+    from smaug_eval.planning.machines import parse_machine
+
+    machines = [parse_machine(gpu) for gpu in gpus]
+    checked = _checked(recipe, overrides)
+    return plan_recipe(checked, machines, run=Path(runs) / checked.name, utilisation=utilisation)
 
 
 def train(
@@ -594,6 +619,14 @@ def score_views(paths: Sequence[PathLike]) -> list[ModelViews]:
 def doctor(runs: PathLike = DEFAULT_RUNS) -> list[Finding]:
     """What this machine can run."""
     return examine(Path(runs))
+
+
+def _checked(recipe: PathLike | Mapping[str, Any] | Recipe, overrides: Sequence[str]) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, Mapping):
+        return parse_recipe(recipe)
+    return load_recipe(find_recipe(os.fspath(recipe)), overrides)
 
 
 def _run_name(verb: str, model: PathLike, what: str) -> str:

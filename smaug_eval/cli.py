@@ -99,6 +99,35 @@ def run(
 
 
 @app.command()
+def plan(
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a committed recipe.")],
+    gpu: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--gpu", metavar="KIND[xN]", help="GPUs, such as H200x8 or A100-80x4; may be repeated."),
+    ] = None,
+    utilisation: Annotated[
+        float, typer.Option("--utilisation", min=0.01, max=1.0, help="Share of the peak FLOP/s that is reached.")
+    ] = 0.4,
+    overrides: Overrides = None,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a recipe will take: memory of each GPU, steps, tokens and hours; nothing is loaded or changed."""
+    import json
+
+    from rich.console import Console
+
+    from smaug_eval import api
+    from smaug_eval.planning.plan_tables import plan_tables
+
+    found = api.plan(recipe, gpus=gpu or ["H200x8"], overrides=overrides or (), runs=runs, utilisation=utilisation)
+    if as_json:
+        print(json.dumps(found.model_dump(mode="json"), indent=2, ensure_ascii=False))
+    else:
+        Console().print(plan_tables(found))
+
+
+@app.command()
 def train(
     model: Annotated[str, typer.Argument(help="Folder or Hub id of the base model.")],
     pairs: Annotated[str, typer.Argument(help="Pair file (.jsonl, .jsonl.gz, .parquet) or Hub data set.")],

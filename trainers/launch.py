@@ -101,7 +101,7 @@ def process_number(launch: LaunchConfig) -> int:
     Raises:
         SmaugError: the configuration file is missing or is none of accelerate's.
     """
-    settings = {} if launch.config is None else _accelerate_settings(Path(launch.config))
+    settings = {} if launch.config is None else accelerate_settings(Path(launch.config))
     return launch.processes or int(settings.get("num_processes", 1))
 
 
@@ -151,7 +151,12 @@ def train_in_processes(
     return dict(read_json(spec.out_dir / "summary.json"))
 
 
-def _accelerate_settings(path: Path) -> dict[str, Any]:
+def accelerate_settings(path: Path) -> dict[str, Any]:
+    """What a configuration file of accelerate holds.
+
+    Raises:
+        SmaugError: the file is missing or is none of accelerate's.
+    """
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,0 +1,258 @@
+"""How well a plan's memory and time agree with training steps of small models on this CPU.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.planning
+
+Memory is the most that a process of its own holds beyond what it held before the model was made, after a step of a
+tiny model has loaded all libraries: weights, gradients, AdamW's moments and activations of two steps. Time is the
+median of three steps, predicted from the operations of each case and the FLOP/s of the first one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
+
+from benchmarks.memory import forget_peak, held, peak
+from smaug_eval.planning.activations import PairLengths
+from smaug_eval.planning.memory import Setting, Sharing, training_memory
+from smaug_eval.planning.shapes import ModelShape, shape_of
+from smaug_eval.planning.work import training_flops
+from smaug_eval.scorer import scoring
+from trainers.config import LoraConfig, TrainingConfig
+from trainers.models import with_adapter
+from trainers.reference import score_pairs
+from trainers.tokenization import EncodedPair
+from trainers.trainer import PreferenceTrainer, ScoredPairs
+
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """A small model and a batch.
+
+    Attributes:
+        name: Name of the case.
+        hidden: Width of the model.
+        layers: Decoder layers.
+        key_heads: Of 8 heads.
+        vocabulary: Tokens that the head tells apart.
+        pair: Lengths of each pair.
+        batch: Pairs of a step.
+        share: Whether prefixes are shared.
+        checkpointing: Whether activations are computed again.
+        lora: Whether an adapter is trained.
+    """
+
+    name: str
+    hidden: int
+    layers: int
+    key_heads: int
+    vocabulary: int
+    pair: PairLengths
+    batch: int
+    share: bool = True
+    checkpointing: bool = False
+    lora: bool = False
+
+    @property
+    def config(self) -> TrainingConfig:
+        """The training."""
+        return TrainingConfig.model_validate(
+            {
+                "loss": "dpop",
+                "batch_size": self.batch,
+                "share_prefix": self.share,
+                "row_tokens": 2**20,
+                "max_length": 4096,
+                "gradient_checkpointing": self.checkpointing,
+                "lora": LoraConfig(r=8) if self.lora else None,
+            }
+        )
+
+    @property
+    def shape(self) -> ModelShape:
+        """The model's sizes."""
+        fields = {key: value for key, value in self.model_config().to_diff_dict().items() if key != "architectures"}
+        return shape_of({**fields, "model_type": "llama"}, self.name, "benchmark")
+
+    @property
+    def setting(self) -> Setting:
+        """The training on one CPU."""
+        return Setting(self.config, "float32", Sharing.SINGLE, 1, 1, self.pair, on_gpu=False)
+
+    def model_config(self) -> LlamaConfig:
+        """The model's configuration."""
+        return LlamaConfig(
+            hidden_size=self.hidden,
+            intermediate_size=self.hidden * 11 // 4,
+            num_hidden_layers=self.layers,
+            num_attention_heads=8,
+            num_key_value_heads=self.key_heads,
+            vocab_size=self.vocabulary,
+            max_position_embeddings=4096,
+        )
+
+
+LONG_PROMPT = PairLengths(210, 30, 30, 30)
+SHORT_TAILS = PairLengths(100, 1, 15, 15)
+CASES = (
+    Case("calibration", 256, 4, 8, 4096, LONG_PROMPT, 4),
+    Case("larger batch", 256, 4, 8, 4096, LONG_PROMPT, 8),
+    Case("padded rows", 256, 4, 8, 4096, LONG_PROMPT, 4, share=False),
+    Case("checkpointing", 256, 4, 8, 4096, LONG_PROMPT, 8, checkpointing=True),
+    Case("wider, fewer key heads", 512, 3, 2, 4096, SHORT_TAILS, 8),
+    Case("large vocabulary", 256, 3, 8, 32000, LONG_PROMPT, 4),
+    Case("LoRA", 512, 4, 8, 4096, LONG_PROMPT, 4, lora=True),
+)
+
+
+class Stepper:
+    """A case's training, stepped by hand."""
+
+    def __init__(self, case: Case, folder: Path) -> None:
+        torch.manual_seed(0)
+        pairs = _pairs(case)
+        model: Any = LlamaForCausalLM(case.model_config())
+        config = case.config
+        self._context = scoring(model, share=case.share)
+        scorer = self._context.__enter__()
+        self._scored = ScoredPairs(pairs, score_pairs(scorer, model, pairs, row_tokens=4096, autocast=None))
+        self._model = with_adapter(model, config.lora, 0) if config.lora else model
+        self._trainer = PreferenceTrainer(
+            self._model,
+            TrainingArguments(
+                output_dir=str(folder),
+                per_device_train_batch_size=case.batch,
+                max_steps=1000,
+                use_cpu=True,
+                report_to="none",
+                disable_tqdm=True,
+            ),
+            config=config,
+            scorer=scorer,
+            train_pairs=self._scored,
+            eval_pairs=None,
+            autocast=None,
+            callbacks=[],
+        )
+        if case.checkpointing:
+            self._model.gradient_checkpointing_enable({"use_reentrant": False})
+        self._trainer.create_optimizer()
+        self._trainer.current_gradient_accumulation_steps = 1
+
+    def step(self) -> float:
+        """Seconds of one optimiser step."""
+        started = time.perf_counter()
+        batch = self._trainer.data_collator([self._scored[index] for index in range(len(self._scored))])
+        self._trainer.training_step(self._model, batch, len(self._scored))
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+        self._trainer.optimizer.step()
+        self._model.zero_grad(set_to_none=True)
+        return time.perf_counter() - started
+
+    def close(self) -> None:
+        """Leave the model as it was."""
+        self._context.__exit__(None, None, None)
+
+
+def _pairs(case: Case) -> list[EncodedPair]:
+    rng, pair, found = np.random.default_rng(0), case.pair, []
+    for _ in range(case.batch):
+        common = rng.integers(1, case.vocabulary, pair.common, dtype=np.int32)
+        tails = [rng.integers(1, case.vocabulary, size, dtype=np.int32) for size in (pair.chosen, pair.rejected)]
+        tails[1][0] = tails[0][0] % (case.vocabulary - 1) + 1  # another token, so that nothing more is shared
+        prompt = rng.integers(1, case.vocabulary, pair.prompt, dtype=np.int32)
+        found.append(EncodedPair(prompt, *(np.concatenate([common, tail]) for tail in tails)))
+    return found
+
+
+def measured_memory(case: Case) -> float:
+    """Bytes that a case's training holds at most, in this process; ask for one case only."""
+    tiny = Case("tiny", 64, 1, 8, 128, PairLengths(8, 2, 4, 4), 2, case.share, case.checkpointing, case.lora)
+    with tempfile.TemporaryDirectory() as folder:
+        warm = Stepper(tiny, Path(folder))
+        warm.step()
+        warm.close()
+        forget_peak("cpu")
+        before = held("cpu")
+        stepper = Stepper(case, Path(folder))
+        stepper.step()
+        stepper.step()
+        most = peak("cpu") - before
+        stepper.close()
+    return float(most)
+
+
+def measured_seconds(case: Case, rounds: int = ROUNDS) -> float:
+    """Median seconds of a step."""
+    with tempfile.TemporaryDirectory() as folder:
+        stepper = Stepper(case, Path(folder))
+        stepper.step()
+        seconds = [stepper.step() for _ in range(rounds)]
+        stepper.close()
+    return statistics.median(seconds)
+
+
+def flops(case: Case) -> float:
+    """Operations of a step, as a plan counts them."""
+    return case.batch * training_flops(case.shape, case.config, case.pair, case.share, case.batch)
+
+
+def _memory_of(case: Case) -> float:
+    command = [sys.executable, "-m", "benchmarks.planning", "--memory-of", case.name]
+    # Freed tensors go back to the system at once, or fragments of the heap would be counted.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    found = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)  # noqa: S603
+    return float(found.stdout.splitlines()[-1])
+
+
+def compare(cases: Sequence[Case], rounds: int) -> dict[str, Any]:
+    """Predicted and measured memory and time of each case; the first one calibrates the time."""
+    rate = flops(cases[0]) / measured_seconds(cases[0], rounds)
+    found = {}
+    for case in cases:
+        memory, seconds = _memory_of(case), measured_seconds(case, rounds)
+        predicted_memory = training_memory(case.shape, case.setting).total
+        predicted_seconds = flops(case) / rate
+        found[case.name] = {
+            "parameters": case.shape.parameters,
+            "memory_mib": {"predicted": round(predicted_memory / 2**20, 1), "measured": round(memory / 2**20, 1)},
+            "memory_ratio": round(predicted_memory / memory, 3),
+            "seconds": {"predicted": round(predicted_seconds, 3), "measured": round(seconds, 3)},
+            "time_ratio": round(predicted_seconds / seconds, 3),
+        }
+    return {"gflops_per_second": round(rate / 1e9, 1), "threads": torch.get_num_threads(), "cases": found}
+
+
+def main() -> None:
+    """Print the comparison as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", choices=[case.name for case in CASES], help="besides the calibration")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--memory-of", choices=[case.name for case in CASES], help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    by_name = {case.name: case for case in CASES}
+    if arguments.memory_of:
+        print(measured_memory(by_name[arguments.memory_of]))
+        return
+    chosen = [CASES[0], *(case for case in CASES[1:] if not arguments.cases or case.name in arguments.cases)]
+    print(json.dumps(compare(chosen, arguments.rounds), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,384 @@
+"""A recipe on a machine: what each stage needs and takes, what does not fit, and what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from smaug_eval.mt_bench.config import MtBenchConfig
+from smaug_eval.planning.figures import PairFigures, pair_figures
+from smaug_eval.planning.machines import BANDWIDTH_SHARE, COMPUTE_SHARE, RUNTIME_BYTES, USABLE, Machine
+from smaug_eval.planning.memory import Setting, Sharing, serving_memory, sharing_of, trained_weights, training_memory
+from smaug_eval.planning.shapes import ModelShape, bytes_of, model_shape
+from smaug_eval.planning.work import (
+    ANSWER_TOKENS,
+    DIALOGUES,
+    LEADERBOARD,
+    QUESTION_TOKENS,
+    TURNS,
+    TextWork,
+    forward_flops,
+    pair_flops,
+    pair_tokens,
+    steps_of,
+    training_flops,
+)
+from smaug_eval.recipe import EvaluationConfig, Recipe
+from trainers.config import LoraConfig, TrainingConfig
+from trainers.launch import process_number
+
+SERVED_TOKENS = 4096
+"""Tokens whose keys and values must fit beside the weights of a model that answers."""
+WRITING_AT_A_TIME = 64
+"""Answers that an engine writes at a time: our assumption."""
+_COUNTED_SUITES = ("open_llm_v1", "lm_eval_0413")
+_HOUR = 3600.0
+
+
+class StagePlan(BaseModel):
+    """What one stage takes."""
+
+    name: str = Field(description="The stage, as a run names it.")
+    tokens: float = Field(description="Tokens that go through the model.")
+    tokens_unshared: float = Field(description="The same without prefix sharing.")
+    gpus: int = Field(description="GPUs that compute at a time.")
+    hours: float = Field(description="Hours.")
+    hours_unshared: float = Field(description="Hours without prefix sharing.")
+    share: float = Field(0.0, description="Share of the run's hours.")
+    steps: int | None = Field(None, description="Optimiser steps of a training.")
+    memory: dict[str, float] = Field(description="Bytes on the fullest GPU by purpose, with the longest texts.")
+    memory_total: float = Field(description="The most of them at a time.")
+    fits: bool = Field(description="Whether that is within what may be filled.")
+    problems: list[str] = Field(description="Why the stage cannot run.")
+    changes: list[str] = Field(description="Changes of which each alone makes it fit.")
+
+
+class MachinePlan(BaseModel):
+    """A recipe on one machine."""
+
+    machine: str = Field(description="The GPUs.")
+    usable: float = Field(description="Bytes of each that may be filled.")
+    stages: list[StagePlan] = Field(description="In the order of the run.")
+    hours: float = Field(description="Hours of all stages.")
+    hours_unshared: float = Field(description="Hours without prefix sharing.")
+    fits: bool = Field(description="Whether every stage fits.")
+
+
+class RecipePlan(BaseModel):
+    """A recipe on some machines."""
+
+    recipe: str = Field(description="The recipe's name.")
+    model: str = Field(description="Its base model.")
+    model_source: str = Field(description="Where the model's configuration is from.")
+    parameters: int = Field(description="The base's weights.")
+    trained: dict[str, int] = Field(description="Weights that each training changes.")
+    pairs: dict[str, dict[str, Any]] = Field(description="Number, mean lengths and source of each pair set trained on.")
+    assumptions: list[str] = Field(description="What the figures rest on.")
+    machines: list[MachinePlan] = Field(description="One plan for each machine.")
+
+
+def plan_recipe(
+    recipe: Recipe, machines: Sequence[Machine], *, run: Path | None = None, utilisation: float = COMPUTE_SHARE
+) -> RecipePlan:
+    """What a recipe takes on each of some machines. Nothing is loaded but the model's configuration.
+
+    Args:
+        recipe: The recipe.
+        machines: GPUs.
+        run: The recipe's run directory, for pairs that are built already.
+        utilisation: Share of the peak FLOP/s that is reached.
+
+    Raises:
+        SmaugError: the model's configuration or figures of the pairs cannot be had.
+    """
+    shape = model_shape(recipe.model.path, recipe.model.revision)
+    used = {str(training.pairs): None for training in recipe.trainings.values()}
+    figures = {name: pair_figures(recipe, name, run) for name in used}
+    return RecipePlan(
+        recipe=recipe.name,
+        model=shape.name,
+        model_source=shape.note,
+        parameters=shape.parameters,
+        trained={name: trained_weights(shape, training) for name, training in recipe.trainings.items()},
+        pairs={name: vars(part) for name, part in figures.items()},
+        assumptions=_assumptions(utilisation),
+        machines=[_Planner(recipe, shape, figures, machine, utilisation).plan() for machine in machines],
+    )
+
+
+def _assumptions(utilisation: float) -> list[str]:
+    return [
+        f"compute reaches {utilisation:.0%} of the data sheet's dense bfloat16 FLOP/s, writing {BANDWIDTH_SHARE:.0%} "
+        "of its memory bandwidth",
+        f"of each GPU's memory {RUNTIME_BYTES / 1e9:g} GB go to the runtime, and {USABLE:.0%} of the rest can be "
+        "filled",
+        "memory is that of rows filled with the longest pairs that max_length allows; hours are those of mean pairs",
+        "benchmarks: official numbers of documents, mean lengths of the first 12 of each in Pythia's tokens; answers "
+        f"of MT-Bench have {ANSWER_TOKENS} tokens",
+        "evaluations on other suites than the leaderboard's count as nothing",
+        "without time to load models, save checkpoints, search the pairs for test documents, or wait for a judge",
+    ]
+
+
+@dataclass(frozen=True)
+class _Planner:
+    recipe: Recipe
+    shape: ModelShape
+    figures: Mapping[str, PairFigures]
+    machine: Machine
+    utilisation: float
+
+    @property
+    def dtype(self) -> str:
+        return self.shape.dtype if self.recipe.model.dtype == "auto" else self.recipe.model.dtype
+
+    @property
+    def flops(self) -> float:
+        """FLOP/s of one GPU."""
+        return self.machine.gpu.flops * self.utilisation
+
+    def plan(self) -> MachinePlan:
+        stages = list(self._stages())
+        hours = sum(stage.hours for stage in stages)
+        for stage in stages:
+            stage.share = stage.hours / hours if hours else 0.0
+        return MachinePlan(
+            machine=self.machine.name,
+            usable=self.machine.usable,
+            stages=stages,
+            hours=hours,
+            hours_unshared=sum(stage.hours_unshared for stage in stages),
+            fits=all(stage.fits for stage in stages),
+        )
+
+    def _stages(self) -> Iterator[StagePlan]:
+        scored: set[tuple[Any, ...]] = set()
+        for name, training in self.recipe.trainings.items():
+            # Trainings of one base on the same pairs, cut and computed alike, score the reference once.
+            lora = training.lora.quantize if training.lora else None
+            key = (training.pairs, training.max_length, self.dtype, training.lora is None, lora)
+            if key not in scored:
+                yield self._reference(name, training)
+            scored.add(key)
+            yield self._training(name, training)
+        for model in self.recipe.model_names:
+            for name, evaluation in self.recipe.evaluations.items():
+                if model in self.recipe.models_of(evaluation):
+                    yield self._evaluation(f"eval/{model}/{name}", evaluation)
+            for name, dialogues in self.recipe.mt_bench.items():
+                if model in self.recipe.models_of(dialogues):
+                    yield self._dialogues(f"mt-bench/{model}/{name}", dialogues)
+
+    def _setting(self, training: TrainingConfig) -> Setting:
+        sharing = sharing_of(training.launch)
+        processes = 1 if training.launch is None else process_number(training.launch)
+        figures = self.figures[str(training.pairs)]
+        longest = figures.longest(self._length(training))
+        return Setting(training, self.dtype, sharing, processes, self.machine.count, longest)
+
+    def _length(self, training: TrainingConfig) -> int:
+        return min(training.max_length, self.shape.context or training.max_length)
+
+    def _reference(self, name: str, training: TrainingConfig) -> StagePlan:
+        figures, setting = self.figures[str(training.pairs)], self._setting(training)
+        pair, pairs = figures.within(self._length(training)), figures.pairs + figures.held_out
+        memory = training_memory(self.shape, setting)
+        seconds = [
+            pairs * pair_flops(self.shape, pair, share) / (self.flops * setting.processes)
+            for share in (training.share_prefix, False)
+        ]
+        held = {"weights": memory.weights, "gathered": memory.gathered}
+        return self._stage(
+            f"reference/{name}",
+            [float(pairs * pair_tokens(pair, share)) for share in (training.share_prefix, False)],
+            seconds,
+            setting.processes,
+            held,
+            sum(held.values()),
+        )
+
+    def _training(self, name: str, training: TrainingConfig) -> StagePlan:
+        figures, setting = self.figures[str(training.pairs)], self._setting(training)
+        pair = figures.within(self._length(training))
+        steps = steps_of(training, figures.pairs, setting.processes)
+        trained = steps * training.batch_size * training.gradient_accumulation * setting.processes
+        looks = 0 if not figures.held_out else 2 + steps // (training.eval_every or steps + 1)
+        tokens, seconds = [], []
+        for share in (training.share_prefix, False):
+            each = training_flops(self.shape, training, pair, share, setting.pairs_at_a_time)
+            work = trained * each + looks * figures.held_out * pair_flops(self.shape, pair, share)
+            seconds.append(work / (self.flops * setting.processes))
+            tokens.append(float((trained + looks * figures.held_out) * pair_tokens(pair, share)))
+        memory = training_memory(self.shape, setting)
+        parts = {key: getattr(memory, key) for key in ("weights", "gradients", "optimiser", "gathered", "activations")}
+        stage = self._stage(f"train/{name}", tokens, seconds, setting.processes, parts, memory.total)
+        stage.steps = steps
+        if setting.processes > self.machine.count:
+            stage.fits = False
+            stage.problems.append(f"{setting.processes} processes, but {self.machine.count} GPUs")
+            stage.changes.append(f"{setting.processes} GPUs")
+            fewer = _with(setting, processes=self.machine.count)
+            if training_memory(self.shape, fewer).total <= self.machine.usable:
+                stage.changes.append(f"--set trainings.{name}.launch.processes={self.machine.count}")
+        if memory.total > self.machine.usable:
+            stage.changes += self._changes(name, setting)
+        return stage
+
+    def _changes(self, name: str, setting: Setting) -> list[str]:
+        """Changes of a training of which each alone makes it fit."""
+        fitting = []
+        for words, change in _CHANGES.items():
+            changed = change(setting)
+            if changed is not None and training_memory(self.shape, changed).total <= self.machine.usable:
+                fitting.append(words)
+        for gpus in (2, 4, 8, 16, 32, 64):
+            if gpus <= setting.gpus or not (setting.sharing.is_sharded or setting.sharing is Sharing.SINGLE):
+                continue
+            more = _with(setting, processes=gpus if setting.sharing.is_sharded else 1, gpus=gpus)
+            if training_memory(self.shape, more).total <= self.machine.usable:
+                fitting.append(f"{gpus} GPUs")
+                break
+        return fitting or [f"trainings.{name}: no single change is enough: combine LoRA, shorter rows and more GPUs"]
+
+    def _evaluation(self, name: str, evaluation: EvaluationConfig) -> StagePlan:
+        works = _works(evaluation)
+        gpus = _engine_gpus(evaluation.engine_args)
+        tokens, seconds, written = [0.0, 0.0], [0.0, 0.0], 0.0
+        for work in works:
+            documents = min(work.documents, evaluation.limit or work.documents)
+            written += documents * work.written
+            for index, length in enumerate((work.shared, work.whole)):
+                flops = forward_flops(self.shape, length, work.shared, 0) + 2.0 * self.shape.head
+                tokens[index] += documents * length
+                seconds[index] += documents * flops / (self.flops * gpus)
+        writing = self._writing_seconds(written, gpus)
+        return self._serving(name, tokens, [taken + writing for taken in seconds], evaluation.engine_args)
+
+    def _dialogues(self, name: str, dialogues: MtBenchConfig) -> StagePlan:
+        gpus, answers = _engine_gpus(dialogues.engine_args), DIALOGUES * TURNS
+        written = float(answers * ANSWER_TOKENS)
+        read = float(answers * QUESTION_TOKENS * 2)
+        seconds = forward_flops(self.shape, read + written, ANSWER_TOKENS, written) / (self.flops * gpus)
+        seconds += self._writing_seconds(written, gpus)
+        return self._serving(name, [read + written] * 2, [seconds] * 2, dialogues.engine_args)
+
+    def _writing_seconds(self, tokens: float, gpus: int) -> float:
+        """To read all weights once for each token of ``WRITING_AT_A_TIME`` answers."""
+        weights = bytes_of(self.dtype) * self.shape.parameters
+        return tokens / WRITING_AT_A_TIME * weights / (gpus * self.machine.gpu.bandwidth * BANDWIDTH_SHARE)
+
+    def _serving(
+        self, name: str, tokens: Sequence[float], seconds: Sequence[float], engine_args: Mapping[str, Any]
+    ) -> StagePlan:
+        shards = int(engine_args.get("tensor_parallel_size", 1)) * int(engine_args.get("pipeline_parallel_size", 1))
+        gpus = _engine_gpus(engine_args)
+        weights = serving_memory(self.shape, self.dtype, shards, 0)
+        total = serving_memory(self.shape, self.dtype, shards, SERVED_TOKENS)
+        parts = {"weights": weights, "keys and values": total - weights}
+        stage = self._stage(name, tokens, seconds, gpus, parts, total)
+        if gpus > self.machine.count:
+            stage.fits = False
+            stage.problems.append(f"the engine is told to use {gpus} GPUs, and there are {self.machine.count}")
+        if total > self.machine.usable:
+            for more in (2, 4, 8, 16):
+                if serving_memory(self.shape, self.dtype, more, SERVED_TOKENS) <= self.machine.usable:
+                    stage.changes.append(f"engine_args: {{tensor_parallel_size: {more}}}")
+                    break
+        return stage
+
+    def _stage(
+        self,
+        name: str,
+        tokens: Sequence[float],
+        seconds: Sequence[float],
+        gpus: int,
+        parts: Mapping[str, float],
+        total: float,
+    ) -> StagePlan:
+        fits = total <= self.machine.usable
+        short = f"{total / 1e9:,.1f} GB a GPU, and {self.machine.usable / 1e9:,.1f} GB of it may be filled"
+        return StagePlan(
+            name=name,
+            tokens=tokens[0],
+            tokens_unshared=tokens[1],
+            gpus=gpus,
+            hours=seconds[0] / _HOUR,
+            hours_unshared=seconds[1] / _HOUR,
+            memory=dict(parts),
+            memory_total=total,
+            fits=fits,
+            problems=[] if fits else [f"needs {short}"],
+            changes=[],
+        )
+
+
+def _works(evaluation: EvaluationConfig) -> list[TextWork]:
+    """The leaderboard's columns of an evaluation; none of suites whose documents are not known here."""
+    if evaluation.suite not in _COUNTED_SUITES:
+        return []
+    tasks = [task.replace("_", "").lower() for task in evaluation.tasks or LEADERBOARD]
+    return [work for title, work in LEADERBOARD.items() if any(title.lower() in task for task in tasks)]
+
+
+def _engine_gpus(engine_args: Mapping[str, Any]) -> int:
+    sizes = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+    product = 1
+    for size in sizes:
+        product *= int(engine_args.get(size, 1))
+    return product
+
+
+def _with(setting: Setting, **changes: Any) -> Setting:
+    return Setting(**{**vars(setting), **changes})
+
+
+def _config(setting: Setting, **changes: Any) -> Setting:
+    return _with(setting, config=setting.config.model_copy(update=changes))
+
+
+def _checkpointing(setting: Setting) -> Setting | None:
+    return None if setting.config.gradient_checkpointing else _config(setting, gradient_checkpointing=True)
+
+
+def _one_pair(setting: Setting) -> Setting | None:
+    return None if setting.config.batch_size == 1 else _config(setting, batch_size=1)
+
+
+def _shorter(setting: Setting) -> Setting:
+    pair = setting.longest
+    half = type(pair)(*(max(1, part // 2) for part in vars(pair).values()))
+    changed = _config(setting, row_tokens=max(1, setting.config.row_tokens // 2))
+    return _with(changed, longest=half)
+
+
+def _lora(setting: Setting) -> Setting | None:
+    return _config(setting, lora=LoraConfig(), gradient_checkpointing=True) if setting.config.lora is None else None
+
+
+def _qlora(setting: Setting) -> Setting | None:
+    lora = setting.config.lora or LoraConfig()
+    if lora.quantize == "nf4":
+        return None
+    changed = _config(setting, lora=lora.model_copy(update={"quantize": "nf4"}), gradient_checkpointing=True)
+    return _with(changed, sharing=Sharing.COPIES, processes=setting.gpus)
+
+
+def _sharded(setting: Setting) -> Setting | None:
+    quantised = setting.config.lora is not None and setting.config.lora.quantize is not None
+    if setting.sharing.is_sharded or setting.gpus == 1 or quantised:
+        return None
+    return _with(setting, sharing=Sharing.FSDP2, processes=setting.gpus)
+
+
+_CHANGES: Mapping[str, Callable[[Setting], Setting | None]] = {
+    "gradient_checkpointing: true": _checkpointing,
+    "batch_size: 1 (raise gradient_accumulation to match)": _one_pair,
+    "half the max_length and row_tokens": _shorter,
+    "launch: accelerate/fsdp2.yaml (weights spread over all GPUs)": _sharded,
+    "lora: {r: 16} with gradient_checkpointing": _lora,
+    "lora: {quantize: nf4} with gradient_checkpointing, launch: accelerate/ddp.yaml": _qlora,
+}

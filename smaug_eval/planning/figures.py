@@ -1,0 +1,169 @@
+"""How many pairs a pair set has, and how long they are: measured where they are here, else what is known of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smaug_eval.errors import SmaugError
+from smaug_eval.files import read_json
+from smaug_eval.planning.activations import PairLengths
+from smaug_eval.recipe import Recipe
+from trainers.config import MixturePairs, SourcedPairs
+from trainers.pairs.stats import BUCKET_EDGES
+
+CHARACTERS_PER_TOKEN = 4
+"""Of English text, roughly; used where no tokenizer has counted."""
+
+
+@dataclass(frozen=True)
+class PairFigures:
+    """Mean lengths of pairs in tokens.
+
+    Attributes:
+        pairs: Training pairs.
+        held_out: Pairs kept for evaluation.
+        prompt: Of the prompt.
+        common: Of the beginning that both completions share.
+        chosen: Of the rest of the chosen completion.
+        rejected: Of the rest of the rejected one.
+        source: Where the figures are from.
+    """
+
+    pairs: int
+    held_out: int
+    prompt: float
+    common: float
+    chosen: float
+    rejected: float
+    source: str
+
+    @property
+    def length(self) -> float:
+        """Tokens of the prompt and the longer completion."""
+        return self.prompt + self.common + max(self.chosen, self.rejected)
+
+    def lengths(self, scale: float = 1.0) -> PairLengths:
+        """A pair with every part ``scale`` times the mean, in whole tokens."""
+        parts = (max(1, round(scale * part)) for part in (self.prompt, self.common, self.chosen, self.rejected))
+        return PairLengths(*parts)
+
+    def within(self, max_length: int) -> PairLengths:
+        """The mean pair, shortened to ``max_length`` tokens where it is longer."""
+        return self.lengths(min(1.0, max_length / self.length))
+
+    def longest(self, max_length: int) -> PairLengths:
+        """A pair of the same proportions as long as ``max_length`` allows."""
+        return self.lengths(max_length / self.length)
+
+
+@dataclass(frozen=True)
+class _Known:
+    pairs: int
+    prompt: float
+    common: float
+    chosen: float
+    rejected: float
+    source: str
+
+
+_CHOICES = "pairs as published; lengths estimated from the leaderboard's prompts, two shots on average"
+_CHAT = "pairs and lengths recalled, not verified"
+_METAMATH = _Known(
+    393_999, 694, 89, 89, 89, "published: pairs, median length, prompt to completion; the edit is taken to be half way"
+)
+_ARC = _Known(3_357, 108, 1, 5, 5, _CHOICES)
+_HELLASWAG = _Known(119_715, 253, 1, 28, 28, _CHOICES)
+_KNOWN = {
+    "abacusai/MetaMath_DPO_FewShot": _METAMATH,
+    "abacusai/ARC_DPO_FewShot": _ARC,
+    "allenai/ai2_arc": _ARC,
+    "abacusai/HellaSwag_DPO_FewShot": _HELLASWAG,
+    "Rowan/hellaswag": _HELLASWAG,
+    "openai/gsm8k": _Known(7_473, 390, 55, 55, 55, "rows as published; lengths estimated, two shots on average"),
+    "allenai/ultrafeedback_binarized_cleaned": _Known(60_917, 180, 5, 320, 280, _CHAT),
+    "HuggingFaceH4/ultrafeedback_binarized": _Known(61_135, 180, 5, 320, 280, _CHAT),
+    "Intel/orca_dpo_pairs": _Known(12_859, 280, 2, 130, 250, _CHAT),
+    "jondurbin/truthy-dpo-v0.1": _Known(1_016, 60, 2, 120, 120, _CHAT),
+}
+
+
+def pair_figures(recipe: Recipe, name: str, run: Path | None = None) -> PairFigures:
+    """The figures of a pair set of a recipe.
+
+    Args:
+        recipe: The recipe.
+        name: Its pair set.
+        run: The recipe's run directory; what is built there is taken before anything else.
+
+    Raises:
+        SmaugError: the pairs are neither built nor a local file nor a known set.
+    """
+    config = recipe.pairs[name]
+    built = None if run is None else run / "pairs" / name / "stats.json"
+    if built is not None and built.is_file():
+        return _measured(read_json(built), str(built), config.holdout)
+    if isinstance(config, MixturePairs):
+        return _mixed(config, {part: pair_figures(recipe, part, run) for part in config.sets})
+    if config.is_file or recipe.data_root:
+        return _built(config, None if recipe.data_root is None else Path(recipe.data_root))
+    known = _KNOWN.get(config.path)
+    if known is None:
+        raise SmaugError(
+            f"pairs.{name}: nothing is known of the pairs of {config.path}",
+            fix="build them first (smaug-eval run builds them before it trains), or give a pair file",
+        )
+    lengths = (known.prompt, known.common, known.chosen, known.rejected)
+    return PairFigures(min(known.pairs, config.limit or known.pairs), config.holdout, *lengths, known.source)
+
+
+def _built(config: SourcedPairs, data_root: Path | None) -> PairFigures:
+    """Measured on pairs that are made for it and not kept."""
+    from trainers.pairs.build import build_pairs
+
+    with tempfile.TemporaryDirectory() as folder:
+        stats = build_pairs(config, data_root=data_root, out_dir=Path(folder))
+    return _measured(stats.model_dump(mode="json"), config.path, config.holdout)
+
+
+def _measured(stats: Mapping[str, Any], source: str, holdout: int) -> PairFigures:
+    """From what ``pairs build`` counted.
+
+    How much the completions share was not counted. Completions that differ little are taken to differ half way;
+    others in their first token.
+    """
+    counted = stats.get("tokens") or stats.get("characters")
+    if counted is None or "train" not in stats:
+        raise SmaugError(f"{source} lacks the number of pairs or their lengths", fix="build the pairs again")
+    unit = 1 if stats.get("tokens") else CHARACTERS_PER_TOKEN
+    prompt, chosen, rejected = (counted[part]["mean"] / unit for part in ("prompt", "chosen", "rejected"))
+    alike = counted["edit_distance"]["mean"] < BUCKET_EDGES[1]
+    common = min(chosen, rejected) / 2 if alike else 0.0
+    how = "in tokens" if unit == 1 else f"{CHARACTERS_PER_TOKEN} characters a token"
+    return PairFigures(
+        int(stats["train"]), holdout, prompt, common, chosen - common, rejected - common, f"measured ({source}, {how})"
+    )
+
+
+def _mixed(config: MixturePairs, parts: Mapping[str, PairFigures]) -> PairFigures:
+    """Means by weight; as many pairs as asked for, at most until the first set is exhausted."""
+    total = sum(config.sets.values())
+    shares = {name: weight / total for name, weight in config.sets.items()}
+    most = int(min(parts[name].pairs / share for name, share in shares.items()))
+
+    def mean(key: str) -> float:
+        return sum(share * float(getattr(parts[name], key)) for name, share in shares.items())
+
+    sources = "; ".join(f"{name} {shares[name]:.0%}: {part.source}" for name, part in parts.items())
+    return PairFigures(
+        min(most, config.count or most),
+        config.holdout,
+        mean("prompt"),
+        mean("common"),
+        mean("chosen"),
+        mean("rejected"),
+        sources,
+    )
