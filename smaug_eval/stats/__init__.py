@@ -1,0 +1,65 @@
+"""The statistics of the comparison: how far a score, or a difference of two, can be trusted.
+
+Values belong to items: a benchmark's documents, or a judge's questions. Every function is pure, works in the unit of
+its values, and where it draws at random, the same values and seed give the same result.
+"""
+
+from smaug_eval.stats.bootstrap import bootstrap_interval, nested_weights, percentile_interval, stratified_means
+from smaug_eval.stats.means import (
+    RESAMPLES,
+    SEED,
+    Interval,
+    Labels,
+    Values,
+    cluster_sums,
+    normal_interval,
+    standard_error,
+    t_interval,
+    wilson_interval,
+)
+from smaug_eval.stats.paired import (
+    AverageDifference,
+    PairedDifference,
+    average_difference,
+    paired_difference,
+    right_wrong_interval,
+)
+from smaug_eval.stats.planning import ALPHA, POWER, detectable_difference, difference_deviation, items_needed, power
+from smaug_eval.stats.significance import EXACT_ITEMS, PERMUTATIONS, holm, mcnemar_p_value, sign_flip_p_value
+from smaug_eval.stats.verdicts import Outcome, Verdict, verdict
+
+__all__ = [
+    "ALPHA",
+    "EXACT_ITEMS",
+    "PERMUTATIONS",
+    "POWER",
+    "RESAMPLES",
+    "SEED",
+    "AverageDifference",
+    "Interval",
+    "Labels",
+    "Outcome",
+    "PairedDifference",
+    "Values",
+    "Verdict",
+    "average_difference",
+    "bootstrap_interval",
+    "cluster_sums",
+    "detectable_difference",
+    "difference_deviation",
+    "holm",
+    "items_needed",
+    "mcnemar_p_value",
+    "nested_weights",
+    "normal_interval",
+    "paired_difference",
+    "percentile_interval",
+    "power",
+    "right_wrong_interval",
+    "sign_flip_p_value",
+    "standard_error",
+    "stratified_means",
+    "t_interval",
+    "verdict",
+    "wilson_interval",
+]

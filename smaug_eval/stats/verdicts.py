@@ -1,0 +1,66 @@
+"""What a difference comes to, in words. That two models are equal is never said: no sample can show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from smaug_eval.stats.means import Interval
+from smaug_eval.stats.planning import ALPHA
+
+
+class Outcome(str, Enum):
+    """What a comparison of two models came to."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    INCONCLUSIVE = "inconclusive"
+    NO_DETECTABLE_DIFFERENCE = "no detectable difference"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """An outcome and the margin it holds for.
+
+    Attributes:
+        outcome: The outcome.
+        margin: The difference too small to matter that was given; None where none was.
+    """
+
+    outcome: Outcome
+    margin: float | None = None
+
+    def words(self, unit: str = "") -> str:
+        """The verdict as a phrase.
+
+        Args:
+            unit: What follows the margin, such as " points".
+        """
+        if self.outcome is not Outcome.NO_DETECTABLE_DIFFERENCE:
+            return self.outcome.value
+        return f"{self.outcome.value} within ±{self.margin:g}{unit}"
+
+
+def verdict(
+    interval: Interval | None, p_value: float | None, *, margin: float | None = None, alpha: float = ALPHA
+) -> Verdict:
+    """Judge a difference for which more is better.
+
+    It takes both, an interval without 0 and a p value of at most ``alpha``, to call one model better. Otherwise, where
+    the whole interval lies within ``± margin``, there is no detectable difference within it: two one-sided tests at
+    2.5% each (D. J. Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15, 1987). All else is inconclusive.
+
+    Args:
+        interval: 95% interval of the difference, first model less second; None where there is none.
+        p_value: Of the test, adjusted where there are several; None where there is none.
+        margin: A difference too small to matter, above 0, in the interval's unit.
+        alpha: Level of the test.
+    """
+    if interval is None:
+        return Verdict(Outcome.INCONCLUSIVE, margin)
+    low, high = interval
+    if p_value is not None and p_value <= alpha and (low > 0 or high < 0):
+        return Verdict(Outcome.BETTER if low > 0 else Outcome.WORSE, margin)
+    if margin is not None and -margin < low and high < margin:
+        return Verdict(Outcome.NO_DETECTABLE_DIFFERENCE, margin)
+    return Verdict(Outcome.INCONCLUSIVE, margin)
