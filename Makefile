@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo test fast check format demo-model demo-data test-vllm clean
+.PHONY: setup demo test fast check format demo-model demo-data test-report test-vllm clean
 
 setup: $(STAMP)
 
@@ -41,6 +41,11 @@ demo-model: setup
 
 demo-data: setup
 	$(BIN)/python -m smaug_eval.demo.write_data
+
+# The tests that open the report in Chromium, which they find on the PATH and skip without.
+test-report: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,browser]'
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/reports -m browser
 
 # The engine tests that need vLLM's CPU build, in an environment of their own.
 test-vllm:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -23,6 +24,8 @@ LOG_RATIOS = {"chosen": "log_ratios/chosen", "rejected": "log_ratios/rejected"}
 MAX_POINTS = 300
 MARKED_POINTS = 40
 SYMLOG_RATIO = 50.0
+MAX_LABEL = 40
+"""Most characters of a name in a legend."""
 
 # Colours that stand for CSS variables of the page: matplotlib wants a colour, the page has a light and a dark one.
 _CSS_COLOURS = {
@@ -30,25 +33,44 @@ _CSS_COLOURS = {
     "#020202": "var(--grid)",
     "#030303": "var(--chosen)",
     "#040404": "var(--rejected)",
+    "#050505": "var(--good)",
+    "#060606": "var(--alarm)",
+    "#070707": "var(--soft)",
+    "#080801": "var(--model-1)",
+    "#080802": "var(--model-2)",
+    "#080803": "var(--model-3)",
+    "#080804": "var(--model-4)",
+    "#080805": "var(--model-5)",
+    "#080806": "var(--model-6)",
 }
-_INK, _GRID, _CHOSEN, _REJECTED = _CSS_COLOURS
-_SERIES_COLOURS = {"chosen": _CHOSEN, "rejected": _REJECTED}
-_STYLE = {
+INK, GRID, CHOSEN, REJECTED, GOOD, ALARM, SOFT, *MODEL_COLOURS = _CSS_COLOURS
+_SERIES_COLOURS = {"chosen": CHOSEN, "rejected": REJECTED}
+_STYLE: dict[str, object] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 9,
-    "text.color": _INK,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.8,
-    "grid.color": _GRID,
+    "grid.color": GRID,
     "grid.linewidth": 0.6,
 }
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+
+class Line(NamedTuple):
+    """One line of a chart: its name in the legend, its points, and how it is drawn."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: str
+    is_dashed: bool = False
 
 
 class Scale(NamedTuple):
@@ -57,6 +79,20 @@ class Scale(NamedTuple):
     low: float
     high: float
     linear_within: float | None
+
+
+def chart_style(key: str) -> AbstractContextManager[None]:
+    """What charts are drawn under; ``key`` makes matplotlib's ids the same on every run."""
+    return mpl.rc_context(_STYLE | {"svg.hashsalt": key})
+
+
+def legend_label(name: str) -> str:
+    """A name as a legend shows it: of a long one the beginning and the end."""
+    shown = visible(name)
+    if len(shown) > MAX_LABEL:
+        half = (MAX_LABEL - 1) // 2
+        shown = f"{shown[:half]}…{shown[-half:]}"
+    return f" {shown}" if shown.startswith("_") else shown  # matplotlib leaves out labels that begin with it
 
 
 def series(training: Training, split: str, column: str) -> pd.Series:
@@ -115,10 +151,10 @@ def log_ratio_chart(training: Training, scale: Scale, *, key: str, title: str, d
         title: Short text alternative.
         description: What the curves do, in words.
     """
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": key}):
+    with chart_style(key):
         figure = Figure(figsize=(4.6, 3.0), layout="constrained")
         axes = figure.add_subplot()
-        axes.axhline(0, color=_INK, linewidth=1.0, alpha=0.7)
+        axes.axhline(0, color=INK, linewidth=1.0, alpha=0.7)
         for name, column in LOG_RATIOS.items():
             _draw(axes, thinned(series(training, "train", column)), _SERIES_COLOURS[name], is_eval=False)
             _draw(axes, thinned(series(training, "eval", column)), _SERIES_COLOURS[name], is_eval=True, name=name)
@@ -131,6 +167,81 @@ def log_ratio_chart(training: Training, scale: Scale, *, key: str, title: str, d
         axes.set_xlabel("step")
         axes.set_ylabel("mean log-ratio (nats)")
         return inline_svg(figure, key=key, title=title, description=description)
+
+
+def line_chart(
+    lines: Sequence[Line],
+    *,
+    key: str,
+    title: str,
+    description: str,
+    labels: tuple[str, str],
+    limits: tuple[float, float] | None = None,
+    marked_x: float | None = None,
+) -> Markup:
+    """Lines with a legend.
+
+    Args:
+        lines: At least one.
+        key: Distinguishes this chart's element ids from those of others on the page.
+        title: Short text alternative.
+        description: What the lines do, in words.
+        labels: Of the horizontal and the vertical axis.
+        limits: Of the vertical axis; as the lines need where None.
+        marked_x: Where a vertical line goes.
+    """
+    with chart_style(key):
+        figure = Figure(figsize=(4.6, 2.8), layout="constrained")
+        axes = figure.add_subplot()
+        for line in lines:
+            marker, style = ("", "--") if line.is_dashed else ("o" if len(line.x) < MARKED_POINTS else "", "-")
+            axes.plot(
+                line.x,
+                line.y,
+                color=line.colour,
+                linestyle=style,
+                linewidth=1.6,
+                marker=marker,
+                markersize=3,
+                label=legend_label(line.label),
+            )
+        if marked_x is not None:
+            axes.axvline(marked_x, color=INK, linewidth=0.8, alpha=0.6)
+        if limits is not None:
+            axes.set_ylim(*limits)
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel(labels[0])
+        axes.set_ylabel(labels[1])
+        axes.legend(frameon=False, fontsize=8)
+        return inline_svg(figure, key=key, title=title, description=description)
+
+
+def bar_chart(
+    heights: Sequence[float], names: Sequence[str], *, key: str, title: str, labels: tuple[str, str]
+) -> Markup:
+    """Bars side by side; its text alternative lists them all.
+
+    Args:
+        heights: One per bar.
+        names: Below the bars.
+        key: Distinguishes this chart's element ids from those of others on the page.
+        title: Short text alternative.
+        labels: Of the horizontal and the vertical axis.
+    """
+    with chart_style(key):
+        figure = Figure(figsize=(4.6, 2.4), layout="constrained")
+        axes = figure.add_subplot()
+        axes.bar(range(len(heights)), heights, color=CHOSEN, width=0.85)
+        axes.set_xticks(range(len(names)), names)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        axes.set_xlabel(labels[0])
+        axes.set_ylabel(labels[1])
+        described = "; ".join(f"{name}: {height:g}" for name, height in zip(names, heights, strict=True))
+        return inline_svg(figure, key=key, title=title, description=f"{described}.")
 
 
 def _draw(axes: Axes, values: pd.Series, colour: str, *, is_eval: bool, name: str = "") -> None:

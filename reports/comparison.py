@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from rapidfuzz import process
 
 from reports.dialogues import JudgedSet, merged_sets
+from reports.differences import (
+    ColumnPair,
+    Difference,
+    Gates,
+    adjusted,
+    average_difference,
+    column_difference,
+    pair_column,
+)
 from reports.documents import logged_values
+from reports.gates import comparability, is_refused
 from reports.sources import Source, TaskResult, Training, merge_models, merge_trainings
 from smaug_eval.errors import SmaugError
 from smaug_eval.leaderboard.registry import SUITES
-from smaug_eval.leaderboard.scores import Score, SuiteScores, suite_scores
+from smaug_eval.leaderboard.scores import ColumnScore, Score, SuiteScores, suite_scores
 from smaug_eval.leaderboard.suite import Suite
 
 DEFAULT_BASELINE = "base"
@@ -27,14 +38,19 @@ class Cell(NamedTuple):
     Attributes:
         score: The model's.
         reference: The baseline's; None where it has none, and for the baseline itself.
-        delta: Their difference; None where it would mean nothing.
+        difference: How far they are apart; None where it would mean nothing.
         why_not: Why there is no difference, for a model other than the baseline.
     """
 
     score: Score
     reference: Score | None
-    delta: float | None
+    difference: Difference | None
     why_not: str | None
+
+    @property
+    def delta(self) -> float | None:
+        """The difference in points alone."""
+        return None if self.difference is None else self.difference.points
 
 
 @dataclass(frozen=True)
@@ -46,8 +62,9 @@ class SuiteTable:
         columns: Titles of the columns that at least one model was measured on.
         metrics: Headline metric of each column.
         average_label: What the averages are averages of; None where the models' differ.
-        averages: Model to its average.
-        cells: Model to one cell per column; None where it was not measured.
+        averages: Model to its average; p values of the differences are adjusted over the models.
+        cells: Model to one cell per column, None where it was not measured; p values are adjusted over the columns.
+        scores: Model to its scores, task by task.
     """
 
     suite: str
@@ -56,6 +73,7 @@ class SuiteTable:
     average_label: str | None
     averages: dict[str, Cell]
     cells: dict[str, list[Cell | None]]
+    scores: dict[str, SuiteScores]
 
 
 @dataclass(frozen=True)
@@ -71,6 +89,8 @@ class Comparison:
         suites: The suites that the results hold tasks of.
         tables: Their scores.
         dialogues: Judged answers of all sources, brought together where they can stand in one table.
+        gates: Model to task to whether its result compares with the baseline's, for tasks that both have.
+        archive: The archived leaderboard's rows, to rank models in; None where it was not given.
     """
 
     title: str
@@ -81,6 +101,8 @@ class Comparison:
     suites: Sequence[Suite]
     tables: Sequence[SuiteTable]
     dialogues: Sequence[JudgedSet] = ()
+    gates: Mapping[str, Gates] = field(default_factory=dict)
+    archive: Path | None = None
 
     @property
     def judged_models(self) -> list[str]:
@@ -99,45 +121,64 @@ class Comparison:
 
     def headline_metric(self, task: str) -> str | None:
         """The metric a suite scores ``task`` by; None for a task of no suite."""
-        for suite in self.suites:
-            for column in suite.columns:
-                if task == column.task or any(task == leaf.name for leaf in column.leaves):
-                    return column.metric
-        return None
+        return headline_metric(self.suites, task)
+
+    def compares(self, model: str, task: str) -> bool:
+        """Whether the model's result of ``task`` may be held against the baseline's; not so for the baseline."""
+        gate = self.gates.get(model, {}).get(task)
+        return gate is not None and not is_refused(gate)
 
     def incomparable(self) -> Iterator[str]:
         """A sentence per reason why some of a model's results do not compare with the baseline's."""
-        for model, results in self.models.items():
-            reasons: dict[str, list[str]] = {}
-            for task in results.keys() & self.baseline_results.keys():
-                if reason := why_incomparable(self.baseline_results[task], results[task]):
-                    reasons.setdefault(reason, []).append(task)
-            for reason, tasks in reasons.items():
-                others = f" and {len(tasks) - 1} more" if len(tasks) > 1 else ""
-                where = f"{min(tasks)}{others}"
+        for model, gates in self.gates.items():
+            reasons = {task: ["; ".join(gate.reasons)] if is_refused(gate) else [] for task, gate in gates.items()}
+            for reason, where in _by_text(reasons):
                 yield f"{model} and {self.baseline} do not compare on {where} ({reason}): no difference is shown."
 
+    def remarks(self) -> Iterator[str]:
+        """A sentence per thing to know beside a model's comparisons with the baseline."""
+        for model, gates in self.gates.items():
+            results = self.models[model]
+            tasks = {task: gate for task, gate in gates.items() if not results[task].is_group}
+            remarks = {task: [] if is_refused(gate) else gate.remarks for task, gate in tasks.items()}
+            for remark, where in _by_text(remarks):
+                yield f"{model} against {self.baseline}, {where}: {remark}."
 
-def why_incomparable(baseline: TaskResult, other: TaskResult) -> str | None:
-    """Why two results of one task do not compare; None where nothing speaks against it.
 
-    Documents must be the same in number and, where both evaluations logged samples, in lm-eval's hash over
-    documents, prompts and targets.
-    """
-    if baseline.n != other.n:
-        return f"{other.n} documents against {baseline.n}"
-    if None not in (baseline.fingerprint, other.fingerprint) and baseline.fingerprint != other.fingerprint:
-        return "documents, prompts or their order differ"
+def _by_text(texts: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """Each text that some task has, and the tasks that have it in words."""
+    tasks: dict[str, list[str]] = {}
+    for task, found in texts.items():
+        for text in found:
+            tasks.setdefault(text, []).append(task)
+    for text, where in tasks.items():
+        yield text, "every task" if 1 < len(where) == len(texts) else some_tasks(where)
+
+
+def some_tasks(tasks: Sequence[str]) -> str:
+    """The first task by name, and how many more there are."""
+    return min(tasks) if len(tasks) == 1 else f"{min(tasks)} and {len(tasks) - 1} more"
+
+
+def headline_metric(suites: Sequence[Suite], task: str) -> str | None:
+    """The metric that one of ``suites`` scores ``task`` by; None for a task of none of them."""
+    for suite in suites:
+        for column in suite.columns:
+            if task == column.task or any(task == leaf.name for leaf in column.leaves):
+                return column.metric
     return None
 
 
-def compare(sources: Sequence[Source], *, title: str | None, baseline: str | None) -> Comparison:
+def compare(
+    sources: Sequence[Source], *, title: str | None, baseline: str | None, archive: Path | None = None
+) -> Comparison:
     """Bring sources together.
 
     Args:
         sources: With labels that tell them apart.
         title: The page's title; made from the labels where None.
         baseline: A model; where None, the model called "base", else the first.
+        archive: The archived leaderboard's rows as CSV.
 
     Raises:
         SmaugError: there is no such baseline, or results are not in lm-eval's format.
@@ -148,18 +189,33 @@ def compare(sources: Sequence[Source], *, title: str | None, baseline: str | Non
     chosen = _choose_baseline(baseline, list(models or judged))
     ordered = {name: models[name] for name in dict.fromkeys([chosen, *models]) if name in models}
     tasks = {task for results in models.values() for task in results}
-    suites = [make() for name, make in SUITES.items() if any(task.startswith(f"{name}_") for task in tasks)]
-    tables = [table for suite in suites if (table := suite_table(suite, ordered, chosen)) is not None]
+    known = [suite for suite in (make() for make in SUITES.values()) if tasks & _leaf_names(suite)]
+    gates = {model: _gates(model, ordered, chosen, known) for model in ordered if chosen in ordered and model != chosen}
+    tables = {suite.name: table for suite in known if (table := suite_table(suite, ordered, chosen, gates))}
     return Comparison(
         title=title or "Comparison of " + ", ".join(source.label for source in sources),
         sources=sources,
         models=ordered,
         baseline=chosen,
         trainings=merge_trainings(sources),
-        suites=suites,
-        tables=tables,
+        suites=[suite for suite in known if suite.name in tables],
+        tables=list(tables.values()),
         dialogues=dialogues,
+        gates=gates,
+        archive=archive,
     )
+
+
+def _gates(model: str, models: Mapping[str, Results], baseline: str | None, suites: Sequence[Suite]) -> Gates:
+    """Whether a model's results compare with the baseline's, for every task that both have."""
+    if baseline is None:
+        return {}
+    reference = models[baseline]
+    return {
+        task: comparability(model, result, baseline, reference[task], headline_metric(suites, task))
+        for task, result in models[model].items()
+        if task in reference
+    }
 
 
 def _choose_baseline(wanted: str | None, models: Sequence[str]) -> str | None:
@@ -175,8 +231,16 @@ def _choose_baseline(wanted: str | None, models: Sequence[str]) -> str | None:
     return wanted
 
 
-def suite_table(suite: Suite, models: Mapping[str, Results], baseline: str | None) -> SuiteTable | None:
+def suite_table(
+    suite: Suite, models: Mapping[str, Results], baseline: str | None, gates: Mapping[str, Gates]
+) -> SuiteTable | None:
     """The models' scores in one suite; None where no model has any.
+
+    Args:
+        suite: The suite.
+        models: Model to its results.
+        baseline: The model that the others are compared with.
+        gates: Of the other models.
 
     Raises:
         SmaugError: results of the suite's tasks are not as lm-eval writes them.
@@ -184,31 +248,43 @@ def suite_table(suite: Suite, models: Mapping[str, Results], baseline: str | Non
     scores = {name: found for name, results in models.items() if (found := _model_scores(name, suite, results))}
     if not scores:
         return None
-    measured = [column for column in suite.columns if any(column.title in _titles(each) for each in scores.values())]
+    titles = {title for each in scores.values() for title in _by_title(each)}
+    measured = [column for column in suite.columns if column.title in titles]
     labels = {each.average_label for each in scores.values()}
     reference = scores.get(baseline) if baseline else None
-    columns = tuple(column.title for column in measured)
-    cells: dict[str, list[Cell | None]] = {}
-    averages = {}
+    cells, averages = {}, {}
     for model, own in scores.items():
-        why_not = {} if baseline is None else _column_gaps(own, reference, models[model], models[baseline])
-        own_by_title = {column.title: column.score for column in own.columns}
-        base_by_title = {column.title: column.score for column in reference.columns} if reference else {}
-        cells[model] = [
-            _cell(own_by_title[title], base_by_title.get(title), why_not.get(title), model == baseline)
-            if title in own_by_title
-            else None
-            for title in columns
-        ]
-        gap = _average_gap(own, reference, why_not)
-        averages[model] = _cell(own.average, reference.average if reference else None, gap, model == baseline)
-    label = labels.pop() if len(labels) == 1 else None
-    return SuiteTable(suite.name, columns, tuple(column.metric for column in measured), label, averages, cells)
+        if baseline is None or model == baseline:
+            by_title = {title: Cell(column.score, None, None, None) for title, column in _by_title(own).items()}
+            averages[model] = Cell(own.average, None, None, None)
+        else:
+            results = (models[model], models[baseline])
+            by_title, averages[model] = _compared(suite, own, reference, results, gates[model])
+        cells[model] = [by_title.get(column.title) for column in measured]
+    return SuiteTable(
+        suite=suite.name,
+        columns=tuple(column.title for column in measured),
+        metrics=tuple(column.metric for column in measured),
+        average_label=labels.pop() if len(labels) == 1 else None,
+        averages=dict(zip(averages, _adjusted(list(averages.values())), strict=True)),
+        cells=cells,
+        scores=scores,
+    )
+
+
+def _leaf_names(suite: Suite) -> set[str]:
+    return {leaf.name for column in suite.columns for leaf in column.leaves}
+
+
+def _has_metric(result: TaskResult, metric: str) -> bool:
+    """Whether a result holds the headline metric; one of that task's name in another's version may not."""
+    name, _, filter_name = metric.partition(",")
+    return any(each.name == name and each.filter == (filter_name or "none") for each in result.metrics)
 
 
 def _model_scores(model: str, suite: Suite, results: Results) -> SuiteScores | None:
     metrics = {leaf.name: column.metric for column in suite.columns for leaf in column.leaves}
-    own = {task: result for task, result in results.items() if task in metrics}
+    own = {task: result for task, result in results.items() if task in metrics and _has_metric(result, metrics[task])}
     if not own:
         return None
     entries = {task: result.entry for task, result in own.items()}
@@ -228,36 +304,44 @@ def _model_scores(model: str, suite: Suite, results: Results) -> SuiteScores | N
         ) from error
 
 
-def _titles(scores: SuiteScores) -> set[str]:
-    return {column.title for column in scores.columns}
+def _by_title(scores: SuiteScores) -> dict[str, ColumnScore]:
+    return {column.title: column for column in scores.columns}
 
 
-def _column_gaps(own: SuiteScores, reference: SuiteScores | None, mine: Results, base: Results) -> dict[str, str]:
-    """Column title to the reason why the model and the baseline do not compare on it."""
-    theirs = {column.title: column for column in reference.columns} if reference else {}
-    gaps = {}
-    for column in own.columns:
-        other = theirs.get(column.title)
-        if other is None:
-            gaps[column.title] = "the baseline was not measured on it"
-        elif other.leaves.keys() != column.leaves.keys():
-            gaps[column.title] = "measured on other tasks"
-        else:
-            reasons = (why_incomparable(base[task], mine[task]) for task in column.leaves)
-            if reason := next(filter(None, reasons), None):
-                gaps[column.title] = reason
-    return gaps
+def _compared(
+    suite: Suite, own: SuiteScores, reference: SuiteScores | None, results: Sequence[Results], gates: Gates
+) -> tuple[dict[str, Cell], Cell]:
+    """A model's cells by column, and its average."""
+    mine, theirs = _by_title(own), {} if reference is None else _by_title(reference)
+    pairs = {
+        column.title: pair_column(column, mine[column.title], theirs.get(column.title), results, gates)
+        for column in suite.columns
+        if column.title in mine
+    }
+    cells = _adjusted([_column_cell(mine[title], theirs.get(title), pair) for title, pair in pairs.items()])
+    by_title = dict(zip(pairs, cells, strict=True))
+    gap = _average_gap(own, reference, pairs)
+    if gap is not None or reference is None:
+        return by_title, Cell(own.average, None if reference is None else reference.average, None, gap)
+    apart = average_difference(list(pairs.values()), own.average, reference.average)
+    return by_title, Cell(own.average, reference.average, apart, None)
 
 
-def _average_gap(own: SuiteScores, reference: SuiteScores | None, column_gaps: Mapping[str, str]) -> str | None:
-    if reference is None or _titles(own) != _titles(reference):
+def _column_cell(own: ColumnScore, other: ColumnScore | None, pair: ColumnPair) -> Cell:
+    if other is None or pair.why_not is not None:
+        return Cell(own.score, None if other is None else other.score, None, pair.why_not)
+    return Cell(own.score, other.score, column_difference(pair, own.score, other.score), None)
+
+
+def _average_gap(own: SuiteScores, reference: SuiteScores | None, pairs: Mapping[str, ColumnPair]) -> str | None:
+    """Why the averages do not compare; None where they do."""
+    if reference is None or _by_title(own).keys() != _by_title(reference).keys():
         return "an average of other columns"
-    title = next(iter(column_gaps), None)
-    return None if title is None else f"{title}: {column_gaps[title]}"
+    refused = ((title, pair.why_not) for title, pair in pairs.items() if pair.why_not is not None)
+    return next((f"{title}: {why_not}" for title, why_not in refused), None)
 
 
-def _cell(score: Score, reference: Score | None, why_not: str | None, is_baseline: bool) -> Cell:
-    if is_baseline:
-        return Cell(score, None, None, None)
-    delta = score.value - reference.value if reference is not None and why_not is None else None
-    return Cell(score, reference, delta, why_not)
+def _adjusted(cells: Sequence[Cell]) -> list[Cell]:
+    """The same cells with p values by Holm's method over all of them."""
+    found = iter(adjusted([cell.difference for cell in cells if cell.difference is not None]))
+    return [cell if cell.difference is None else cell._replace(difference=next(found)) for cell in cells]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from reports.comparison import Comparison
 from reports.dialogues import JudgedSet
+from reports.radar import radar
 from reports.text import fixed
 from smaug_eval.leaderboard.intervals import Interval
 from smaug_eval.mt_bench.disagreements import Disagreement, disagreements
@@ -50,7 +51,7 @@ class PairRow(NamedTuple):
 
 def dialogues(comparison: Comparison) -> Mapping[str, Any] | None:
     """What judges said of the models' answers."""
-    views = [_set_view(each, comparison.baseline) for each in comparison.dialogues]
+    views = [_set_view(each, comparison.baseline, number) for number, each in enumerate(comparison.dialogues)]
     return {"sets": views} if views else None
 
 
@@ -71,10 +72,10 @@ def dialogue_warnings(comparison: Comparison) -> Iterator[str]:
             yield f"{where}: {note}."
 
 
-def _set_view(each: JudgedSet, baseline: str | None) -> Mapping[str, Any]:
+def _set_view(each: JudgedSet, baseline: str | None, number: int) -> Mapping[str, Any]:
     judgments = each.judgments
     scores = single_scores(judgments.single)
-    reference = _reference(list(scores), baseline)
+    reference = _reference([model for model, own in scores.items() if own.n], baseline)
     rows = [_model_row(judgments, model, own, reference) for model, own in scores.items()]
     categories = list(dict.fromkeys(name for own in scores.values() for name in own.by_category))
     pairs = pair_scores(judgments.pairs)
@@ -87,6 +88,7 @@ def _set_view(each: JudgedSet, baseline: str | None) -> Mapping[str, Any]:
         "rows": rows,
         "reference": reference,
         "categories": categories,
+        "radar": radar(scores, categories, key=f"radar-{number}", title=each.key.title),
         "by_category": {row.model: [_category(row.scores, name) for name in categories] for row in rows},
         "notes": _notes(scores.values(), pairs.values()),
         "has_strict": any(own.strict is not None for own in scores.values()),
@@ -109,7 +111,7 @@ def _notes(scores: Iterable[ModelScores], pairs: Iterable[PairScores]) -> list[s
 
 
 def _reference(models: Sequence[str], baseline: str | None) -> str | None:
-    """The model that others are compared with: the report's baseline where it was judged."""
+    """The model that others are compared with: the report's baseline where it has scores, of ``models`` that have."""
     return baseline if baseline in models and len(models) > 1 else None
 
 

@@ -6,6 +6,7 @@ sources that agree in these are shown in one table.
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,9 @@ from smaug_eval.mt_bench.records import (
 
 UNKNOWN_SET = "FastChat judgments"
 """The title where nothing says which questions were asked, as in FastChat's files."""
+
+NO_MARK = "not recorded"
+"""What a turn is counted under where nothing says what became of it."""
 
 Marks = Mapping[str, Mapping[str, int]]
 
@@ -82,20 +86,25 @@ class JudgedSet:
 
 
 def holds_dialogues(path: Path) -> bool:
-    """Whether ``path`` is a file of judgments, or a folder laid out as FastChat's for one question set."""
-    return path.suffix == ".jsonl" if path.is_file() else any(_judgment_files(path))
+    """Whether ``path`` is a file of judgments or answers, or a folder laid out as FastChat's for one question set."""
+    if path.is_file():
+        return path.suffix == ".jsonl"
+    return any(_judgment_files(path)) or any(_answer_files(path))
 
 
 def read_dialogues(path: Path) -> list[JudgedSet]:
-    """The judgments of a file, or the judgments and answers in a folder of FastChat's layout.
+    """The judgments or answers of a file, or the judgments and answers in a folder of FastChat's layout.
 
     Raises:
         SmaugError: a file is not in FastChat's format.
     """
+    if path.is_file():
+        judgments, answers = ([], [path]) if _holds_answers(path) else ([path], [])
+    else:
+        judgments, answers = _judgment_files(path), _answer_files(path)
     sets: dict[SetKey, JudgedSet] = {}
-    for file in [path] if path.is_file() else _judgment_files(path):
+    for file in judgments:
         _add_file(sets, file)
-    answers = sorted((path / ANSWERS).glob("**/*.jsonl"))
     marks = {file.stem: counts for file in answers if (counts := _marks(file))}
     if marks and not sets:
         key = SetKey(_title(read_settings(answers[0])), "", "")
@@ -104,6 +113,15 @@ def read_dialogues(path: Path) -> list[JudgedSet]:
         judged = set(each.models)
         each.marks = {model: counts for model, counts in marks.items() if model in judged or not judged}
     return list(sets.values())
+
+
+def _holds_answers(path: Path) -> bool:
+    """Whether the first line of a file is an answer of FastChat's, which alone has ``choices``."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        try:
+            return "choices" in json.loads(lines.readline())
+        except (ValueError, TypeError, RecursionError):
+            return False
 
 
 def merged_sets(labelled: Sequence[tuple[str, JudgedSet]]) -> list[JudgedSet]:
@@ -120,6 +138,10 @@ def merged_sets(labelled: Sequence[tuple[str, JudgedSet]]) -> list[JudgedSet]:
 
 def _judgment_files(folder: Path) -> list[Path]:
     return sorted((folder / JUDGMENTS).glob("**/*.jsonl"))
+
+
+def _answer_files(folder: Path) -> list[Path]:
+    return sorted((folder / ANSWERS).glob("**/*.jsonl"))
 
 
 def _add_file(sets: dict[SetKey, JudgedSet], path: Path) -> None:
@@ -161,9 +183,13 @@ def _served_by(records: Iterable[JudgmentRecord | PairJudgmentRecord]) -> Iterab
 
 
 def _marks(path: Path) -> Mapping[str, int]:
-    """How many turns of a file of answers bear each mark; nothing where none was recorded, as in FastChat's files."""
-    recorded = (record.smaug.get("marks") for record in read_answers([path]))
-    return Counter(str(mark) for marks in recorded if isinstance(marks, list) for mark in marks)
+    """How many turns of a file of answers bear each mark; FastChat's own files say nothing of them."""
+    counts: Counter[str] = Counter()
+    for record in read_answers([path]):
+        marks = record.smaug.get("marks")
+        turns = (NO_MARK for turns in record.choices for _ in turns)
+        counts.update(map(str, marks) if isinstance(marks, list) else turns)
+    return counts
 
 
 def _merged(key: SetKey, parts: Sequence[tuple[str, JudgedSet]]) -> JudgedSet:

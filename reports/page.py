@@ -1,4 +1,4 @@
-"""Putting the panels together into one HTML file that opens offline and loads nothing."""
+"""Putting the panels together into one file: HTML that opens offline and loads nothing, Markdown, or JSON."""
 
 from __future__ import annotations
 
@@ -9,36 +9,56 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports.comparison import Comparison, compare
+from reports.formats import numbers, summary
 from reports.panels import PANELS
+from reports.script import page_script
 from reports.sources import read_source, with_distinct_labels
 from reports.text import fixed, signed, significant, visible
 from smaug_eval import __version__
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import write_text
 
+FORMATS = ("html", "md", "json")
 
-def build_report(paths: Sequence[Path], out: Path, *, title: str | None = None, baseline: str | None = None) -> Path:
-    """Write one HTML page that compares everything found under ``paths``.
 
-    The page depends on the files alone: building it twice gives the same bytes.
+def build_report(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    title: str | None = None,
+    baseline: str | None = None,
+    format_: str = "html",
+    archive: Path | None = None,
+) -> Path:
+    """Write one file that compares everything found under ``paths``.
+
+    It depends on the files alone: building it twice gives the same bytes.
 
     Args:
-        paths: smaug-eval run directories (finished or not), lm-eval results files or folders of them, and files of
-            FastChat judgments or its folder of a question set.
-        out: The page; replaced in one step.
+        paths: smaug-eval run directories (finished or not), folders of one training or its ``log.jsonl``, lm-eval
+            results files or folders of them, FastChat's judgments or answers, and its folder of a question set.
+        out: The report; replaced in one step.
         title: Its title; made from the names of the sources where None.
         baseline: The model that differences are taken from; where None, the one called "base", else the first.
+        format_: One of :data:`FORMATS`: the page, a summary in Markdown, or the numbers as JSON
+            (:func:`reports.formats.numbers` says which keys).
+        archive: The archived leaderboard's table, to rank the models in; ranks are left out where None.
 
     Returns:
         ``out``.
 
     Raises:
-        SmaugError: a path is missing, empty or holds a file that cannot be read, or there is no such baseline.
+        SmaugError: a path is missing, empty or holds a file that cannot be read, there is no such baseline, or no
+            such format.
     """
+    if format_ not in FORMATS:
+        raise SmaugError(f"--format {format_}: there is no such format", fix=f"choose one of {', '.join(FORMATS)}")
     if not paths:
         raise SmaugError("there is nothing to report on", fix="give a run directory, or lm-eval results")
     sources = with_distinct_labels([read_source(path) for path in paths])
-    write_text(out, render(compare(sources, title=title, baseline=baseline)))
+    comparison = compare(sources, title=title, baseline=baseline, archive=archive)
+    written = {"html": render, "md": summary, "json": numbers}[format_](comparison)
+    write_text(out, written)
     return out
 
 
@@ -61,6 +81,7 @@ def render(comparison: Comparison) -> str:
         baseline=comparison.baseline,
         sources=[source.label for source in comparison.sources],
         sections=sections,
+        script=page_script(),
         version=__version__,
     )
 

@@ -1,22 +1,27 @@
-"""A few documents of a task, with what each model made of them side by side."""
+"""Documents of a task, with what each model made of them side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from os.path import commonprefix
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from reports.sources import as_number, json_lines
+from reports.generations import Failure, Run, failure, marked
+from reports.outcomes import Outcome, Row, TaskRows
+from reports.sample_index import read_samples
 from reports.text import Excerpt, head, tail
 from smaug_eval.errors import SmaugError
+from smaug_eval.leaderboard.metrics import final_answer
 
-DOCUMENTS_PER_TASK = 3
-PROMPT_CHARACTERS = 400
+PROMPT_CHARACTERS = 3000
+CONTEXT_CHARACTERS = 2000
 CHOICE_CHARACTERS = 300
 GENERATION_CHARACTERS = 1200
+
+_FOREIGN = (LookupError, TypeError, ValueError, AttributeError)
+"""What reading a sample of another format ends in."""
 
 
 class ChoiceScore(NamedTuple):
@@ -36,17 +41,27 @@ class Choice(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A generated answer, and what lm-eval's filter took from it where that differs."""
+    """A generated answer.
+
+    Attributes:
+        text: The answer, cut where it is long.
+        runs: The same text in runs that are in the baseline's answer, and runs that are not.
+        extracted: What lm-eval's filter took from it, where that differs.
+        failure: How a solution with a final number fails, or that it is right; None of any other answer.
+    """
 
     text: Excerpt
+    runs: list[Run]
     extracted: Excerpt | None
+    failure: Failure | None
 
 
 class Verdict(NamedTuple):
-    """A model's metric on one document; ``value`` is NaN where the metric is not a number."""
+    """A model's metric on one document; ``value`` is NaN where it is not a number, ``outcome`` None where unknown."""
 
     metric: str
     value: float
+    outcome: Outcome | None
 
     @property
     def word(self) -> str:
@@ -60,20 +75,153 @@ class Sample:
     Attributes:
         document: lm-eval's ``doc_id``.
         prompt: The question alone where the document has one in ``query``, else the end of the prompt.
-        prompt_length: Length of the whole prompt in characters.
+        context: The end of what stands before the question in the prompt; empty where there is nothing, and the whole
+            prompt where the question is not its end.
+        prompts_differ: Whether some other model was given another prompt.
         target: The right answer as lm-eval logs it.
         choices: Empty where the answer is generated.
         answers: One per model where the answer is generated, else empty.
         verdicts: One per model; None where a model has no such sample.
     """
 
-    document: int
+    document: str
     prompt: Excerpt
-    prompt_length: int
+    context: Excerpt
+    prompts_differ: bool
     target: Excerpt
     choices: list[Choice]
     answers: list[Answer | None]
     verdicts: list[Verdict | None]
+
+
+def task_samples(task: TaskRows, rows: Sequence[Row], *, baseline: int = 0) -> list[Sample]:
+    """Some documents of a task, for several models.
+
+    Args:
+        task: The task, as :func:`~reports.outcomes.task_rows` found it.
+        rows: Those of its rows that are wanted.
+        baseline: Whose document is shown where models differ, and whose answer the others are held against.
+
+    Returns:
+        One per row, in their order.
+
+    Raises:
+        SmaugError: a file is not lm-eval's format.
+    """
+    columns: list[Sequence[Mapping[str, Any] | None]] = []
+    for index, path in enumerate(task.files):
+        read = {} if path is None else dict(read_samples(path, _starts(rows, index)))
+        columns.append([None if (found := row.found[index]) is None else read[found.start] for row in rows])
+    try:
+        return [_side_by_side(raws, row, baseline) for row, raws in zip(rows, zip(*columns, strict=True), strict=True)]
+    except _FOREIGN as error:
+        raise _foreign(task, error) from error
+
+
+def failure_counts(task: TaskRows) -> list[Counter[Failure]] | None:
+    """How the solutions of a task fail, over all of its documents.
+
+    Returns:
+        How many of each kind, per model; None where the task asks for no solutions with a final number.
+
+    Raises:
+        SmaugError: a file is not lm-eval's format.
+    """
+    counts: list[Counter[Failure]] = []
+    try:
+        for index, path in enumerate(task.files):
+            counts.append(Counter())
+            if path is None:
+                continue
+            for _, raw in read_samples(path, _starts(task.rows, index)):
+                gold = _final_number(raw)
+                if gold is None:
+                    return None
+                counts[index][failure(str(_scored(raw)[0].response), gold)] += 1
+    except _FOREIGN as error:
+        raise _foreign(task, error) from error
+    return counts
+
+
+def _starts(rows: Sequence[Row], index: int) -> list[int]:
+    """Where one model's lines begin."""
+    return [found.start for row in rows if (found := row.found[index]) is not None]
+
+
+def _side_by_side(raws: Sequence[Mapping[str, Any] | None], row: Row, baseline: int) -> Sample:
+    """One document; the baseline's sample says what it is, or the first that is there."""
+    reference = next(raw for raw in (raws[baseline], *raws) if raw is not None)
+    requests = _scored(reference)
+    context = requests[0].context
+    query = reference["doc"].get("query")
+    prompt = query if isinstance(query, str) else context
+    before = context[: len(context) - len(prompt)] if context.endswith(prompt) else context
+    verdicts = [
+        None if found is None else Verdict(found.metric, found.value, outcome)
+        for found, outcome in zip(row.found, row.outcomes, strict=True)
+    ]
+    is_generated = any(request.continuation is None for request in requests)
+    ranking = next(verdict.metric for verdict in (verdicts[baseline], *verdicts) if verdict is not None)
+    return Sample(
+        document=str(reference["doc_id"]),
+        prompt=tail(prompt, PROMPT_CHARACTERS),
+        context=tail(before, CONTEXT_CHARACTERS),
+        prompts_differ=any(raw is not None and _scored(raw)[0].context != context for raw in raws),
+        target=head(str(reference.get("target", "")), CHOICE_CHARACTERS),
+        choices=[] if is_generated else _choices(raws, reference, ranking),
+        answers=_answers(raws, _final_number(reference), baseline) if is_generated else [],
+        verdicts=verdicts,
+    )
+
+
+def _choices(raws: Sequence[Mapping[str, Any] | None], reference: Mapping[str, Any], ranking: str) -> list[Choice]:
+    """The choices of ``reference`` with every model's scores; ``ranking`` is the metric that ranks them."""
+    requests = _scored(reference)
+    gold = _gold(reference, len(requests))
+    columns = [None if raw is None else _choice_scores(_scored(raw), ranking) for raw in raws]
+    return [
+        Choice(
+            head(text, CHOICE_CHARACTERS),
+            index in gold,
+            [None if column is None or len(column) <= index else column[index] for column in columns],
+        )
+        for index, text in enumerate(_choice_texts(requests))
+    ]
+
+
+def _answers(raws: Sequence[Mapping[str, Any] | None], gold: str | None, baseline: int) -> list[Answer | None]:
+    """Every model's answer with its differences from the baseline's; ``gold`` is the right final number, if any."""
+    requests = [None if raw is None else _scored(raw)[0] for raw in raws]
+    whole = [None if request is None else str(request.response) for request in requests]
+    texts = [None if text is None else head(text, GENERATION_CHARACTERS) for text in whole]
+    runs = marked([None if text is None else text.text for text in texts], baseline)
+    return [
+        None
+        if request is None or text is None or excerpt is None
+        else Answer(excerpt, own, _extracted(request), None if gold is None else failure(text, gold))
+        for request, text, excerpt, own in zip(requests, whole, texts, runs, strict=True)
+    ]
+
+
+def _extracted(request: Request) -> Excerpt | None:
+    """What lm-eval's filter made of the answer, where it changed something."""
+    if request.filtered is None or str(request.filtered).strip() == str(request.response).strip():
+        return None
+    return head(str(request.filtered), CHOICE_CHARACTERS)
+
+
+def _final_number(raw: Mapping[str, Any]) -> str | None:
+    """The right final number of a word problem whose solution is generated; None of any other document."""
+    if any(request.continuation is not None for request in _scored(raw)):
+        return None
+    return final_answer(str(raw.get("target", "")))
+
+
+def _foreign(task: TaskRows, error: Exception) -> SmaugError:
+    names = ", ".join(str(path) for path in task.files if path is not None)
+    return SmaugError(
+        f"{names}: a sample is not in lm-eval's format ({error!r})", fix="leave the file out, or evaluate again"
+    )
 
 
 class Request(NamedTuple):
@@ -137,100 +285,3 @@ def _choice_scores(requests: Sequence[Request], metric: str) -> list[ChoiceScore
     ranked = per_character if metric == "acc_norm" else values
     pick = max(range(len(ranked)), key=ranked.__getitem__)
     return [ChoiceScore(*pair, index == pick) for index, pair in enumerate(zip(values, per_character, strict=True))]
-
-
-def _answer(request: Request) -> Answer:
-    text = str(request.response)
-    extracted = "" if request.filtered is None else str(request.filtered)
-    differs = request.filtered is not None and extracted.strip() != text.strip()
-    return Answer(head(text, GENERATION_CHARACTERS), head(extracted, CHOICE_CHARACTERS) if differs else None)
-
-
-def _verdict(raw: Mapping[str, Any], metric: str | None) -> Verdict:
-    shown = metric if metric is not None and metric in raw else str(next(iter(raw.get("metrics") or ()), ""))
-    return Verdict(shown, as_number(raw.get(shown)))
-
-
-def _first_documents(path: Path, count: int) -> list[dict[str, Any]]:
-    """The first ``count`` samples; a task with several filters logs all documents under the first one first."""
-    return list(islice(json_lines(path), count))
-
-
-def _matching(path: Path, wanted: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any] | None]:
-    """For each wanted sample, another model's sample of the same document; None where it has none."""
-
-    def key(raw: Mapping[str, Any]) -> tuple[object, ...]:
-        return (raw.get("doc_id"), raw.get("filter"), raw.get("doc_hash"))
-
-    open_keys, found = {key(raw) for raw in wanted}, {}
-    for raw in json_lines(path):
-        if key(raw) in open_keys:
-            found[key(raw)] = raw
-            if len(found) == len(open_keys):
-                break
-    return (found.get(key(raw)) for raw in wanted)
-
-
-def _side_by_side(raws: Sequence[Mapping[str, Any] | None], metric: str | None) -> Sample:
-    """One document; the first of ``raws`` that is there says what it is."""
-    reference = next(raw for raw in raws if raw is not None)
-    verdicts = [None if raw is None else _verdict(raw, metric) for raw in raws]
-    requests = _scored(reference)
-    is_generated = any(request.continuation is None for request in requests)
-    columns: list[list[ChoiceScore] | None] = []
-    choices: list[Choice] = []
-    if not is_generated:
-        ranking = next(verdict.metric for verdict in verdicts if verdict is not None)
-        columns = [None if raw is None else _choice_scores(_scored(raw), ranking) for raw in raws]
-        gold = _gold(reference, len(requests))
-        choices = [
-            Choice(
-                head(text, CHOICE_CHARACTERS),
-                index in gold,
-                [None if column is None or len(column) <= index else column[index] for column in columns],
-            )
-            for index, text in enumerate(_choice_texts(requests))
-        ]
-    context = requests[0].context
-    query = reference["doc"].get("query")
-    prompt = query if isinstance(query, str) else context
-    return Sample(
-        document=reference["doc_id"],
-        prompt=tail(prompt, PROMPT_CHARACTERS),
-        prompt_length=len(context),
-        target=head(str(reference.get("target", "")), CHOICE_CHARACTERS),
-        choices=choices,
-        answers=[None if raw is None else _answer(_scored(raw)[0]) for raw in raws] if is_generated else [],
-        verdicts=verdicts,
-    )
-
-
-def task_samples(
-    files: Sequence[Path | None], *, metric: str | None = None, count: int = DOCUMENTS_PER_TASK
-) -> list[Sample]:
-    """The first documents of one task, for several models.
-
-    Args:
-        files: lm-eval's samples file of each model, None where a model has none; the first that is there chooses
-            the documents.
-        metric: The task's headline metric; the first logged one where None or absent.
-        count: How many documents.
-
-    Raises:
-        SmaugError: a file is not lm-eval's format.
-    """
-    first = next((path for path in files if path is not None), None)
-    if first is None:
-        return []
-    wanted = _first_documents(first, count)
-    columns = [
-        [None] * len(wanted) if path is None else wanted if path == first else list(_matching(path, wanted))
-        for path in files
-    ]
-    try:
-        return [_side_by_side(raws, metric) for raws in zip(*columns, strict=True)]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        names = ", ".join(str(path) for path in files if path is not None)
-        raise SmaugError(
-            f"{names}: a sample is not in lm-eval's format ({error!r})", fix="leave the file out, or evaluate again"
-        ) from error

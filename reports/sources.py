@@ -5,10 +5,11 @@ Nothing here computes a score; files become dataclasses and data frames, and wha
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from smaug_eval.mt_bench.layout import JUDGMENTS, RUN_FOLDER
 from smaug_eval.rundir import RECORD
 
 RESULTS_PATTERN = "results_*.json"
+TRAINING_LOG = "log.jsonl"
 REPORT_STAGE = "report"  # never done while the report is being written
 
 _PROVENANCE_KEYS = (
@@ -40,6 +42,7 @@ class Metric(NamedTuple):
 
     @property
     def label(self) -> str:
+        """The name, with the filter where there is one."""
         return self.name if self.filter in {"none", ""} else f"{self.name} ({self.filter})"
 
 
@@ -57,6 +60,7 @@ class TaskResult:
         samples: The task's samples file of the same evaluation, where there is one.
         date: Unix time at which the evaluation started, as the file says.
         notes: What the run recorded beside the numbers: unofficial data, truncated prompts.
+        data: A fingerprint of the rows behind the documents and examples, where a run recorded it.
     """
 
     task: str
@@ -70,23 +74,39 @@ class TaskResult:
     source: Path
     date: float
     notes: tuple[str, ...] = ()
+    data: str | None = None
 
     @property
     def is_group(self) -> bool:
+        """Whether it stands for several tasks."""
         return bool(self.subtasks)
 
     @property
     def metrics(self) -> list[Metric]:
+        """Every number of ``entry``."""
         return metrics_of(self.entry)
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training's log and summary; ``rows`` has the columns ``split``, ``step`` and whatever was logged."""
+    """A training's log and summary.
+
+    Attributes:
+        name: Its name.
+        rows: The log: the columns ``split``, ``step`` and whatever was logged.
+        summary: What it was and came to; empty while it runs.
+        diagnostics: What was measured on the held-out pairs beside the log, oldest first.
+    """
 
     name: str
     rows: pd.DataFrame
     summary: Mapping[str, Any]
+    diagnostics: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def last_diagnosis(self) -> Mapping[str, Any]:
+        """The newest of ``diagnostics``; empty where there is none."""
+        return self.diagnostics[-1] if self.diagnostics else {}
 
 
 @dataclass
@@ -98,6 +118,7 @@ class Source:
         is_run: Whether it is a smaug-eval run directory.
         results: model name -> task name -> newest result.
         dialogues: Judged answers, by question set and judge.
+        pair_sets: Name to what its builder counted, for every set of pairs.
         missing: In plain words, what a finished run would have.
         notes: In plain words, what was decided while reading.
     """
@@ -108,6 +129,7 @@ class Source:
     trainings: list[Training] = field(default_factory=list)
     results: dict[str, dict[str, TaskResult]] = field(default_factory=dict)
     dialogues: list[JudgedSet] = field(default_factory=list)
+    pair_sets: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -204,7 +226,8 @@ def read_results(path: Path) -> dict[str, TaskResult]:
     hashes = _mapping(document.get("task_hashes"))
     beside = {each.name: each for each in path.parent.glob("samples_*.jsonl")}
     written = path.name.removeprefix("results_").removesuffix(".json")
-    notes = _stage_notes(path.parent / RECORD)
+    record = _stage_record(path.parent / RECORD)
+    notes, data = _stage_notes(record), _stage_data(record)
     results = {}
     for task, entry in entries.items():
         if not isinstance(entry, dict):
@@ -223,15 +246,28 @@ def read_results(path: Path) -> dict[str, TaskResult]:
             source=path,
             date=as_number(document.get("date")),
             notes=notes,
+            data=data,
         )
     return results
 
 
-def _stage_notes(record: Path) -> tuple[str, ...]:
-    """What a run's record beside a results file says of its numbers; nothing for results of others."""
-    summary = _mapping(read_object(record).get("summary")) if record.is_file() else {}
-    notes = summary.get("notes")
+def _stage_record(path: Path) -> Mapping[str, Any]:
+    """A run's record beside a results file; empty for results of others."""
+    return read_object(path) if path.is_file() else {}
+
+
+def _stage_notes(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a run's record says of its numbers."""
+    notes = _mapping(record.get("summary")).get("notes")
     return tuple(map(str, notes)) if isinstance(notes, list) else ()
+
+
+def _stage_data(record: Mapping[str, Any]) -> str | None:
+    """One digest of all rows that a stage read."""
+    digests = _mapping(_mapping(record.get("inputs")).get("data"))
+    if len(digests) == 1:
+        return str(next(iter(digests.values())))
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest() if digests else None
 
 
 def _age(result: TaskResult) -> tuple[float, str]:
@@ -263,7 +299,7 @@ def plain_model_name(document: Mapping[str, Any], path: Path) -> str:
 
 def read_training(folder: Path) -> Training | None:
     """A training's folder, or None while it has neither a log nor a summary."""
-    log, summary = folder / "log.jsonl", folder / "summary.json"
+    log, summary, diagnostics = folder / TRAINING_LOG, folder / "summary.json", folder / "diagnostics.jsonl"
     if not log.is_file() and not summary.is_file():
         return None
     rows = pd.DataFrame(list(json_lines(log)) if log.is_file() else [])
@@ -272,7 +308,17 @@ def read_training(folder: Path) -> Training | None:
     rows = rows.drop_duplicates(subset=["split", "step"], keep="last")
     for column in rows.columns.drop("split"):
         rows[column] = pd.to_numeric(rows[column], errors="coerce")
-    return Training(folder.name, rows.sort_values("step"), read_object(summary) if summary.is_file() else {})
+    return Training(
+        folder.name,
+        rows.sort_values("step"),
+        read_object(summary) if summary.is_file() else {},
+        list(json_lines(diagnostics)) if diagnostics.is_file() else [],
+    )
+
+
+def is_training(path: Path) -> bool:
+    """Whether ``path`` is a training's folder or its log."""
+    return path.name == TRAINING_LOG if path.is_file() else (path / TRAINING_LOG).is_file()
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -317,6 +363,9 @@ def read_run(path: Path) -> Source:
     source = Source(str((manifest or {}).get("name") or path.resolve().name), is_run=True, manifest=manifest)
     source.trainings = [training for folder in _folders(path / "train") if (training := read_training(folder))]
     source.dialogues = [judged for folder in _folders(path / RUN_FOLDER) for judged in read_dialogues(folder)]
+    for folder in _folders(path / "pairs"):
+        if (stats := folder / "stats.json").is_file():
+            source.pair_sets[folder.name] = read_object(stats)
     declared = list(_mapping((manifest or {}).get("models")))
     for folder in _folders(path / "eval"):
         if results := newest_results(sorted(folder.rglob(RESULTS_PATTERN))):
@@ -357,6 +406,10 @@ def read_source(path: Path) -> Source:
             f"{path} does not exist",
             fix="give a run directory, a file or folder of lm-eval results, or a file of FastChat judgments",
         )
+    if is_training(path):
+        folder = path.resolve().parent if path.is_file() else path.resolve()
+        found = read_training(folder)
+        return Source(folder.name, is_run=False, trainings=[found] if found else [])
     if holds_dialogues(path):
         return Source(path.resolve().stem, is_run=False, dialogues=read_dialogues(path))
     source = read_run(path) if is_run_directory(path) else read_plain(path)
@@ -401,7 +454,7 @@ def merge_trainings(sources: Sequence[Source]) -> list[Training]:
     """Every training of every source, named ``source/training`` where several sources are given one each."""
     many = sum(bool(source.trainings) for source in sources) > 1
     return [
-        Training(f"{source.label}/{each.name}" if many else each.name, each.rows, each.summary)
+        replace(each, name=f"{source.label}/{each.name}") if many else each
         for source in sources
         for each in source.trainings
     ]

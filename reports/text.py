@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Iterable
 from typing import NamedTuple
 
 NOT_AVAILABLE = "n/a"
 MINUS = "−"
+NAMES_SHOWN = 3
 
 _HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _JOINERS = {"\u200c", "\u200d"}  # emoji and several scripts need them to render at all
@@ -32,7 +34,17 @@ def visible(text: str) -> str:
             return f"⟨U+{ord(character):04X}⟩"
         return character
 
-    return text if text.isascii() and text.isprintable() else "".join(map(shown, text.replace("\r\n", "\n")))
+    if text.isprintable() or (text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()):
+        return text
+    unbroken = text.replace("\r\n", "\n")
+    return "".join(character if character.isprintable() else shown(character) for character in unbroken)
+
+
+def some_names(names: Iterable[str]) -> str:
+    """Up to ``NAMES_SHOWN`` names, and how many more there are."""
+    every = list(dict.fromkeys(names))
+    more = len(every) - NAMES_SHOWN
+    return ", ".join(every[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 class Excerpt(NamedTuple):

@@ -466,22 +466,38 @@ def merge(adapter: PathLike, out: PathLike, *, base: str | None = None, dtype: s
 
 
 def report(
-    paths: Sequence[PathLike], out: PathLike = "report.html", *, title: str | None = None, baseline: str | None = None
+    paths: Sequence[PathLike],
+    out: PathLike | None = None,
+    *,
+    title: str | None = None,
+    baseline: str | None = None,
+    format_: str = "html",
+    archive: PathLike | None = None,
 ) -> Path:
-    """Write one HTML report over run directories and lm-eval results.
+    """Write one report over run directories, lm-eval results, training logs and FastChat's files.
 
     Args:
-        paths: Run directories, folders or files of lm-eval results, in any mix.
-        out: The file to write.
+        paths: Run directories, folders of one training or its ``log.jsonl``, folders or files of lm-eval results,
+            FastChat's judgments or answers, in any mix.
+        out: The file to write; ``report.<format_>`` where None.
         title: Heading.
         baseline: The model that differences are taken against.
+        format_: ``html``; ``md``, a summary for a pull request; ``json``, the numbers.
+        archive: Rows of the archived leaderboard (CSV, CSV.gz), to rank models in.
 
     Raises:
-        SmaugError: nothing to report is found, or a file is damaged.
+        SmaugError: nothing to report is found, a file is damaged, or there is no such baseline or format.
     """
     from reports import build_report
 
-    return build_report([Path(path) for path in paths], Path(out), title=title, baseline=baseline)
+    return build_report(
+        [Path(path) for path in paths],
+        Path(f"report.{format_}" if out is None else out),
+        title=title,
+        baseline=baseline,
+        format_=format_,
+        archive=None if archive is None else Path(archive),
+    )
 
 
 def scores(paths: Sequence[PathLike], *, baseline: str | None = None) -> pd.DataFrame:

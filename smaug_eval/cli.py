@@ -401,18 +401,31 @@ def merge(
 
 @app.command()
 def report(
-    paths: Annotated[list[Path], typer.Argument(help="Run directories, folders or files of lm-eval results.")],
-    out: Annotated[Path, typer.Option("--out", help="The HTML file to write.")] = Path("report.html"),
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Run directories, lm-eval results, training logs, FastChat judgments or answers."),
+    ],
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="The file to write; report.<format> where left out."),
+    ] = None,
     baseline: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--baseline", help="Model that differences are taken against."),
     ] = None,
     title: Annotated[Optional[str], typer.Option("--title", help="Heading of the report.")] = None,  # noqa: UP045
+    format_: Annotated[
+        str, typer.Option("--format", help="html, md (a summary for a pull request) or json (the numbers).")
+    ] = "html",
+    archive: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--archive", help="Rows of the archived leaderboard (CSV, CSV.gz), to rank models in."),
+    ] = None,
 ) -> None:
-    """Write one HTML report over runs and lm-eval results."""
+    """Write one report over runs, lm-eval results, training logs and judged answers."""
     from smaug_eval import api
 
-    print(api.report(paths, out, title=title, baseline=baseline))
+    print(api.report(paths, out, title=title, baseline=baseline, format_=format_, archive=archive))
 
 
 @app.command("requests")

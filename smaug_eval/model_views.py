@@ -114,7 +114,7 @@ def score_views(paths: Sequence[Path]) -> list[ModelViews]:
     Raises:
         SmaugError: a path holds nothing, a damaged file, or no task of the leaderboard.
     """
-    found = list(_all_views(merge_models(with_distinct_labels([read_source(path) for path in paths]))))
+    found = list(all_views(merge_models(with_distinct_labels([read_source(path) for path in paths]))))
     if not found:
         raise SmaugError(
             f"{', '.join(map(str, paths))}: no task of a suite or of the leaderboard's six benchmarks",
@@ -129,11 +129,16 @@ def rescored_views(path: Path) -> list[ModelViews]:
     Raises:
         SmaugError: a file is damaged.
     """
-    found = _all_views(read_source(path).results)
+    found = all_views(read_source(path).results)
     return [views for views in found if views.origin == OTHER_TASKS]
 
 
-def _all_views(models: Mapping[str, Mapping[str, TaskResult]]) -> Iterator[ModelViews]:
+def all_views(models: Mapping[str, Mapping[str, TaskResult]]) -> Iterator[ModelViews]:
+    """The views of each model on each suite that it has results of.
+
+    Raises:
+        SmaugError: a samples file is damaged, or cannot be scored by the leaderboard's rules.
+    """
     for model, results in models.items():
         yield from _model_views(model, results)
 

@@ -109,7 +109,7 @@ class Page(HTMLParser):
 
     Attributes:
         elements: (tag, attributes) in order.
-        text: All text, white space collapsed.
+        text: All text but styles and scripts, white space collapsed.
         rows: Per table row the texts of its cells, white space collapsed.
     """
 
@@ -120,26 +120,26 @@ class Page(HTMLParser):
         self.rows: list[list[str]] = []
         self._parts: list[str] = []
         self._cell: list[str] | None = None
-        self._in_style = False
+        self._is_hidden = False
         self.feed(html)
         self.text = " ".join("".join(self._parts).split())
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attributes)))
-        self._in_style = tag == "style"
+        self._is_hidden = tag in {"style", "script"}
         if tag == "tr":
             self.rows.append([])
         elif tag in {"td", "th"}:
             self._cell = []
 
     def handle_endtag(self, tag: str) -> None:
-        self._in_style = False
+        self._is_hidden = False
         if tag in {"td", "th"} and self._cell is not None:
             self.rows[-1].append(" ".join("".join(self._cell).split()))
             self._cell = None
 
     def handle_data(self, data: str) -> None:
-        if not self._in_style:
+        if not self._is_hidden:
             self._parts.append(data)
             if self._cell is not None:
                 self._cell.append(data)
@@ -147,6 +147,12 @@ class Page(HTMLParser):
     def row(self, *first: str) -> list[str]:
         """The first table row that begins with these cells."""
         return next(row for row in self.rows if row[: len(first)] == list(first))
+
+
+@pytest.fixture(scope="session")
+def run_writer() -> type[RunWriter]:
+    """What writes run directories, for fixtures that outlive a test."""
+    return RunWriter
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from reports.charts import MAX_POINTS, Scale, log_ratio_chart, shared_scale, thinned
+from reports.charts import MAX_LABEL, MAX_POINTS, Scale, legend_label, log_ratio_chart, shared_scale, thinned
 from reports.sources import Training
 
 
@@ -96,3 +96,13 @@ def test_names_are_text_and_not_formulas_or_markup() -> None:
     assert "<script" not in svg
     assert "⟨U+0000⟩" in svg
     ElementTree.fromstring(svg)  # noqa: S314
+
+
+def test_long_names_keep_beginning_and_end_in_legends() -> None:
+    name = "organisation/a-very-long-model-name-with-many-parts-dpop-step-1000"
+    shown = legend_label(name)
+    assert len(shown) <= MAX_LABEL
+    assert (shown[:12], shown[-9:]) == ("organisation", "step-1000")
+    assert "…" in shown
+    assert legend_label("dpop") == "dpop"
+    assert legend_label("_hidden").strip() == "_hidden"

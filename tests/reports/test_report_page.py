@@ -14,6 +14,7 @@ import pytest
 
 from reports import build_report
 from reports.panels import PANELS
+from reports.script import page_script
 from smaug_eval.errors import SmaugError
 from smaug_eval.leaderboard.v1 import MMLU
 
@@ -55,25 +56,35 @@ def test_headline_and_table_of_six_columns(run: Any, page: Callable[..., Any]) -
     six(run, "base", 0.0, n=101)
     six(run, "dpop", 0.1, n=101)
     report = page(run.path)
-    # One column: sqrt(.5 * .5 / 100) = 5.0 points, MMLU 5.0 / sqrt(57) = 0.662; the average of the six:
-    # sqrt(5 * 5.0^2 + 0.662^2) / 6 = 1.867. At 0.6: sqrt(.6 * .4 / 100) = 4.899, so 1.829.
-    assert "dpop 60.0 ± 1.8 against base 50.0 ± 1.9: +10.0 points on the average of six" in report.text
+    # Standard errors in points: a column's is sqrt(.5 * .5 / 100) = 5.0, at 0.6 sqrt(.6 * .4 / 100) = 4.899; MMLU's
+    # sqrt(57) times smaller. The average's: sqrt(5 * 5.0^2 + 0.662^2) / 6 = 1.867, at 0.6 1.829; of the difference
+    # sqrt(1.867^2 + 1.829^2) = 2.613, so 10 ± 1.96 * 2.613.
+    assert (
+        "better dpop scores 10.0 points higher than base on the average of six (open_llm_v1): 60.0 against 50.0 "
+        "(95% interval +4.9 to +15.1, p < 0.001)." in report.text
+    )
+    assert "By column: better on MMLU (+10.0); inconclusive on 5." in report.text
     header = report.row("model")
     assert header[1:4] == ["average of six", "ARC acc_norm", "HellaSwag acc_norm"]
     assert header[4:] == ["MMLU acc", "TruthfulQA mc2", "Winogrande acc", "GSM8K acc"]
     base, dpop = ([cell.split(" n =")[0] for cell in report.row(name)[1:]] for name in ("base baseline", "dpop"))
-    assert base == ["50.0 ± 1.9", *["50.0 ± 5.0"] * 2, "50.0 ± 0.7", *["50.0 ± 5.0"] * 3]
-    assert dpop[:3] == ["60.0 ± 1.8 +10.0", *["60.0 ± 4.9 +10.0"] * 2]
+    # Of a share of zeros and ones Wilson's interval, of means of several the normal one.
+    column = "50.0 [40.4, 59.6]"
+    assert base == ["50.0 [46.3, 53.7]", *[column] * 2, "50.0 [48.7, 51.3]", *[column] * 3]
+    # One column: 10 ± 1.96 * sqrt(5.0^2 + 4.899^2) = 10 ± 13.7; p = 0.153, five times that by Holm's method.
+    better = "60.0 [50.2, 69.0] +10.0 [−3.7, +23.7] p = 0.766"
+    assert dpop[:3] == ["60.0 [56.4, 63.6] +10.0 [+4.9, +15.1] p < 0.001, better", *[better] * 2]
     assert "n = 101 101 of 1,172 documents" in report.row("dpop")[2]
 
 
-def test_no_claim_of_significance(run: Any, page: Callable[..., Any]) -> None:
-    six(run, "base", 0.0)
-    six(run, "dpop", 0.1)
-    report = page(run.path)
-    assert "is the standard error of that single score" in report.text
-    assert "not a test" in report.text
-    assert "significan" not in report.html.lower()
+def test_an_open_comparison_says_what_it_could_have_shown(run: Any, page: Callable[..., Any]) -> None:
+    for model, score in (("base", 0.5), ("dpop", 0.6)):
+        run.evaluation(model, {ARC: score}, metric="acc_norm", n=101)
+    text = page(run.path).text
+    assert "inconclusive dpop scores 10.0 points higher than base on the mean of 1 of 6 columns" in text
+    # (1.95996 + 0.84162) * sqrt(5.0^2 + 4.899^2) = 19.6
+    assert "With these 101 documents a true difference of 19.6 points would be found in 80% of evaluations" in text
+    assert "everything else is inconclusive, which does not mean equal" in text
 
 
 def test_a_subset_is_not_called_the_average_of_six(run: Any, page: Callable[..., Any]) -> None:
@@ -86,8 +97,9 @@ def test_a_subset_is_not_called_the_average_of_six(run: Any, page: Callable[...,
 def test_other_documents_are_not_compared(run: Any, page: Callable[..., Any]) -> None:
     run.evaluation("base", {ARC: 0.5}, metric="acc_norm", n=100).evaluation("dpop", {ARC: 0.6}, metric="acc_norm", n=50)
     report = page(run.path)
-    assert "not compared: 50 documents against 100" in report.row("dpop")[2]
-    assert f"dpop and base do not compare on {ARC} (50 documents against 100): no difference is shown." in report.text
+    why = "dpop has 50 documents, base 100; without samples of dpop and base those in common cannot be found"
+    assert f"not compared: {why}" in report.row("dpop")[2]
+    assert f"dpop and base do not compare on {ARC} ({why}): no difference is shown." in report.text
     assert "+10.0" not in report.text
 
 
@@ -101,16 +113,19 @@ def test_averages_of_other_columns_are_not_compared(run: Any, page: Callable[...
     run.evaluation("base", {ARC: 0.5}, metric="acc_norm")
     run.evaluation("dpop", {ARC: 0.6, HELLASWAG: 0.9}, metric="acc_norm")
     report = page(run.path)
-    assert "not comparable on the average (open_llm_v1): an average of other columns" in report.text
+    assert "not compared dpop scores 75.0 on the average (open_llm_v1); it is not compared with base" in report.text
+    assert "not compared: an average of other columns" in report.row("dpop")[1]
     assert report.row("base baseline")[3] == "not measured"
     assert "not compared: the baseline was not measured on it" in report.row("dpop")[3]
-    assert "60.0 ± 4.9 +10.0" in report.row("dpop")[2]
+    # se sqrt(.25 / 99) = 5.025 and sqrt(.24 / 99) = 4.924: 10 ± 1.96 * 7.036
+    assert "60.0 [50.2, 69.1] +10.0 [−3.8, +23.8]" in report.row("dpop")[2]
 
 
 def test_the_baseline_can_be_chosen_and_comes_first(run: Any, page: Callable[..., Any]) -> None:
     run.evaluation("base", {ARC: 0.5}, metric="acc_norm").evaluation("dpop", {ARC: 0.6}, metric="acc_norm")
     report = page(run.path, baseline="dpop")
-    assert "50.0 ± 5.0 −10.0" in report.row("base")[2]
+    assert [row[0] for row in report.rows if row[0] in {"base", "dpop baseline"}][:2] == ["dpop baseline", "base"]
+    assert "50.0 [40.4, 59.6] −10.0 [−23.8, +3.8]" in report.row("base")[2]
     with pytest.raises(
         SmaugError, match=r"baseline 'dpoo' is none of the models: base, dpop\n  fix: did you mean 'dpop'"
     ):
@@ -196,9 +211,11 @@ def test_samples_show_choices_generations_and_lengths(run: Any, page: Callable[.
 
     run.evaluation("base", {GSM8K: 0.5}, samples=[sample("z" * 1500, 0.0)])
     run.evaluation("dpop", {GSM8K: 0.5}, samples=[sample("#### 5", 1.0)])
-    text = page(run.path).text
-    assert "Document 7" in text
-    assert "last 400 of 500 characters" in text
+    report = page(run.path)
+    text = report.text
+    assert report.row("open_llm_v1: GSM8K", "dpop")[2:] == ["1", "0", "0", "0", "0"]
+    assert "On this page are 1 of 1 documents: all 1 that a model gained or lost, and 0 others" in text
+    assert f"{GSM8K} 7 gained ppp" in text
     assert "right answer: 5" in text
     assert "base ✗ wrong (acc) " + "z" * 1200 + "… first 1200 of 1500 characters" in text
     assert "dpop ✓ right (acc) #### 5" in text
@@ -237,9 +254,12 @@ def test_hostile_text_stays_text_everywhere(run: Any, page: Callable[..., Any], 
 
 
 def assert_offline_and_inert(report: Any) -> None:
-    """No scripts, no handlers, no links but into the page itself, no addresses in styles, and a policy that says so."""
+    """No script but our own, no handlers, no links but into the page, no addresses in styles; a policy that says so."""
+    script = page_script()
+    assert re.findall("<script>(.*?)</script>", report.html, re.DOTALL) == [script.text]
+    assert sum(tag == "script" for tag, _ in report.elements) == 1
     for tag, attributes in report.elements:
-        assert tag not in {"script", "iframe", "object", "embed", "img", "link", "base", "form", "image"}
+        assert tag not in {"iframe", "object", "embed", "img", "link", "base", "form", "image"}
         for name, value in attributes.items():
             assert not name.startswith("on")
             if name in {"src", "href", "xlink:href", "action", "srcset", "data"}:
@@ -250,7 +270,10 @@ def assert_offline_and_inert(report: Any) -> None:
     assert "url(" not in style
     assert "@import" not in style
     policy = {a.get("http-equiv"): a.get("content") for tag, a in report.elements if tag == "meta"}
-    assert policy["Content-Security-Policy"] == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    assert policy["Content-Security-Policy"] == (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src '{script.policy}'; img-src data:; "
+        "form-action 'none'; base-uri 'none'"
+    )
 
 
 def full_run(run: Any) -> None:
@@ -312,7 +335,7 @@ def test_runs_and_plain_results_together(run: Any, tmp_path: Path, page: Callabl
     other.write_text(path.read_text().replace("org/model", "abacusai/Smaug"))
     report = page(run.path, other)
     assert "Comparison of study, elsewhere" in report.text
-    assert "50.0 ± 5.0 0.0" in report.row("abacusai/Smaug")[2]
+    assert "50.0 [40.4, 59.6] 0.0 [−13.9, +13.9]" in report.row("abacusai/Smaug")[2]
 
 
 def test_every_panel_has_its_template() -> None:

@@ -1,0 +1,189 @@
+"""The report without pictures: a summary in Markdown for a pull request, and its numbers as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from reports.comparison import Cell, Comparison, SuiteTable
+from reports.differences import Difference
+from reports.headline import preferred_likelihood
+from reports.panels import warning_lines
+from reports.scores_panel import described, published_rows, standings
+from reports.sources import Training
+from reports.statements import average_statements, judged_statements
+from reports.text import NOT_AVAILABLE, fixed, signed, visible
+from reports.training_details import edits
+from reports.training_panel import FINAL_COLUMNS, last_values, story
+from smaug_eval import __version__
+from smaug_eval.leaderboard.scores import Score
+from smaug_eval.mt_bench.pair_scores import pair_scores
+from smaug_eval.mt_bench.scores import single_scores
+from smaug_eval.stats import Outcome
+
+SCHEMA = 1
+_MARKS = re.compile(r"([\\`*_{}\[\]<>|#~&!])")
+
+
+def summary(comparison: Comparison) -> str:
+    """The verdicts, each suite's table, what happened in training, and the warnings, in GitHub's Markdown."""
+    return "\n".join(_summary_lines(comparison)).rstrip() + "\n"
+
+
+def numbers(comparison: Comparison) -> str:
+    """The report's numbers as JSON; what is not a finite number is null.
+
+    Keys of version 1, to which later ones only add:
+
+    - ``schema``, ``version`` (of smaug-eval), ``title``, ``baseline``, ``warnings`` (sentences);
+    - ``statements``: ``model``, ``verdict`` ("better", "worse", "inconclusive", "not compared" or ""), ``text``,
+      ``detail``;
+    - ``models``: name to what the run's manifest says of it;
+    - ``suites``: ``suite``, ``average_label``, ``columns`` (``title``, ``metric``) and ``models``: name to
+      ``average``, ``columns`` (by title, null where not measured) and ``tasks`` (scores by task). A score has
+      ``value``, ``stderr``, ``interval`` (percent), ``n`` and ``notes``; averages and columns also ``difference`` and
+      ``why_not``. A difference is in points: ``points``, ``interval``, ``p_value``, ``adjusted_p``, ``detectable``,
+      ``n``, ``gained``, ``lost``, ``correlation``, ``test``, ``verdict``, ``remarks``;
+    - ``published`` and ``standings``: rows of the archived leaderboard, and ranks in it where it was given;
+    - ``judged``: ``title``, ``judge``, ``demo``, ``single`` and ``pairs``, by model;
+    - ``trainings``: ``name``, ``loss``, ``beta``, ``lambda``, ``steps``, ``last`` (the last logged values by split) and
+      ``edits`` (changes before, at and after the edit, nats per token and per pair);
+    - ``tasks``: model to task to ``n`` and ``metrics`` (label to ``value`` and ``stderr``, in lm-eval's units).
+    """
+    found = {
+        "schema": SCHEMA,
+        "version": __version__,
+        "title": comparison.title,
+        "baseline": comparison.baseline,
+        "statements": [each._asdict() for each in (*average_statements(comparison), *judged_statements(comparison))],
+        "warnings": warning_lines(comparison),
+        "models": {model: described(comparison, model) for model in comparison.models},
+        "suites": [_suite(table) for table in comparison.tables],
+        "published": {model: asdict(row) for model, row in published_rows(comparison)},
+        "standings": [each.as_dict() for each in standings(comparison)],
+        "judged": [
+            {
+                "title": each.key.title,
+                "judge": each.key.judge,
+                "demo": each.is_demo,
+                "single": {model: asdict(own) for model, own in single_scores(each.judgments.single).items()},
+                "pairs": {model: asdict(own) for model, own in pair_scores(each.judgments.pairs).items()},
+            }
+            for each in comparison.dialogues
+        ],
+        "trainings": [_training(each) for each in comparison.trainings],
+        "tasks": {
+            model: {
+                task: {
+                    "n": result.n,
+                    "metrics": {each.label: {"value": each.value, "stderr": each.stderr} for each in result.metrics},
+                }
+                for task, result in results.items()
+            }
+            for model, results in comparison.models.items()
+        },
+    }
+    return json.dumps(_finite(found), indent=2, allow_nan=False) + "\n"
+
+
+def escaped(text: str) -> str:
+    """``text`` on one line, with everything that Markdown or HTML would act on written out."""
+    shown = _MARKS.sub(lambda match: f"\\{match.group()}", " ".join(visible(text).split()))
+    return shown.replace("@", "&#64;")  # or the names of models would notify people
+
+
+def _summary_lines(comparison: Comparison) -> Iterator[str]:
+    yield from (f"## {escaped(comparison.title)}", "")
+    for each in (*average_statements(comparison), *judged_statements(comparison)):
+        verdict = f" ({each.verdict})" if each.verdict else ""
+        yield f"- **{escaped(each.model)}**{verdict} {escaped(each.text)}. {escaped(each.detail)}".rstrip()
+    for fall in filter(None, map(preferred_likelihood, comparison.trainings)):
+        if fall.below_reference:
+            yield f"- **training {escaped(fall.training)} made preferred answers less likely** ({fall.amount})"
+    yield ""
+    for table in comparison.tables:
+        yield from _suite_lines(table, comparison.baseline)
+    if comparison.trainings:
+        yield from ("**Training**", "", *(f"- {escaped(sentence)}" for sentence in story(comparison.trainings)), "")
+    if warnings := warning_lines(comparison):
+        yield from ("**Read this first**", "", *(f"- {escaped(warning)}" for warning in warnings), "")
+
+
+def _suite_lines(table: SuiteTable, baseline: str | None) -> Iterator[str]:
+    titles = [table.average_label or "average", *table.columns]
+    yield from (f"**{escaped(table.suite)}**: score in percent, difference from {escaped(str(baseline))} in points", "")
+    yield f"| model | {' | '.join(map(escaped, titles))} |"
+    yield "|---|" + "---:|" * len(titles)
+    for model, cells in table.cells.items():
+        shown = " | ".join(_cell_text(cell) for cell in (table.averages[model], *cells))
+        yield f"| {escaped(model)} | {shown} |"
+    yield from ("", "95% intervals in brackets; bold: better or worse with p adjusted by Holm's method.", "")
+
+
+def _cell_text(cell: Cell | None) -> str:
+    if cell is None:
+        return NOT_AVAILABLE
+    return f"{fixed(cell.score.value)} {_difference_text(cell)}".rstrip()
+
+
+def _difference_text(cell: Cell) -> str:
+    apart = cell.difference
+    if apart is None:
+        return "" if cell.why_not is None else "(not compared)"
+    interval = "" if apart.interval is None else f" [{signed(apart.interval[0])}, {signed(apart.interval[1])}]"
+    is_clear = apart.verdict.outcome in {Outcome.BETTER, Outcome.WORSE}
+    return f"**{signed(apart.points)}**{interval}" if is_clear else f"{signed(apart.points)}{interval}"
+
+
+def _suite(table: SuiteTable) -> Mapping[str, Any]:
+    columns = zip(table.columns, table.metrics, strict=True)
+    return {
+        "suite": table.suite,
+        "average_label": table.average_label,
+        "columns": [{"title": title, "metric": metric} for title, metric in columns],
+        "models": {
+            model: {
+                "average": _cell(table.averages[model]),
+                "columns": {title: _cell(cell) for title, cell in zip(table.columns, cells, strict=True)},
+                "tasks": {
+                    task: asdict(score)
+                    for column in table.scores[model].columns
+                    for task, score in column.leaves.items()
+                },
+            }
+            for model, cells in table.cells.items()
+        },
+    }
+
+
+def _cell(cell: Cell | None) -> Mapping[str, Any] | None:
+    if cell is None:
+        return None
+    score: Score = cell.score
+    return {**asdict(score), "difference": _difference(cell.difference), "why_not": cell.why_not}
+
+
+def _difference(difference: Difference | None) -> Mapping[str, Any] | None:
+    return None if difference is None else {**asdict(difference), "verdict": difference.verdict.words(" points")}
+
+
+def _training(training: Training) -> Mapping[str, Any]:
+    return {
+        "name": training.name,
+        **{key: training.summary.get(key) for key in ("loss", "beta", "lambda", "steps")},
+        "last": last_values(training, list(FINAL_COLUMNS)),
+        "edits": [each._asdict() for each in edits(training)],
+    }
+
+
+def _finite(value: Any) -> Any:
+    """``value`` as JSON can hold it."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(part) for key, part in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,139 @@
+"""Columns that are means over subjects, as MMLU: every subject's score and difference, by category."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from reports.comparison import Cell, Comparison, SuiteTable
+from reports.differences import ColumnPair, adjusted, average_difference, column_difference, pair_task
+from reports.mmlu_categories import CATEGORIES
+from smaug_eval.leaderboard.scores import mean_of_means
+from smaug_eval.leaderboard.suite import Column
+
+ALL = "all subjects"
+HEAT_STEP = 5.0
+"""Points of difference to each of the three shades."""
+
+
+class SubjectRow(NamedTuple):
+    """A subject, or a category's mean over its subjects: a cell per model, None where it was not measured."""
+
+    title: str
+    cells: list[Cell | None]
+
+
+class Category(NamedTuple):
+    """Subjects that belong together, and their mean."""
+
+    mean: SubjectRow
+    subjects: list[SubjectRow]
+
+
+class SubjectTable(NamedTuple):
+    """One column of a suite, taken apart."""
+
+    suite: str
+    column: str
+    models: list[str]
+    categories: list[Category]
+
+
+def subjects(comparison: Comparison) -> Mapping[str, Any] | None:
+    """Every column that is a mean over subjects."""
+    tables = [
+        table
+        for suite, scored in zip(_suites(comparison), comparison.tables, strict=True)
+        for column in suite
+        if (table := _subject_table(comparison, scored, column))
+    ]
+    return {"tables": tables, "baseline": comparison.baseline, "heat": heat} if tables else None
+
+
+def heat(cell: Cell) -> str:
+    """The style class of a difference: how many steps above or below zero, at most three."""
+    if cell.delta is None or not cell.delta:
+        return ""
+    return f"{'up' if cell.delta > 0 else 'down'}-{min(3, math.ceil(abs(cell.delta) / HEAT_STEP))}"
+
+
+def _suites(comparison: Comparison) -> Iterator[list[Column]]:
+    columns = {
+        suite.name: [column for column in suite.columns if len(column.leaves) > 1] for suite in comparison.suites
+    }
+    return (columns[table.suite] for table in comparison.tables)
+
+
+def _subject_table(comparison: Comparison, table: SuiteTable, column: Column) -> SubjectTable | None:
+    titles = {leaf.name: leaf.subject or leaf.name for leaf in column.leaves}
+    measured = [name for name in titles if any(name in own for own in _leaves(table, column.title).values())]
+    if len(measured) < 2:
+        return None
+    order = {subject: place for place, subject in enumerate(CATEGORIES)}
+    measured.sort(key=lambda name: (order.get(titles[name], len(order)), titles[name]))
+    groups: dict[str, list[str]] = {}
+    for name in measured:
+        groups.setdefault(CATEGORIES.get(titles[name], ALL), []).append(name)
+    by_model = [_model_cells(comparison, table, column, model, groups) for model in table.cells]
+    categories = [
+        Category(
+            SubjectRow(category, [found[category] for found, _ in by_model]),
+            [SubjectRow(titles[name].replace("_", " "), [found.get(name) for _, found in by_model]) for name in names],
+        )
+        for category, names in groups.items()
+    ]
+    return SubjectTable(table.suite, column.title, list(table.cells), categories)
+
+
+def _leaves(table: SuiteTable, title: str) -> dict[str, Mapping[str, Any]]:
+    """Model to its measured tasks of a column."""
+    return {model: each.leaves for model, own in table.scores.items() for each in own.columns if each.title == title}
+
+
+def _model_cells(
+    comparison: Comparison, table: SuiteTable, column: Column, model: str, groups: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, Cell | None], dict[str, Cell]]:
+    """One model's cells, by category and by task; p values are adjusted over the categories, and over the tasks."""
+    leaves, baseline = _leaves(table, column.title), comparison.baseline
+    own, other = leaves.get(model, {}), leaves.get(baseline or "", {})
+    if baseline is None or model == baseline:
+        plain = {name: Cell(score, None, None, None) for name, score in own.items()}
+        return {
+            category: _mean_cell([plain[n] for n in names if n in plain]) for category, names in groups.items()
+        }, plain
+    results = (comparison.models[model], comparison.baseline_results)
+    pairs = {
+        name: pair_task(column.metric, name, results, comparison.gates[model][name])
+        if name in other
+        else ColumnPair(None, "the baseline was not measured on it")
+        for name in own
+    }
+    cells = {
+        name: Cell(score, other[name], column_difference(pairs[name], score, other[name]), None)
+        if pairs[name].why_not is None
+        else Cell(score, other.get(name), None, pairs[name].why_not)
+        for name, score in own.items()
+    }
+    means: dict[str, Cell | None] = {}
+    for category, names in groups.items():
+        mean = _mean_cell([cells[name] for name in names if name in cells])
+        same = set(names) & own.keys() == set(names) & other.keys()
+        if mean is not None and same and all(pairs[name].why_not is None for name in names if name in own):
+            reference = mean_of_means([other[name] for name in names if name in other])
+            apart = average_difference([pairs[name] for name in names if name in own], mean.score, reference)
+            mean = Cell(mean.score, reference, apart, None)
+        means[category] = mean
+    return _adjusted(means), {name: cell for name, cell in _adjusted(cells).items() if cell is not None}
+
+
+def _mean_cell(cells: Sequence[Cell]) -> Cell | None:
+    return Cell(mean_of_means([cell.score for cell in cells]), None, None, None) if cells else None
+
+
+def _adjusted(cells: Mapping[str, Cell | None]) -> dict[str, Cell | None]:
+    found = iter(adjusted([cell.difference for cell in cells.values() if cell is not None and cell.difference]))
+    return {
+        name: cell if cell is None or cell.difference is None else cell._replace(difference=next(found))
+        for name, cell in cells.items()
+    }

@@ -1,0 +1,92 @@
+"""The summary in Markdown and the numbers as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from reports import build_report
+from reports.formats import escaped
+from smaug_eval.cli import app
+from smaug_eval.errors import SmaugError
+
+ARC = "open_llm_v1_arc_challenge"
+
+
+def built(path: Path, format_: str, tmp_path: Path) -> str:
+    return build_report([path], tmp_path / f"report.{format_}", format_=format_).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def study(run: Any) -> Any:
+    run.evaluation("base", {ARC: 0.5}, metric="acc_norm", n=101).evaluation(
+        "dpop", {ARC: 0.9}, metric="acc_norm", n=101
+    )
+    curve: Sequence[tuple[int, float, float]] = [(0, 0.0, 0.0), (20, -1.5, -8.0)]
+    return run.training("dpo", {"eval": curve}, {"loss": "dpo", "beta": 0.1, "steps": 20})
+
+
+def test_the_summary_has_verdict_table_training_and_warnings(study: Any, tmp_path: Path) -> None:
+    text = built(study.path, "md", tmp_path)
+    assert text.startswith("## Comparison of study\n\n- **dpop** (better) scores 40.0 points higher than base on ")
+    assert "| model | mean of 1 of 6 columns | ARC |\n|---|---:|---:|\n| base | 50.0 | 50.0 |\n" in text
+    # se 5.0 and sqrt(.09 / 100) = 3.0: 40 ± 1.96 * 5.83 = 28.6 to 51.4
+    assert "| dpop | 90.0 **+40.0** [+28.6, +51.4] | 90.0 **+40.0** [+28.6, +51.4] |" in text
+    assert "- **training dpo made preferred answers less likely** (−1.50 nats)" in text
+    assert "\n**Read this first**\n\n- This run is not complete: no manifest.json" in text
+
+
+def test_the_numbers(study: Any, tmp_path: Path) -> None:
+    found = json.loads(built(study.path, "json", tmp_path))
+    assert (found["schema"], found["baseline"], found["title"]) == (1, "base", "Comparison of study")
+    assert [each["verdict"] for each in found["statements"]] == ["better"]
+    (suite,) = found["suites"]
+    assert suite["columns"] == [{"title": "ARC", "metric": "acc_norm"}]
+    cell = suite["models"]["dpop"]["columns"]["ARC"]
+    assert (cell["value"], cell["n"]) == (pytest.approx(90.0), 101)
+    assert cell["difference"]["points"] == pytest.approx(40.0)
+    assert cell["difference"]["verdict"] == "better"
+    assert suite["models"]["base"]["average"]["difference"] is None
+    assert suite["models"]["dpop"]["tasks"][ARC]["stderr"] == pytest.approx(3.0)
+    (training,) = found["trainings"]
+    assert training["last"]["eval"]["log_ratios/chosen"] == -1.5
+    assert found["tasks"]["dpop"][ARC]["metrics"]["acc_norm"]["value"] == 0.9
+
+
+def test_numbers_that_are_not_finite_are_null(run: Any, tmp_path: Path) -> None:
+    run.evaluation("base", {"odd": 0.5})
+    (path,) = run.path.rglob("results_*.json")
+    path.write_text(path.read_text().replace('"acc,none": 0.5', '"acc,none": NaN'))
+    found = json.loads(built(run.path, "json", tmp_path))
+    assert found["tasks"]["base"]["odd"]["metrics"]["acc"]["value"] is None
+
+
+def test_markdown_and_html_in_names_are_text() -> None:
+    assert escaped("a|b\n<img src=x> [x](y) @team `c` **d**") == (
+        r"a\|b \<img src=x\> \[x\](y) &#64;team \`c\` \*\*d\*\*"
+    )
+    assert escaped("a\u202eb") == "a⟨U+202E⟩b"
+
+
+def test_an_unknown_format_is_refused(study: Any, tmp_path: Path) -> None:
+    with pytest.raises(SmaugError, match=r"--format pdf: there is no such format\n  fix: choose one of html, md, json"):
+        built(study.path, "pdf", tmp_path)
+    assert not (tmp_path / "report.pdf").exists()
+
+
+def test_the_verb_writes_the_format_s_own_file(study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for options, name in (
+        (["--format", "md"], "report.md"),
+        (["--format", "json"], "report.json"),
+        ([], "report.html"),
+    ):
+        result = CliRunner().invoke(app, ["report", str(study.path), "--baseline", "dpop", *options])
+        assert result.stdout == f"{name}\n"
+        assert (tmp_path / name).is_file()
+    assert json.loads((tmp_path / "report.json").read_text())["baseline"] == "dpop"
