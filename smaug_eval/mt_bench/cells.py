@@ -11,9 +11,9 @@ from typing import TypeVar
 import numpy as np
 
 from smaug_eval.errors import SmaugError
-from smaug_eval.leaderboard.intervals import RESAMPLES, SEED, Interval, Values
 from smaug_eval.mt_bench.questions import QuestionId, official_category
 from smaug_eval.mt_bench.records import JudgmentRecord, PairJudgmentRecord
+from smaug_eval.stats import RESAMPLES, SEED, Interval, bootstrap_interval
 
 AnyJudgment = TypeVar("AnyJudgment", bound=JudgmentRecord | PairJudgmentRecord)
 Place = tuple[object, ...]
@@ -115,17 +115,9 @@ def mean_interval_over_questions(
     Returns:
         The 2.5% and 97.5% quantiles; None with fewer than two questions.
     """
-    by_question: dict[QuestionId, list[float]] = defaultdict(list)
-    for question, value in values:
-        by_question[question].append(value)
-    if len(by_question) < 2:
-        return None
-    sums: Values = np.array([sum(each) for each in by_question.values()])
-    counts: Values = np.array([len(each) for each in by_question.values()], dtype=np.float64)
-    n = len(sums)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
-    low, high = np.quantile((drawn @ sums) / (drawn @ counts), (0.025, 0.975))
-    return float(low), float(high)
+    pairs = list(values)
+    own = np.array([value for _, value in pairs], np.float64)
+    return bootstrap_interval(own, [question for question, _ in pairs], resamples=resamples, seed=seed)
 
 
 def category_of(record: JudgmentRecord | PairJudgmentRecord, categories: Mapping[QuestionId, str]) -> str | None:

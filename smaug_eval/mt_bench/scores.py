@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from smaug_eval.errors import SmaugError
-from smaug_eval.leaderboard.intervals import SEED, Interval
 from smaug_eval.mt_bench.cells import (
     Cell,
     Reader,
@@ -28,8 +27,7 @@ from smaug_eval.mt_bench.pair_scores import pair_scores
 from smaug_eval.mt_bench.parsing import strict_score
 from smaug_eval.mt_bench.questions import CATEGORIES, QuestionId
 from smaug_eval.mt_bench.records import JudgmentRecord, Judgments
-
-PERMUTATIONS = 9_999
+from smaug_eval.stats import Interval, sign_flip_p_value
 
 
 @dataclass(frozen=True)
@@ -162,7 +160,7 @@ def compare(
     return PairedComparison(
         difference=mean(by_question.values()),
         interval=mean_interval_over_questions(by_question.items()),
-        p_value=_sign_flip_p_value(list(by_question.values())),
+        p_value=sign_flip_p_value(np.array(list(by_question.values()))) if len(by_question) > 1 else None,
         n=len(by_question),
     )
 
@@ -263,19 +261,3 @@ def _by_turn(records: Sequence[JudgmentRecord]) -> dict[tuple[QuestionId, int], 
         if cell.score is not None:
             values[cell.question_id, cell.turn].append(cell.score)
     return {place: mean(own) for place, own in values.items()}
-
-
-def _sign_flip_p_value(differences: Sequence[float]) -> float | None:
-    from scipy.stats import permutation_test
-
-    if len(differences) < 2:
-        return None
-    result = permutation_test(
-        (np.array(differences),),
-        lambda sample, axis: np.mean(sample, axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=PERMUTATIONS,
-        rng=np.random.default_rng(SEED),
-    )
-    return float(result.pvalue)
