@@ -196,9 +196,9 @@ def summary(file: Path) -> dict[str, Any]:
     words = {
         EMPTY: "empty answers",
         TRUNCATED: "answers cut off at the longest length",
-        FAILED: "turns without an answer: the conversation fills the model's context",
+        FAILED: "turns without an answer, as the conversation fills the model's context",
     }
-    warnings = [f"{file.stem}: {marks[mark]} {text}" for mark, text in words.items() if marks[mark]]
+    warnings = [f"{file.stem}: {text}: {marks[mark]}" for mark, text in words.items() if marks[mark]]
     tokens = sum(sum(extra.get("tokens", [])) for extra in lines)
     return {"turns": dict(marks), "tokens": tokens, "warnings": warnings}
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from smaug_eval.console import Reporter
 from smaug_eval.engines import choose_engine
-from smaug_eval.errors import SmaugError
 from smaug_eval.evaluation import EnginePool
 from smaug_eval.files import canonical_json, sha256_of_text, write_json
 from smaug_eval.models import Checkpoint
@@ -119,10 +118,6 @@ class Answering:
                 engine_args=config.engine_args,
             )
             lm: Any = loaded.watch.lm
-            if not callable(getattr(lm, "generate", None)):
-                raise SmaugError(
-                    f"engine {self._engine} cannot write dialogues in this version", fix="set engine to torch"
-                )
             return Answerer(lm, lm.max_length)
 
         return answer_questions(
