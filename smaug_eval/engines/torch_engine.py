@@ -59,7 +59,12 @@ class TorchEngine(SharedPrefixes, HFLM):
                 shared prefix would otherwise be computed too often, and shorter where memory does not suffice.
             journal: Folder to keep finished answers in; None to keep none.
             **kwargs: As of lm-eval's ``HFLM``.
+
+        Raises:
+            ValueError: ``row_tokens`` is not positive.
         """
+        if row_tokens is not None and int(row_tokens) < 1:
+            raise ValueError(f"row_tokens must be at least 1, not {row_tokens}")
         super().__init__(*args, **kwargs)
         self.way: str | None = None
         self._scorer: Scorer | None = None

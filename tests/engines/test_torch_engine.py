@@ -15,11 +15,11 @@ from lm_eval.api.registry import get_model
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.scoring import instances
 from smaug_eval.embedded import embedded_path
 from smaug_eval.engines import Watch, build_engine
 from smaug_eval.engines.torch_engine import TorchEngine, tensors_sha256
-from smaug_eval.leaderboard.protocol import build_documents, requests
-from smaug_eval.leaderboard.v1 import SUITE
+from smaug_eval.errors import SmaugError
 
 TOLERANCE = 1e-4
 TASKS = ["arc", "hellaswag", "mmlu", "truthfulqa", "winogrande"]
@@ -53,12 +53,7 @@ def asked(some: list[tuple[str, str]]) -> list[Instance]:
 
 def slice_of(task: str, shared: Path, documents: int) -> list[tuple[str, str]]:
     """The requests of a column's first documents; of MMLU of two subjects, which share no shots."""
-    (column,) = [each for each in SUITE.columns if task in each.task]
-    found = []
-    for spec in column.leaves[:2]:
-        built = build_documents(spec, *SUITE.rows(spec, shared / "data"))[:documents]
-        found += [pair for document in built for pair in requests(spec, document)]
-    return found
+    return [request.args for request in instances(task, documents, shared / "data", subjects=2)]
 
 
 def loaded(folder: Path) -> tuple[Any, Any]:
@@ -201,6 +196,19 @@ def test_a_model_spread_over_devices_gets_the_same_answers(demo: tuple[Any, Any]
     assert ours.way is not None
     assert ours.way.startswith("prefix-shared rows")
     assert tensors_sha256(spread.model) == tensors_sha256(whole.model)
+
+
+@pytest.mark.parametrize("row_tokens", [0, -3, "many"])
+def test_rows_of_no_length_are_refused_before_a_model_is_loaded(row_tokens: Any) -> None:
+    with pytest.raises(SmaugError, match=r"engine torch cannot load .*(row_tokens must be at least 1|invalid literal)"):
+        build_engine(
+            "torch",
+            embedded_path("demo-model"),
+            dtype="float32",
+            batch_size=2,
+            device="cpu",
+            engine_args={"row_tokens": row_tokens},
+        )
 
 
 def test_lm_eval_knows_the_model_by_name() -> None:

@@ -21,6 +21,7 @@ pytest.importorskip("vllm", reason="vLLM is not installed here; make test-vllm r
 
 from vllm.logprobs import FlatLogprobs
 
+from benchmarks.scoring import instances
 from benchmarks.vllm_scoring import is_cut, lm_evals_own
 from smaug_eval.embedded import embedded_path
 from smaug_eval.engines import Watch, build_engine
@@ -30,8 +31,6 @@ from smaug_eval.engines.torch_engine import TorchEngine
 from smaug_eval.engines.trie import Text, sort_key
 from smaug_eval.engines.vllm_engine import VLLM, VllmEngine, _told_of_own
 from smaug_eval.engines.vllm_plan import Prompt
-from smaug_eval.leaderboard.protocol import build_documents, requests
-from smaug_eval.leaderboard.v1 import SUITE
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
@@ -53,12 +52,7 @@ def asked(some: Sequence[tuple[str, str]]) -> list[Instance]:
 
 def slice_of(task: str, shared: Path, documents: int) -> list[tuple[str, str]]:
     """The requests of a column's first documents; of MMLU of two subjects, which share no shots."""
-    (column,) = [each for each in SUITE.columns if task in each.task]
-    found = []
-    for spec in column.leaves[:2]:
-        built = build_documents(spec, *SUITE.rows(spec, shared / "data"))[:documents]
-        found += [pair for document in built for pair in requests(spec, document)]
-    return found
+    return [request.args for request in instances(task, documents, shared / "data", subjects=2)]
 
 
 def write_model(folder: Path, config: PretrainedConfig) -> Path:
