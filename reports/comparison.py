@@ -21,7 +21,8 @@ from reports.differences import (
 )
 from reports.documents import logged_values
 from reports.gates import comparability, is_refused
-from reports.sources import Source, TaskResult, Training, merge_models, merge_trainings
+from reports.merging import merge_models, merge_trainings
+from reports.sources import Source, TaskResult, Training
 from smaug_eval.errors import SmaugError
 from smaug_eval.leaderboard.registry import SUITES
 from smaug_eval.leaderboard.scores import ColumnScore, Score, SuiteScores, suite_scores

@@ -10,9 +10,10 @@ from markupsafe import Markup
 
 from reports.comparison import Comparison, compare
 from reports.formats import numbers, summary
+from reports.merging import with_distinct_labels
 from reports.panels import PANELS
 from reports.script import page_script
-from reports.sources import read_source, with_distinct_labels
+from reports.sources import read_source
 from reports.text import fixed, signed, significant, visible
 from smaug_eval import __version__
 from smaug_eval.errors import SmaugError

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -61,6 +61,7 @@ class TaskResult:
         date: Unix time at which the evaluation started, as the file says.
         notes: What the run recorded beside the numbers: unofficial data, truncated prompts.
         data: A fingerprint of the rows behind the documents and examples, where a run recorded it.
+        saved: Share of the requests' tokens that the engine did not compute, where a run recorded it; NaN elsewhere.
     """
 
     task: str
@@ -75,6 +76,7 @@ class TaskResult:
     date: float
     notes: tuple[str, ...] = ()
     data: str | None = None
+    saved: float = math.nan
 
     @property
     def is_group(self) -> bool:
@@ -247,6 +249,7 @@ def read_results(path: Path) -> dict[str, TaskResult]:
             date=as_number(document.get("date")),
             notes=notes,
             data=data,
+            saved=as_number(_mapping(_mapping(record.get("summary")).get("tokens")).get("saved")),
         )
     return results
 
@@ -419,42 +422,3 @@ def read_source(path: Path) -> Source:
             fix=f"give a smaug-eval run directory, or a folder with lm-eval's {RESULTS_PATTERN}",
         )
     return source
-
-
-def with_distinct_labels(sources: Sequence[Source]) -> list[Source]:
-    """The sources with labels that tell them apart, numbered where two paths end alike."""
-    seen: dict[str, int] = {}
-    for source in sources:
-        seen[source.label] = seen.get(source.label, 0) + 1
-        if seen[source.label] > 1:
-            source.label = f"{source.label} ({seen[source.label]})"
-    return list(sources)
-
-
-def _can_merge(sources: Sequence[Source], model: str) -> bool:
-    """Plain results of one model name are one model's, unless two sources hold the same task."""
-    tasks = [task for source in sources for task in source.results[model]]
-    return not any(source.is_run for source in sources) and len(tasks) == len(set(tasks))
-
-
-def merge_models(sources: Sequence[Source]) -> dict[str, dict[str, TaskResult]]:
-    """Every model of every source; a name that means different models is written ``source/model``."""
-    merged: dict[str, dict[str, TaskResult]] = {}
-    for source in sources:
-        for model, results in source.results.items():
-            holders = [other for other in sources if model in other.results]
-            if len(holders) == 1 or _can_merge(holders, model):
-                merged.setdefault(model, {}).update(results)
-            else:
-                merged[f"{source.label}/{model}"] = results
-    return merged
-
-
-def merge_trainings(sources: Sequence[Source]) -> list[Training]:
-    """Every training of every source, named ``source/training`` where several sources are given one each."""
-    many = sum(bool(source.trainings) for source in sources) > 1
-    return [
-        replace(each, name=f"{source.label}/{each.name}") if many else each
-        for source in sources
-        for each in source.trainings
-    ]

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from rich.table import Table
 
-from reports.sources import TaskResult, json_lines, merge_models, read_source, with_distinct_labels
+from reports.merging import merge_models, with_distinct_labels
+from reports.sources import TaskResult, json_lines, read_source
 from smaug_eval.errors import SmaugError
 from smaug_eval.leaderboard import v1
 from smaug_eval.leaderboard.registry import SUITES

@@ -10,7 +10,8 @@ import pandas as pd
 from rich.table import Table
 
 from reports.comparison import Cell, compare
-from reports.sources import read_source, with_distinct_labels
+from reports.merging import with_distinct_labels
+from reports.sources import read_source
 from smaug_eval.files import read_json
 from smaug_eval.leaderboard.published import published_row
 from smaug_eval.rundir import MANIFEST

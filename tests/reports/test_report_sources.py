@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from reports.sources import json_lines, merge_models, metrics_of, plain_model_name, read_results, read_source
-from reports.sources import with_distinct_labels as distinct
+from reports.merging import merge_models
+from reports.merging import with_distinct_labels as distinct
+from reports.sources import json_lines, metrics_of, plain_model_name, read_results, read_source
 from smaug_eval.errors import SmaugError
 
 ARC = "open_llm_v1_arc_challenge"
