@@ -138,9 +138,14 @@ def _origins(results: Mapping[str, TaskResult]) -> Mapping[str, Any]:
         settings.pop("total_evaluation_time_seconds", None)
         shared.setdefault(repr(settings), (settings, []))[1].append(task)
     return {
-        "tasks": [(result, _utc(result.date)) for result in results.values()],
+        "tasks": [(result, _utc(result.date), _share(result.saved)) for result in results.values()],
         "settings": [{"tasks": some_names(names), "settings": settings} for settings, names in shared.values()],
     }
+
+
+def _share(value: float) -> str:
+    """A share in percent; empty where it is not known, as of other engines than ours."""
+    return "" if is_missing(value) else f"{fixed(100 * value)}%"
 
 
 def _utc(seconds: float) -> str:

@@ -48,6 +48,14 @@ def test_checkpoints_data_times_and_versions(run: Any, page: Callable[..., Any])
     assert report.row("hardware: gpus") == ["hardware: gpus", "none"]
 
 
+def test_tokens_saved_are_those_of_the_evaluation_s_record(run: Any, page: Callable[..., Any]) -> None:
+    run.evaluation("base", {ARC: 0.5}, metric="acc_norm").evaluation("other", {ARC: 0.5}, metric="acc_norm")
+    record = run.path / "eval" / "base" / "main" / ARC / "stage.json"
+    record.write_text(json.dumps({"summary": {"tokens": {"requested": 1000, "computed": 254, "saved": 0.746}}}))
+    shares = [cells[4] for cells in page(run.path).rows if cells[0] == ARC and len(cells) == 7]
+    assert shares == ["74.6%", ""]
+
+
 def test_a_model_of_the_archive_has_its_published_row(run: Any, page: Callable[..., Any]) -> None:
     run.manifest(models={"base": {"source": "openai-community/gpt2"}})
     run.evaluation("base", {ARC: 0.22}, metric="acc_norm")
