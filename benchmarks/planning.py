@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python -m benchmarks.planning
 
 Memory is the most that a process of its own holds beyond what it held before the model was made, after a step of a
-tiny model has loaded all libraries: weights, gradients, AdamW's moments and activations of two steps. Time is the
-median of three steps, predicted from the operations of each case and the FLOP/s of the first one.
+tiny model has loaded all libraries: weights, gradients, AdamW's moments and activations of two steps. Time is that of
+a step in steps of the first case, taken turn by turn in one process (the median over the rounds, which other work on
+the machine disturbs least), predicted from the operations of the two.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from trainers.reference import score_pairs
 from trainers.tokenization import EncodedPair
 from trainers.trainer import PreferenceTrainer, ScoredPairs
 
-ROUNDS = 3
+ROUNDS = 7
 
 
 @dataclass(frozen=True)
@@ -198,14 +199,16 @@ def measured_memory(case: Case) -> float:
     return float(most)
 
 
-def measured_seconds(case: Case, rounds: int = ROUNDS) -> float:
-    """Median seconds of a step."""
+def measured_steps(case: Case, rounds: int = ROUNDS) -> tuple[float, float]:
+    """How many steps of the first case one of ``case`` takes as long as, and the median seconds of one of the first."""
     with tempfile.TemporaryDirectory() as folder:
-        stepper = Stepper(case, Path(folder))
+        unit, stepper = Stepper(CASES[0], Path(folder)), Stepper(case, Path(folder))
+        unit.step()
         stepper.step()
-        seconds = [stepper.step() for _ in range(rounds)]
+        times = [(unit.step(), stepper.step()) for _ in range(rounds)]
         stepper.close()
-    return statistics.median(seconds)
+        unit.close()
+    return statistics.median(its / units for units, its in times), statistics.median(units for units, _ in times)
 
 
 def flops(case: Case) -> float:
@@ -223,20 +226,20 @@ def _memory_of(case: Case) -> float:
 
 def compare(cases: Sequence[Case], rounds: int) -> dict[str, Any]:
     """Predicted and measured memory and time of each case; the first one calibrates the time."""
-    rate = flops(cases[0]) / measured_seconds(cases[0], rounds)
     found = {}
     for case in cases:
-        memory, seconds = _memory_of(case), measured_seconds(case, rounds)
+        memory, (steps, unit_seconds) = _memory_of(case), measured_steps(case, rounds)
         predicted_memory = training_memory(case.shape, case.setting).total
-        predicted_seconds = flops(case) / rate
+        predicted_steps = flops(case) / flops(cases[0])
         found[case.name] = {
             "parameters": case.shape.parameters,
             "memory_mib": {"predicted": round(predicted_memory / 2**20, 1), "measured": round(memory / 2**20, 1)},
             "memory_ratio": round(predicted_memory / memory, 3),
-            "seconds": {"predicted": round(predicted_seconds, 3), "measured": round(seconds, 3)},
-            "time_ratio": round(predicted_seconds / seconds, 3),
+            "calibration_steps": {"predicted": round(predicted_steps, 3), "measured": round(steps, 3)},
+            "time_ratio": round(predicted_steps / steps, 3),
+            "gflops_per_second": round(flops(cases[0]) / unit_seconds / 1e9, 1),
         }
-    return {"gflops_per_second": round(rate / 1e9, 1), "threads": torch.get_num_threads(), "cases": found}
+    return {"threads": torch.get_num_threads(), "rounds": rounds, "cases": found}
 
 
 def main() -> None:

@@ -237,6 +237,7 @@ def test_the_command_prints_tables_and_json() -> None:
     shown = runner.invoke(app, ["plan", "demo", "--gpu", "L4"])
     assert shown.exit_code == 0
     assert "train/dpop" in shown.output
+    assert "…" not in shown.output  # on 80 columns no figure is cut
     assert "40% of the data sheet" in shown.output.replace("\n", " ")
     found = json.loads(runner.invoke(app, ["plan", "demo", "--gpu", "L4x2", "--json"]).output)
     assert found["machines"][0]["machine"] == "L4x2"

@@ -36,7 +36,7 @@ def _heading(plan: RecipePlan) -> str:
 
 def _table(machine: MachinePlan) -> Table:
     table = Table(title=f"\n{machine.machine}", title_justify="left", box=None, pad_edge=False)
-    table.add_column("stage", no_wrap=True, overflow="fold")
+    table.add_column("stage", overflow="fold")  # gives way before the figures do
     for title in ("GPUs", "steps", "M tokens", "unshared", "hours", "unshared", "share", "GB"):
         table.add_column(title, justify="right", no_wrap=True)
     for stage in machine.stages:
@@ -59,7 +59,7 @@ def _memory(machine: MachinePlan) -> Table:
     """What each stage's memory of a GPU is made of, in GB."""
     table = Table(title="\nGB of each GPU", title_justify="left", box=None, pad_edge=False, show_header=False)
     table.add_column("stage", no_wrap=True, overflow="fold")
-    table.add_column("parts")
+    table.add_column("parts", overflow="fold")
     for stage in machine.stages:
         parts = ", ".join(f"{name} {size / _GB:,.1f}" for name, size in stage.memory.items() if size)
         table.add_row(Text(stage.name), parts)
