@@ -13,8 +13,14 @@ items clearly less. What it must come to is computed beside it (mcnemar_exact, e
 percentages. outside: what is further from its promise than 1.5 points, 3 for power. suite: seconds for two models on
 all 28,659 documents of the leaderboard with 10,000 resamples.
 
-Clusters hold one to nine items, so 80 items are but 16 clusters: a percentile interval needs more. clustered_ignored
-shows what becomes of an interval that takes the items of a cluster for independent ones.
+Clusters hold one to nine items, so 80 items are but 16 clusters. category: the same of a judge's category, ten
+questions of two turns. What is refused_ is no part of the package; it shows why. refused_percentile: the percentile
+interval of a bootstrap over clusters. refused_unclustered: an interval that takes the items of a cluster for
+independent ones.
+
+Last measured, 2,000 replicates of each size: coverage 93.6 to 95.75%, of a category 94.8%; false alarms 3.7 to 5.4%, of
+McNemar's test 2.9, 4.6 and 5.35% where 2.8, 4.1 and 4.3% were due; power within 2.1 points of what was due; nothing
+outside. Refused: percentiles over 16 clusters 92.1%, over a category's ten questions 89.7%; unclustered 83.3 to 83.9%.
 """
 
 from __future__ import annotations
@@ -36,13 +42,15 @@ from smaug_eval.stats import (
     PairedDifference,
     Values,
     average_difference,
-    bootstrap_interval,
+    cluster_sums,
     detectable_difference,
     mcnemar_p_value,
+    normal_interval,
     paired_difference,
+    percentile_interval,
     power,
     standard_error,
-    t_interval,
+    t_mean_interval,
     wilson_interval,
 )
 
@@ -55,6 +63,8 @@ TESTS = ("mcnemar", "sign_flip_mc2", "sign_flip_judge", "bootstrap")
 MODELS = (0.3, 0.2)  # abilities; 0.1 apart is 4 points of accuracy
 SUITE = ((1172,), (10_042,), (248,) * 55 + (201,) * 2, (817,), (1267,), (1319,))
 MC2_COLUMN = 3
+CATEGORY = 10  # questions of a category of MT-Bench
+CATEGORY_RESAMPLES = 2000
 
 Pair = tuple[Values, Values]
 
@@ -93,8 +103,13 @@ def _share(strength: Values) -> Values:
 
 
 def _judged(strength: Values) -> Values:
-    values: Values = np.clip(np.rint(7 + 2 * strength), 1, 10).mean(axis=-1)
+    values: Values = _turn_scores(strength).mean(axis=-1)
     return values
+
+
+def _turn_scores(strength: Values) -> Values:
+    scores: Values = np.clip(np.rint(7 + 2 * strength), 1, 10)
+    return scores
 
 
 def _judged_mean(ability: float) -> float:
@@ -155,7 +170,7 @@ def coverage(n: int, replicates: int, generator: np.random.Generator) -> dict[st
     """Percent of 95% intervals that hold the truth."""
     clusters = cluster_labels(n)
     labels = clusters.tolist()
-    groups, resamples = len(set(labels)), affordable(n, INTERVAL_CELLS)
+    resamples = affordable(n, INTERVAL_CELLS)
     hits: dict[str, list[bool]] = {}
 
     def note(name: str, interval: tuple[float, float] | None, truth: float) -> None:
@@ -167,22 +182,44 @@ def coverage(n: int, replicates: int, generator: np.random.Generator) -> dict[st
         pairs = {name: draw(each, n, generator) for name, each in POPULATIONS.items()}
         answers, shares = pairs["right_wrong"], pairs["mc2"]
         note("wilson", wilson_interval(float(answers[0].mean()), n), means["right_wrong"][0])
-        note("bootstrap_mc2", bootstrap_interval(shares[0], resamples=resamples, seed=seed), means["mc2"][0])
-        note(
-            "bootstrap_judge", bootstrap_interval(pairs["judge"][0], resamples=resamples, seed=seed), means["judge"][0]
-        )
+        error = standard_error(shares[0]) or 0.0
+        note("normal_mc2", normal_interval(float(shares[0].mean()), error), means["mc2"][0])
+        note("t_judge", t_mean_interval(pairs["judge"][0]), means["judge"][0])
         for name, pair in pairs.items():
             note(f"paired_{name}", paired_difference(*pair, draws=1).interval, apart[name])
         average = average_difference(*_columns(answers, shares), resamples=resamples, seed=seed)
         note("average", average.interval, (apart["right_wrong"] + apart["mc2"]) / 2)
         first, second = draw(RIGHT_WRONG, n, generator, clusters=clusters)
-        error = standard_error(first, labels) or 0.0
         truth = means["right_wrong"][0]
-        note("clustered", t_interval(float(first.mean()), error, groups), truth)
-        note("clustered_bootstrap", bootstrap_interval(first, labels, resamples=resamples, seed=seed), truth)
-        note("clustered_ignored", wilson_interval(float(first.mean()), n), truth)
+        note("t_clustered", t_mean_interval(first, labels), truth)
+        note("refused_percentile", cluster_percentiles(first, labels, resamples, seed), truth)
+        note("refused_unclustered", wilson_interval(float(first.mean()), n), truth)
         note("paired_clustered", paired_difference(first, second, labels, draws=1).interval, apart["right_wrong"])
     return {name: _percent(found) for name, found in hits.items()}
+
+
+def category_coverage(replicates: int, generator: np.random.Generator) -> dict[str, float]:
+    """Percent of 95% intervals of a judge's category that hold the truth: ten questions of two turns."""
+    labels = np.repeat(np.arange(CATEGORY), 2).tolist()
+    hits: dict[str, list[bool]] = {"t_clustered": [], "refused_percentile": []}
+    truth = JUDGED.mean(MODELS[0])
+    for seed in _seeds(replicates, generator):
+        ease, own = generator.normal(size=(CATEGORY, 1)), generator.normal(size=(CATEGORY, 2))
+        turns = _turn_scores(MODELS[0] + math.sqrt(SHARED) * ease + math.sqrt(1 - SHARED) * own).ravel()
+        found = {
+            "t_clustered": t_mean_interval(turns, labels),
+            "refused_percentile": cluster_percentiles(turns, labels, CATEGORY_RESAMPLES, seed),
+        }
+        for name, interval in found.items():
+            hits[name].append(interval is not None and interval[0] <= truth <= interval[1])
+    return {name: _percent(each) for name, each in hits.items()}
+
+
+def cluster_percentiles(values: Values, labels: Sequence[int], resamples: int, seed: int) -> tuple[float, float]:
+    """The percentile interval of a bootstrap that draws whole clusters, which :mod:`smaug_eval.stats` does without."""
+    sums, counts = cluster_sums(values, labels)
+    times = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)
+    return percentile_interval((times @ sums) / (times @ counts))
 
 
 def alarms(
@@ -291,8 +328,15 @@ def misses(sizes: Mapping[int, Mapping[str, Any]]) -> Iterator[str]:
             for name, each in found["power"].items()
         ]
         for name, rate, expected, tolerance in promised:
-            if not name.endswith("_ignored") and abs(rate - expected) > tolerance:
+            if "refused_" not in name and abs(rate - expected) > tolerance:
                 yield f"n = {n}: {name} is {rate}, not {expected} +- {tolerance}"
+
+
+def category_misses(category: Mapping[str, float]) -> Iterator[str]:
+    """The same of a judge's category."""
+    for name, rate in category.items():
+        if not name.startswith("refused_") and abs(rate - 95) > TOLERANCE:
+            yield f"category: coverage of {name} is {rate}, not 95 +- {TOLERANCE}"
 
 
 def _seeds(replicates: int, generator: np.random.Generator) -> list[int]:
@@ -317,6 +361,7 @@ def main() -> None:
     arguments = parser.parse_args()
     generator = np.random.default_rng(arguments.seed)
     sizes, seconds = {}, {}
+    category = category_coverage(arguments.replicates, generator)
     for n in arguments.sizes:
         start = time.perf_counter()
         sizes[n] = {
@@ -332,7 +377,8 @@ def main() -> None:
         json.dumps(
             {
                 "sizes": sizes,
-                "outside": list(misses(sizes)),
+                "category": category,
+                "outside": [*misses(sizes), *category_misses(category)],
                 "standard_error": errors,
                 "seconds": seconds,
                 "suite": suite_seconds(generator),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+from urllib.parse import urlencode
 
 
 class Control(NamedTuple):
@@ -25,6 +26,16 @@ def filter_words(values: Sequence[str | None]) -> list[str]:
     return list(dict.fromkeys([*(each for _, each in words), *(f"{index}:{each}" for index, each in words)]))
 
 
+def of_model(value: str, number: int, models: int) -> str:
+    """The option of :func:`options` that stands for ``value`` of one model, of so many that a control distinguishes."""
+    return word(value) if models == 1 else f"{number}:{word(value)}"
+
+
+def state(browser: str, **filters: object) -> str:
+    """The part of the page's address at which the browser in a panel shows what the filters find."""
+    return f"{browser}?{urlencode(filters)}"
+
+
 def options(texts: Mapping[str, str], models: Sequence[tuple[int, str]]) -> list[tuple[str, str]]:
     """What a control offers: each word for any model, then each for one.
 
@@ -35,5 +46,9 @@ def options(texts: Mapping[str, str], models: Sequence[tuple[int, str]]) -> list
     if len(models) == 1:
         return list(texts.items())
     of_any = [(each, f"{text}, any model") for each, text in texts.items()]
-    of_one = [(f"{number}:{each}", f"{text}, {model}") for number, model in models for each, text in texts.items()]
+    of_one = [
+        (of_model(each, number, len(models)), f"{text}, {model}")
+        for number, model in models
+        for each, text in texts.items()
+    ]
     return [*of_any, *of_one]

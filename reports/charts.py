@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from reports.sources import Training
-from reports.text import visible
+from reports.text import significant, visible
 
 LOG_RATIOS = {"chosen": "log_ratios/chosen", "rejected": "log_ratios/rejected"}
 MAX_POINTS = 300
@@ -160,6 +160,7 @@ def log_ratio_chart(training: Training, scale: Scale, *, key: str, title: str, d
             _draw(axes, thinned(series(training, "eval", column)), _SERIES_COLOURS[name], is_eval=True, name=name)
         if scale.linear_within is not None:
             axes.set_yscale("symlog", linthresh=scale.linear_within)
+            axes.yaxis.set_major_formatter(lambda value, _: significant(value))  # the own one writes formulas
         axes.set_ylim(scale.low, scale.high)
         axes.grid(axis="y")
         axes.set_axisbelow(True)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from rapidfuzz import process
 
-from reports.dialogues import JudgedSet, merged_sets
+from reports.dialogues import JudgedSet
 from reports.differences import (
     ColumnPair,
     Difference,
@@ -21,8 +21,9 @@ from reports.differences import (
 )
 from reports.documents import logged_values
 from reports.gates import comparability, is_refused
-from reports.merging import merge_models, merge_trainings
+from reports.merging import merge_dialogues, merge_models, merge_trainings
 from reports.sources import Source, TaskResult, Training
+from smaug_eval.comparable import LIMITED
 from smaug_eval.errors import SmaugError
 from smaug_eval.leaderboard.registry import SUITES
 from smaug_eval.leaderboard.scores import ColumnScore, Score, SuiteScores, suite_scores
@@ -141,7 +142,11 @@ class Comparison:
         for model, gates in self.gates.items():
             results = self.models[model]
             tasks = {task: gate for task, gate in gates.items() if not results[task].is_group}
-            remarks = {task: [] if is_refused(gate) else gate.remarks for task, gate in tasks.items()}
+            # That a model was limited to some documents is said of the model, for all tasks together.
+            remarks = {
+                task: [] if is_refused(gate) else [each for each in gate.remarks if LIMITED not in each]
+                for task, gate in tasks.items()
+            }
             for remark, where in _by_text(remarks):
                 yield f"{model} against {self.baseline}, {where}: {remark}."
 
@@ -185,7 +190,7 @@ def compare(
         SmaugError: there is no such baseline, or results are not in lm-eval's format.
     """
     models = merge_models(sources)
-    dialogues = merged_sets([(source.label, each) for source in sources for each in source.dialogues])
+    dialogues = merge_dialogues(sources)
     judged = dict.fromkeys(model for each in dialogues for model in each.models)
     chosen = _choose_baseline(baseline, list(models or judged))
     ordered = {name: models[name] for name in dict.fromkeys([chosen, *models]) if name in models}
@@ -336,7 +341,9 @@ def _column_cell(own: ColumnScore, other: ColumnScore | None, pair: ColumnPair) 
 
 def _average_gap(own: SuiteScores, reference: SuiteScores | None, pairs: Mapping[str, ColumnPair]) -> str | None:
     """Why the averages do not compare; None where they do."""
-    if reference is None or _by_title(own).keys() != _by_title(reference).keys():
+    if reference is None:
+        return "the baseline was not measured on it"
+    if _by_title(own).keys() != _by_title(reference).keys():
         return "an average of other columns"
     refused = ((title, pair.why_not) for title, pair in pairs.items() if pair.why_not is not None)
     return next((f"{title}: {why_not}" for title, why_not in refused), None)

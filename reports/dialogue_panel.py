@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from reports.browser import state, word
 from reports.comparison import Comparison
 from reports.dialogues import JudgedSet
+from reports.differences import p_words
 from reports.radar import radar
-from reports.text import fixed
+from reports.statements import judged_differences
 from smaug_eval.leaderboard.intervals import Interval
 from smaug_eval.mt_bench.disagreements import Disagreement, disagreements
 from smaug_eval.mt_bench.pair_scores import PairScores, pair_scores, position_bias
 from smaug_eval.mt_bench.records import Judgments
-from smaug_eval.mt_bench.scores import ModelScores, PairedComparison, compare, single_scores
+from smaug_eval.mt_bench.scores import ModelScores, PairedComparison, single_scores
 
-SMALLEST_P = 0.001
 LISTED = 100
 """Most judgments listed of those without a verdict and those that the two rules read differently."""
 
@@ -37,9 +38,9 @@ class ModelRow(NamedTuple):
 
     @property
     def p_value(self) -> str:
-        """The difference's, in words."""
+        """The difference's, in words; empty where there is none."""
         value = self.difference.p_value if self.difference is not None else None
-        return "p < 0.001" if value is not None and value < SMALLEST_P else f"p = {fixed(value, 3)}"
+        return "" if value is None else p_words(value)
 
 
 class PairRow(NamedTuple):
@@ -76,7 +77,8 @@ def _set_view(each: JudgedSet, baseline: str | None, number: int) -> Mapping[str
     judgments = each.judgments
     scores = single_scores(judgments.single)
     reference = _reference([model for model, own in scores.items() if own.n], baseline)
-    rows = [_model_row(judgments, model, own, reference) for model, own in scores.items()]
+    differences = judged_differences(each, reference)
+    rows = [_model_row(model, own, differences.get(model)) for model, own in scores.items()]
     categories = list(dict.fromkeys(name for own in scores.values() for name in own.by_category))
     pairs = pair_scores(judgments.pairs)
     listed = disagreements(judgments)
@@ -88,6 +90,7 @@ def _set_view(each: JudgedSet, baseline: str | None, number: int) -> Mapping[str
         "rows": rows,
         "reference": reference,
         "categories": categories,
+        "finds": {name: state("judgments", category=word(name)) for name in categories},
         "radar": radar(scores, categories, key=f"radar-{number}", title=each.key.title),
         "by_category": {row.model: [_category(row.scores, name) for name in categories] for row in rows},
         "notes": _notes(scores.values(), pairs.values()),
@@ -115,10 +118,8 @@ def _reference(models: Sequence[str], baseline: str | None) -> str | None:
     return baseline if baseline in models and len(models) > 1 else None
 
 
-def _model_row(judgments: Judgments, model: str, scores: ModelScores, reference: str | None) -> ModelRow:
+def _model_row(model: str, scores: ModelScores, difference: PairedComparison | None) -> ModelRow:
     means = [Scored(getattr(scores, name), scores.intervals[name]) for name in ("turn1", "turn2", "average")]
-    is_other = reference is not None and model != reference and scores.n
-    difference = compare(judgments.single, model, reference) if reference is not None and is_other else None
     return ModelRow(model, means, scores, difference)
 
 

@@ -85,6 +85,10 @@ class JudgedSet:
         return sum(len(found) for found in lists if isinstance(found, list))
 
 
+Part = tuple[str, JudgedSet, Mapping[str, str]]
+"""A source's label, its judged answers, and what it calls a model to what the page does."""
+
+
 def holds_dialogues(path: Path) -> bool:
     """Whether ``path`` is a file of judgments or answers, or a folder laid out as FastChat's for one question set."""
     if path.is_file():
@@ -124,15 +128,15 @@ def _holds_answers(path: Path) -> bool:
             return False
 
 
-def merged_sets(labelled: Sequence[tuple[str, JudgedSet]]) -> list[JudgedSet]:
-    """Sets of several sources by what they share; a model that several sources judge is written ``source/model``.
+def merged_sets(labelled: Sequence[Part]) -> list[JudgedSet]:
+    """Sets of several sources by what they share.
 
     Args:
-        labelled: Each set with the label of its source.
+        labelled: Each set with the label of its source and what its models are called on the page.
     """
-    groups: dict[SetKey, list[tuple[str, JudgedSet]]] = defaultdict(list)
-    for label, each in labelled:
-        groups[each.key].append((label, each))
+    groups: dict[SetKey, list[Part]] = defaultdict(list)
+    for part in labelled:
+        groups[part[1].key].append(part)
     return [_merged(key, parts) for key, parts in groups.items()]
 
 
@@ -192,11 +196,9 @@ def _marks(path: Path) -> Mapping[str, int]:
     return counts
 
 
-def _merged(key: SetKey, parts: Sequence[tuple[str, JudgedSet]]) -> JudgedSet:
-    sources = Counter(model for _, each in parts for model in each.models)
-    whole = JudgedSet(key, any(each.is_demo for _, each in parts))
-    for label, each in parts:
-        names = {model: f"{label}/{model}" if sources[model] > 1 else model for model in each.models}
+def _merged(key: SetKey, parts: Sequence[Part]) -> JudgedSet:
+    whole = JudgedSet(key, any(each.is_demo for _, each, _ in parts))
+    for label, each, names in parts:
         _extend(whole, _renamed(each.judgments, names))
         whole.marks |= {names[model]: counts for model, counts in each.marks.items()}
         whole.settings |= {f"{label}/{name}" if len(parts) > 1 else name: own for name, own in each.settings.items()}

@@ -9,9 +9,12 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reports.browser import of_model, state
 from reports.charts import ALARM, GOOD, INK, SOFT, chart_style, inline_svg
 from reports.comparison import Comparison, SuiteTable
 from reports.differences import Difference
+from reports.families import column_places
+from reports.outcomes import CHANGED
 from reports.statements import columns_words, evidence
 from reports.text import signed
 from smaug_eval.stats import Outcome
@@ -32,9 +35,7 @@ class ForestRow(NamedTuple):
 def differences(comparison: Comparison) -> Mapping[str, Any] | None:
     """Every difference from the baseline, as a picture and as a table."""
     forests = [
-        forest
-        for number, table in enumerate(comparison.tables)
-        for forest in _forests(table, comparison.baseline, number)
+        forest for number, table in enumerate(comparison.tables) for forest in _forests(comparison, table, number)
     ]
     return {"forests": forests, "baseline": comparison.baseline} if forests else None
 
@@ -47,7 +48,17 @@ def forest_rows(table: SuiteTable, model: str) -> list[ForestRow]:
     return [*rows, ForestRow(table.average_label or "average", True, average.difference, average.why_not)]
 
 
-def _forests(table: SuiteTable, baseline: str | None, number: int) -> Iterator[Mapping[str, Any]]:
+def _finds(comparison: Comparison, table: SuiteTable, model: str) -> dict[str, dict[str, str]]:
+    """Where the sample browser shows the documents of a column that a model gained, and those that it lost."""
+    number, others = list(comparison.models).index(model), len(comparison.models) - 1
+    return {
+        column: {each: state("samples", task=place, outcome=of_model(each, number, others)) for each in CHANGED}
+        for column, place in column_places(comparison, table, model).items()
+    }
+
+
+def _forests(comparison: Comparison, table: SuiteTable, number: int) -> Iterator[Mapping[str, Any]]:
+    baseline = comparison.baseline
     found = {model: forest_rows(table, model) for model in table.cells if model != baseline}
     shown = {model: rows for model, rows in found.items() if any(row.difference for row in rows)}
     reach = _reach([row.difference for rows in shown.values() for row in rows if row.difference is not None])
@@ -57,6 +68,7 @@ def _forests(table: SuiteTable, baseline: str | None, number: int) -> Iterator[M
             "model": model,
             "counts": columns_words(table, model),
             "rows": rows,
+            "finds": _finds(comparison, table, model),
             "chart": forest_chart(
                 rows,
                 reach,

@@ -10,12 +10,15 @@ from dataclasses import asdict
 from typing import Any
 
 from reports.comparison import Cell, Comparison, SuiteTable
+from reports.dialogues import JudgedSet
 from reports.differences import Difference
 from reports.headline import preferred_likelihood
 from reports.panels import warning_lines
+from reports.sample_panel import sample_counts
 from reports.scores_panel import described, published_rows, standings
 from reports.sources import Training
-from reports.statements import average_statements, judged_statements
+from reports.statements import average_statements, judged_differences, judged_evidence, judged_statements
+from reports.subjects import SubjectRow, SubjectTable, subjects
 from reports.text import NOT_AVAILABLE, fixed, signed, visible
 from reports.training_details import edits
 from reports.training_panel import FINAL_COLUMNS, last_values, story
@@ -23,7 +26,7 @@ from smaug_eval import __version__
 from smaug_eval.leaderboard.scores import Score
 from smaug_eval.mt_bench.pair_scores import pair_scores
 from smaug_eval.mt_bench.scores import single_scores
-from smaug_eval.stats import Outcome
+from smaug_eval.stats import Interval, Outcome
 
 SCHEMA = 1
 _MARKS = re.compile(r"([\\`*_{}\[\]<>|#~&!])")
@@ -52,8 +55,13 @@ def numbers(comparison: Comparison) -> str:
     - ``judged``: ``title``, ``judge``, ``demo``, ``single`` and ``pairs``, by model;
     - ``trainings``: ``name``, ``loss``, ``beta``, ``lambda``, ``steps``, ``last`` (the last logged values by split) and
       ``edits`` (changes before, at and after the edit, nats per token and per pair);
+    - ``subjects``: ``suite``, ``column`` and ``categories``: ``title``, ``mean`` and ``subjects``, each model to a
+      score as above;
+    - ``outcomes``: ``task``, ``model`` and ``counts`` of documents gained, lost, and so on; ``solutions``: the same of
+      how solutions end; ``runs``: label to manifest;
     - ``tasks``: model to task to ``n`` and ``metrics`` (label to ``value`` and ``stderr``, in lm-eval's units).
     """
+    outcomes, failures = sample_counts(comparison)
     found = {
         "schema": SCHEMA,
         "version": __version__,
@@ -76,6 +84,10 @@ def numbers(comparison: Comparison) -> str:
             for each in comparison.dialogues
         ],
         "trainings": [_training(each) for each in comparison.trainings],
+        "subjects": [_subjects(each) for each in (subjects(comparison) or {"tables": []})["tables"]],
+        "outcomes": [{"task": row.family, "model": row.model, "counts": row.counts} for row in outcomes],
+        "solutions": [{"task": row.task, "model": row.model, "counts": row.counts} for row in failures],
+        "runs": {source.label: source.manifest for source in comparison.sources if source.manifest},
         "tasks": {
             model: {
                 task: {
@@ -107,6 +119,8 @@ def _summary_lines(comparison: Comparison) -> Iterator[str]:
     yield ""
     for table in comparison.tables:
         yield from _suite_lines(table, comparison.baseline)
+    for judged in comparison.dialogues:
+        yield from _judged_lines(judged, comparison.baseline)
     if comparison.trainings:
         yield from ("**Training**", "", *(f"- {escaped(sentence)}" for sentence in story(comparison.trainings)), "")
     if warnings := warning_lines(comparison):
@@ -122,6 +136,27 @@ def _suite_lines(table: SuiteTable, baseline: str | None) -> Iterator[str]:
         shown = " | ".join(_cell_text(cell) for cell in (table.averages[model], *cells))
         yield f"| {escaped(model)} | {shown} |"
     yield from ("", "95% intervals in brackets; bold: better or worse with p adjusted by Holm's method.", "")
+
+
+def _judged_lines(judged: JudgedSet, baseline: str | None) -> Iterator[str]:
+    scores, differences = single_scores(judged.judgments.single), judged_differences(judged, baseline)
+    if not scores:
+        return
+    judge = "a rule of the demo, no model" if judged.is_demo else judged.key.judge or "a judge that is not recorded"
+    yield from (f"**{escaped(judged.key.title)}**: scores from 1 to 10 by {escaped(judge)}", "")
+    yield from ("| model | turn 1 | turn 2 | average | difference | failed |", "|---|---:|---:|---:|---:|---:|")
+    for model, own in scores.items():
+        means = [_mean_text(getattr(own, name), own.intervals[name]) for name in ("turn1", "turn2", "average")]
+        apart = differences.get(model)
+        difference = "" if apart is None else f"{signed(apart.difference, 2)} ({judged_evidence(apart)})"
+        yield f"| {escaped(model)} | {' | '.join(means)} | {difference} | {own.failed} |"
+    yield ""
+
+
+def _mean_text(value: float | None, interval: Interval | None) -> str:
+    return (
+        fixed(value, 2) if interval is None else f"{fixed(value, 2)} [{fixed(interval[0], 2)}, {fixed(interval[1], 2)}]"
+    )
 
 
 def _cell_text(cell: Cell | None) -> str:
@@ -158,6 +193,21 @@ def _suite(table: SuiteTable) -> Mapping[str, Any]:
             for model, cells in table.cells.items()
         },
     }
+
+
+def _subjects(table: SubjectTable) -> Mapping[str, Any]:
+    def by_model(row: SubjectRow) -> Mapping[str, Any]:
+        return {model: _cell(cell) for model, cell in zip(table.models, row.cells, strict=True)}
+
+    categories = [
+        {
+            "title": each.mean.title,
+            "mean": by_model(each.mean),
+            "subjects": {s.title: by_model(s) for s in each.subjects},
+        }
+        for each in table.categories
+    ]
+    return {"suite": table.suite, "column": table.column, "categories": categories}
 
 
 def _cell(cell: Cell | None) -> Mapping[str, Any] | None:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reports.anchors import Anchors
-from reports.browser import Control, filter_words, options
+from reports.browser import Control, filter_words, options, word
 from reports.comparison import Comparison
 from reports.dialogues import JudgedSet
 from reports.text import Excerpt, head
+from smaug_eval.mt_bench.cells import category_of
 from smaug_eval.mt_bench.records import JudgmentRecord, PairJudgmentRecord
 
 ITEMS_SHOWN = 400
@@ -87,6 +88,7 @@ def judgments(comparison: Comparison) -> Mapping[str, Any] | None:
         return None
     others = list(enumerate(models))[1:]
     has_many = len(sets) > 1
+    categories = list(dict.fromkeys(item.category for each in sets for item in each.items if item.category))
     return {
         "sets": sets,
         "shown": sum(len(each.items) for each in sets),
@@ -97,6 +99,7 @@ def judgments(comparison: Comparison) -> Mapping[str, Any] | None:
             *([Control("set", "set", [(str(number), _name(each)) for number, each in enumerate(sets)])] * has_many),
             *([Control("outcome", "outcome", options(OUTCOMES, others))] if others else []),
             Control("turn", "turn", [("1", "1"), ("2", "2")]),
+            *([Control("category", "category", [(word(each), each) for each in categories])] if categories else []),
         ],
     }
 
@@ -122,13 +125,13 @@ def _item(anchors: Anchors, each: JudgedSet, place: Place, records: Records, mod
     singles = sorted(records[0], key=lambda record: models.index(record.model))
     tags = _single_outcomes(singles, models[0]) or _pair_outcomes(records[1], models[0])
     both: list[JudgmentRecord | PairJudgmentRecord] = [*singles, *records[1]]
-    categories = (record.smaug.get("category") for record in both)
+    categories = (category_of(record, {}) for record in both)
     question, turn = place
     return JudgedItem(
         anchor=anchors.of(each.key.title, each.key.judge, question, str(turn)),
         question=question,
         turn=turn,
-        category=next((text for text in categories if isinstance(text, str)), ""),
+        category=next(filter(None, categories), ""),
         tags=tags,
         outcomes=filter_words([tags.get(model) for model in models]),
         reasons=[*map(_single_reason, singles), *(reason for pair in records[1] for reason in _pair_reasons(pair))],

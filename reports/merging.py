@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from reports.dialogues import JudgedSet, merged_sets
 from reports.sources import Source, TaskResult, Training
 
 
@@ -18,30 +20,57 @@ def with_distinct_labels(sources: Sequence[Source]) -> list[Source]:
     return list(sources)
 
 
-def _can_merge(sources: Sequence[Source], model: str) -> bool:
-    """Plain results of one model name are one model's, unless two sources hold the same task."""
-    tasks = [task for source in sources for task in source.results[model]]
-    return not any(source.is_run for source in sources) and len(tasks) == len(set(tasks))
+def names_on_page(sources: Sequence[Source]) -> dict[str, dict[str, str]]:
+    """What each source's models and trainings are called on the page, by the source's label.
+
+    A name is kept where it means one thing, and written ``source/name`` where it means several: two runs hold it, or
+    two sources that evaluated, judged or trained what may not be joined. It is the same in every panel.
+    """
+    held = {source.label: _names(source) for source in sources}
+    ambiguous = {name for names in held.values() for name in names if _is_ambiguous(name, sources)}
+    return {
+        label: {name: f"{label}/{name}" if name in ambiguous else name for name in names}
+        for label, names in held.items()
+    }
 
 
 def merge_models(sources: Sequence[Source]) -> dict[str, dict[str, TaskResult]]:
-    """Every model of every source; a name that means different models is written ``source/model``."""
+    """Every evaluated model of every source, by its name on the page."""
+    names = names_on_page(sources)
     merged: dict[str, dict[str, TaskResult]] = {}
     for source in sources:
         for model, results in source.results.items():
-            holders = [other for other in sources if model in other.results]
-            if len(holders) == 1 or _can_merge(holders, model):
-                merged.setdefault(model, {}).update(results)
-            else:
-                merged[f"{source.label}/{model}"] = results
+            merged.setdefault(names[source.label][model], {}).update(results)
     return merged
 
 
 def merge_trainings(sources: Sequence[Source]) -> list[Training]:
-    """Every training of every source, named ``source/training`` where several sources are given one each."""
-    many = sum(bool(source.trainings) for source in sources) > 1
-    return [
-        replace(each, name=f"{source.label}/{each.name}") if many else each
-        for source in sources
-        for each in source.trainings
-    ]
+    """Every training of every source, by its name on the page."""
+    names = names_on_page(sources)
+    return [replace(each, name=names[source.label][each.name]) for source in sources for each in source.trainings]
+
+
+def merge_dialogues(sources: Sequence[Source]) -> list[JudgedSet]:
+    """Judged answers of all sources, models by their names on the page; one table for what can stand in one."""
+    names = names_on_page(sources)
+    return merged_sets([(source.label, each, names[source.label]) for source in sources for each in source.dialogues])
+
+
+def _names(source: Source) -> list[str]:
+    trainings = (training.name for training in source.trainings)
+    judged = (model for each in source.dialogues for model in each.models)
+    return list(dict.fromkeys([*source.results, *trainings, *judged]))
+
+
+def _is_ambiguous(name: str, sources: Sequence[Source]) -> bool:
+    holders = [source for source in sources if name in _names(source)]
+    if sum(source.is_run for source in holders) > 1:
+        return True
+    tasks = Counter(task for source in holders for task in source.results.get(name, ()))
+    trained = sum(name in {training.name for training in source.trainings} for source in holders)
+    judged = Counter(
+        key for source in holders for key in {each.key for each in source.dialogues if name in each.models}
+    )
+    evaluated = [source for source in holders if name in source.results]
+    joins_a_run = len(evaluated) > 1 and any(source.is_run for source in evaluated)
+    return joins_a_run or trained > 1 or max([*tasks.values(), *judged.values()], default=0) > 1

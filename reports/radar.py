@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -42,7 +43,9 @@ def radar(scores: Mapping[str, ModelScores], categories: Sequence[str], *, key: 
             closed, label = [*values, values[0]], legend_label(model)
             axes.plot([*angles, angles[0]], closed, color=colour, marker=marker, markersize=4, label=label)
         axes.set_xticks(angles, categories)
-        axes.tick_params(axis="x", pad=9)
+        axes.tick_params(axis="x", pad=6)
+        for angle, text in zip(angles, axes.get_xticklabels(), strict=True):
+            text.set_horizontalalignment(_side(angle))
         axes.set_ylim(0, 10)
         axes.set_yticks([2, 4, 6, 8, 10])
         axes.tick_params(axis="y", labelsize=7)
@@ -51,6 +54,12 @@ def radar(scores: Mapping[str, ModelScores], categories: Sequence[str], *, key: 
         return inline_svg(
             figure, key=key, title=f"Scores by category: {title}", description=_described(drawn, categories)
         )
+
+
+def _side(angle: float) -> Literal["left", "center", "right"]:
+    """Which end of a label lies at the circle, at so many radians clockwise from the top."""
+    across = math.sin(angle)
+    return "center" if abs(across) < 0.1 else "left" if across > 0 else "right"
 
 
 def _described(scores: Mapping[str, ModelScores], categories: Sequence[str]) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reports.anchors import Anchors
-from reports.browser import Control, filter_words, options, word
+from reports.browser import Control, filter_words, of_model, options, state, word
 from reports.comparison import Comparison
-from reports.families import task_families
+from reports.families import sampled_families
 from reports.gates import is_refused
 from reports.generations import FAILURES, Failure
 from reports.outcomes import AGAINST_BASELINE, ALONE, Outcome, TaskRows, choose, task_rows
@@ -48,26 +48,31 @@ class Family(NamedTuple):
 
 
 class OutcomeRow(NamedTuple):
-    """A line of the table of outcomes: how many documents of a family a model answered in how many of each way."""
+    """A line of the table of outcomes: how many documents of a family a model answered in how many of each way.
+
+    ``finds`` leads to those of them that are on the page.
+    """
 
     family: str
     model: str
     counts: Mapping[Outcome, int]
     unscored: int
+    finds: Mapping[Outcome, str]
 
 
 class FailureRow(NamedTuple):
-    """A line of the table of failures."""
+    """A line of the table of failures; ``finds`` leads to those of them that are on the page."""
 
     task: str
     model: str
     counts: Mapping[Failure, int]
+    finds: Mapping[Failure, str]
 
 
 def samples(comparison: Comparison) -> Mapping[str, Any] | None:
     """What became of every document against the baseline, and the documents themselves side by side."""
     models = list(comparison.models)
-    baseline = models.index(comparison.baseline) if comparison.baseline in models else 0
+    baseline = _baseline(comparison)
     located = _located(comparison, baseline)
     if not located:
         return None
@@ -89,7 +94,7 @@ def samples(comparison: Comparison) -> Mapping[str, Any] | None:
     changed = sum(row.is_changed for task in tasks for row in task.rows)
     others = [(index, model) for index, model in enumerate(models) if index != baseline] or [(0, models[0])]
     outcomes = AGAINST_BASELINE if len(models) > 1 else ALONE
-    failure_rows = list(_failure_rows(tasks, models))
+    outcome_rows, failure_rows = list(_outcome_rows(located, models, baseline)), list(_failure_rows(located, models))
     return {
         "models": models,
         "baseline": models[baseline],
@@ -101,7 +106,7 @@ def samples(comparison: Comparison) -> Mapping[str, Any] | None:
         ],
         "families": families,
         "outcomes": outcomes,
-        "outcome_rows": list(_outcome_rows(located, models, baseline)),
+        "outcome_rows": outcome_rows,
         "failures": FAILURES,
         "failure_rows": failure_rows,
         "documents": sum(family.documents for family in families),
@@ -111,17 +116,28 @@ def samples(comparison: Comparison) -> Mapping[str, Any] | None:
     }
 
 
+def sample_counts(comparison: Comparison) -> tuple[list[OutcomeRow], list[FailureRow]]:
+    """The lines of both tables: what became of the documents, and how solutions end."""
+    models, baseline = list(comparison.models), _baseline(comparison)
+    located = _located(comparison, baseline)
+    return list(_outcome_rows(located, models, baseline)), list(_failure_rows(located, models))
+
+
+def _baseline(comparison: Comparison) -> int:
+    models = list(comparison.models)
+    return models.index(comparison.baseline) if comparison.baseline in models else 0
+
+
 def _located(comparison: Comparison, baseline: int) -> dict[str, list[TaskRows]]:
     """The documents of every task with samples, by family."""
     located: dict[str, list[TaskRows]] = {}
-    for title, tasks in task_families(comparison).items():
+    for title, tasks in sampled_families(comparison).items():
         for task in tasks:
             results = [models.get(task) for models in comparison.models.values()]
             files = [result.samples if result else None for result in results]
-            if any(files):
-                metric, refused = comparison.headline_metric(task), _refused(comparison, task)
-                rows = task_rows(task, files, metric=metric, baseline=baseline, refused=refused)
-                located.setdefault(title, []).append(rows)
+            metric, refused = comparison.headline_metric(task), _refused(comparison, task)
+            rows = task_rows(task, files, metric=metric, baseline=baseline, refused=refused)
+            located.setdefault(title, []).append(rows)
     return located
 
 
@@ -143,19 +159,23 @@ def _item(anchors: Anchors, task: str, sample: Sample, baseline: int) -> Item:
 def _outcome_rows(
     located: Mapping[str, Sequence[TaskRows]], models: Sequence[str], baseline: int
 ) -> Iterator[OutcomeRow]:
-    for title, tasks in located.items():
+    ways, others = (AGAINST_BASELINE, len(models) - 1) if len(models) > 1 else (ALONE, 1)
+    for number, (title, tasks) in enumerate(located.items()):
         counts = [task.counts() for task in tasks]
         for index, model in enumerate(models):
             if index == baseline and len(models) > 1:
                 continue
             total = sum((count[index] for count in counts), Counter[Outcome]())
             measured = sum(row.found[index] is not None for task in tasks for row in task.rows)
-            compared = sum(total[each] for each in (AGAINST_BASELINE if len(models) > 1 else ALONE))
-            yield OutcomeRow(title, model, total, measured - compared)
+            finds = {each: state("samples", task=number, outcome=of_model(each, index, others)) for each in ways}
+            yield OutcomeRow(title, model, total, measured - sum(total[each] for each in ways), finds)
 
 
-def _failure_rows(tasks: Sequence[TaskRows], models: Sequence[str]) -> Iterator[FailureRow]:
-    for task in tasks:
-        for model, path, counts in zip(models, task.files, failure_counts(task) or (), strict=False):
-            if path is not None:
-                yield FailureRow(task.task, model, counts)
+def _failure_rows(located: Mapping[str, Sequence[TaskRows]], models: Sequence[str]) -> Iterator[FailureRow]:
+    for number, tasks in enumerate(located.values()):
+        for task in tasks:
+            for index, counts in enumerate(failure_counts(task) or ()):
+                if task.files[index] is not None:
+                    kinds = {each: of_model(each, index, len(models)) for each in counts}
+                    finds = {each: state("samples", task=number, kind=kind) for each, kind in kinds.items()}
+                    yield FailureRow(task.task, models[index], counts, finds)

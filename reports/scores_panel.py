@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from reports.comparison import Comparison
+from reports.comparison import Comparison, SuiteTable
+from reports.families import column_places
 from smaug_eval.leaderboard import v1
 from smaug_eval.leaderboard.archive import Standing, read_archive, standing
 from smaug_eval.leaderboard.published import TITLES, PublishedRow, published_row
+
+
+class Footnote(NamedTuple):
+    """What is to be known of a column's scores, once for all models it is true of; ``models`` are empty if for all."""
+
+    number: int
+    column: str
+    text: str
+    models: tuple[str, ...]
 
 
 def scores(comparison: Comparison) -> Mapping[str, Any] | None:
@@ -19,6 +29,10 @@ def scores(comparison: Comparison) -> Mapping[str, Any] | None:
         return None
     return {
         "tables": comparison.tables,
+        "footnotes": [footnotes(table) for table in comparison.tables],
+        "places": [
+            {model: column_places(comparison, table, model) for model in table.cells} for table in comparison.tables
+        ],
         "baseline": comparison.baseline,
         "has_differences": has_differences(comparison),
         "published": published_rows(comparison),
@@ -26,6 +40,18 @@ def scores(comparison: Comparison) -> Mapping[str, Any] | None:
         "standings": list(standings(comparison)),
         "archive": comparison.archive.name if comparison.archive is not None else "",
     }
+
+
+def footnotes(table: SuiteTable) -> list[Footnote]:
+    """The notes on a suite's scores, column by column."""
+    found: list[Footnote] = []
+    for position, column in enumerate(table.columns):
+        cells = {model: cells[position] for model, cells in table.cells.items()}
+        notes = {model: cell.score.notes for model, cell in cells.items() if cell is not None}
+        for text in dict.fromkeys(note for own in notes.values() for note in own):
+            models = tuple(model for model, own in notes.items() if text in own)
+            found.append(Footnote(len(found) + 1, column, text, () if len(models) == len(notes) else models))
+    return found
 
 
 def has_differences(comparison: Comparison) -> bool:

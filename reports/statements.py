@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from reports.comparison import Cell, Comparison, SuiteTable
 from reports.dialogues import JudgedSet
 from reports.differences import NOT_PAIRED, Difference, p_words
 from reports.text import fixed, signed
-from smaug_eval.mt_bench.scores import compare
+from smaug_eval.mt_bench.scores import PairedComparison, compare
 from smaug_eval.stats import Outcome, holm, verdict
 
 REFUSED = "not compared"
@@ -47,25 +48,43 @@ def judged_statements(comparison: Comparison) -> list[Statement]:
     return [statement for each in comparison.dialogues for statement in _judged(each, comparison.baseline)]
 
 
-def _judged(each: JudgedSet, baseline: str | None) -> Iterator[Statement]:
+def judged_differences(each: JudgedSet, baseline: str | None) -> dict[str, PairedComparison]:
+    """Each model against the baseline where both have scores; p values by Holm's method over the models."""
     models = list(dict.fromkeys(record.model for record in each.judgments.single if record.value is not None))
     if baseline not in models:
-        return
+        return {}
     compared = {model: compare(each.judgments.single, model, baseline) for model in models if model != baseline}
     found = {model: apart for model, apart in compared.items() if apart is not None}
-    tested = [1.0 if apart.p_value is None else apart.p_value for apart in found.values()]
-    for (model, apart), p_value in zip(found.items(), holm(tested), strict=True):
-        outcome = verdict(apart.interval, p_value).outcome.value
-        judge = "the demo's rule (not a model)" if each.is_demo else each.key.judge or "a judge that is not recorded"
+    tested = holm([apart.p_value for apart in found.values() if apart.p_value is not None])
+    values = iter(tested)
+    return {
+        model: apart if apart.p_value is None else replace(apart, p_value=next(values))
+        for model, apart in found.items()
+    }
+
+
+def _judged(each: JudgedSet, baseline: str | None) -> Iterator[Statement]:
+    judge = "the demo's rule (not a model)" if each.is_demo else each.key.judge or "a judge that is not recorded"
+    for model, apart in judged_differences(each, baseline).items():
         size = f"{fixed(abs(apart.difference), 2)} of 10 points {'higher' if apart.difference > 0 else 'lower'} than"
-        interval = "" if apart.interval is None else f"95% interval {interval_words(apart.interval, 2)}, "
         yield Statement(
             model,
-            outcome,
+            verdict(apart.interval, apart.p_value).outcome.value,
             f"is scored {size if apart.difference else 'the same as'} {baseline} by {judge} on {each.key.title} "
-            f"({interval}{p_words(p_value)}, {apart.n} questions)",
+            f"({judged_evidence(apart)})",
             "",
         )
+
+
+def judged_evidence(apart: PairedComparison) -> str:
+    """How far a difference of judged scores can be trusted, as a phrase."""
+    questions = f"{apart.n} question{'' if apart.n == 1 else 's'}"
+    if apart.interval is not None:
+        how = f"95% interval {interval_words(apart.interval, 2)}"
+    else:
+        how = "the same on every question" if apart.n > 1 else "one question tells nothing of others"
+    p_value = "" if apart.p_value is None else f"{p_words(apart.p_value)}, "
+    return f"{how}, {p_value}{questions}"
 
 
 def _statement(model: str, baseline: str | None, cell: Cell, where: str, table: SuiteTable) -> Statement:

@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from reports.browser import state
 from reports.comparison import Cell, Comparison, SuiteTable
 from reports.differences import ColumnPair, adjusted, average_difference, column_difference, pair_task
+from reports.families import sampled_families
 from reports.mmlu_categories import CATEGORIES
 from smaug_eval.leaderboard.scores import mean_of_means
 from smaug_eval.leaderboard.suite import Column
@@ -18,10 +20,14 @@ HEAT_STEP = 5.0
 
 
 class SubjectRow(NamedTuple):
-    """A subject, or a category's mean over its subjects: a cell per model, None where it was not measured."""
+    """A subject, or a category's mean over its subjects: a cell per model, None where it was not measured.
+
+    ``finds`` leads to its documents; empty for a mean.
+    """
 
     title: str
     cells: list[Cell | None]
+    finds: str = ""
 
 
 class Category(NamedTuple):
@@ -75,11 +81,19 @@ def _subject_table(comparison: Comparison, table: SuiteTable, column: Column) ->
     groups: dict[str, list[str]] = {}
     for name in measured:
         groups.setdefault(CATEGORIES.get(titles[name], ALL), []).append(name)
+    sampled = {task for tasks in sampled_families(comparison).values() for task in tasks}
     by_model = [_model_cells(comparison, table, column, model, groups) for model in table.cells]
     categories = [
         Category(
             SubjectRow(category, [found[category] for found, _ in by_model]),
-            [SubjectRow(titles[name].replace("_", " "), [found.get(name) for _, found in by_model]) for name in names],
+            [
+                SubjectRow(
+                    titles[name].replace("_", " "),
+                    [found.get(name) for _, found in by_model],
+                    state("samples", q=name) if name in sampled else "",
+                )
+                for name in names
+            ],
         )
         for category, names in groups.items()
     ]

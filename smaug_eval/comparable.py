@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 _LONGEST_SHOWN = 40
 _SHORTENED = 12
+LIMITED = "was limited to"
+"""What a remark says where only part of the documents were evaluated."""
 
 Setting = str | int | float | None
 Rows = NDArray[np.intp]
@@ -237,7 +239,7 @@ def _remarks(first: Conditions, second: Conditions) -> Iterator[str]:
             yield f"{_words(name)}: not recorded for {missing[0]}"
     for each in (first, second):
         if each.size is not None and each.available is not None and each.size < each.available:
-            yield f"{each.label} was limited to {each.size:,} of {_count(each.available, 'document')}"
+            yield f"{each.label} {LIMITED} {each.size:,} of {_count(each.available, 'document')}"
 
 
 def _differences(names: Iterable[str], first: Conditions, second: Conditions) -> Iterator[str]:

@@ -22,7 +22,6 @@ from smaug_eval.errors import SmaugError
 from smaug_eval.stats import (
     Outcome,
     average_difference,
-    bootstrap_interval,
     detectable_difference,
     difference_deviation,
     holm,
@@ -30,11 +29,13 @@ from smaug_eval.stats import (
     mcnemar_p_value,
     nested_weights,
     paired_difference,
+    percentile_interval,
     power,
     right_wrong_interval,
     sign_flip_p_value,
     standard_error,
     stratified_means,
+    t_mean_interval,
     verdict,
     wilson_interval,
 )
@@ -104,35 +105,44 @@ def test_wilson_is_statsmodels(right: int, n: int) -> None:
 def test_the_bootstrap_of_a_mean_agrees_with_scipy_s(kind: Callable[..., Pair]) -> None:
     values, _ = kind(120, seed=3)
     expected = scipy_stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=1)
-    step = 1.01 / 120  # means of right and wrong answers move in steps of one item
-    assert bootstrap_interval(values, resamples=20_000) == pytest.approx(tuple(expected.confidence_interval), abs=step)
+    stretched = [values.mean() + math.sqrt(120 / 119) * (end - values.mean()) for end in expected.confidence_interval]
+    step = 1.01 * math.sqrt(120 / 119) / 120  # means of right and wrong answers move in steps of one item
+    found = percentile_interval(stratified_means([values], [1.0], resamples=20_000))
+    assert found == pytest.approx(tuple(stretched), abs=step)
 
 
-def test_clusters_are_drawn_whole() -> None:
-    # Items that repeat their cluster's value tell nothing new.
+def test_the_interval_of_a_mean_is_scipy_s_and_that_of_clusters_statsmodels() -> None:
+    values, _ = continuous(12, seed=3)
+    interval = scipy_stats.ttest_1samp(values, 0.0).confidence_interval()
+    assert t_mean_interval(values) == pytest.approx(tuple(interval), abs=1e-12)
+    generator = np.random.default_rng(4)
+    clusters = np.repeat(np.arange(10), generator.integers(1, 6, 10))
+    clustered = generator.normal(size=10)[clusters] + generator.normal(size=len(clusters))
+    model = OLS(clustered, np.ones(len(clustered)))
+    options = {"groups": clusters, "use_correction": True, "df_correction": True}
+    fitted = model.fit(cov_type="cluster", cov_kwds=options, use_t=True)
+    assert t_mean_interval(clustered, clusters.tolist()) == pytest.approx(tuple(fitted.conf_int()[0]), rel=1e-9)
+
+
+def test_items_that_repeat_their_cluster_tell_nothing_new() -> None:
     values = np.arange(20.0)
     clusters = np.repeat(np.arange(20), 3).tolist()
-    assert bootstrap_interval(np.repeat(values, 3), clusters) == bootstrap_interval(values, range(20))
-    assert bootstrap_interval(values, ["one"] * 20) is None
+    assert t_mean_interval(np.repeat(values, 3), clusters) == pytest.approx(t_mean_interval(values))
 
 
-def test_clusters_of_unlike_size_weigh_by_their_items() -> None:
-    generator = np.random.default_rng(4)
-    clusters = np.repeat(np.arange(60), generator.integers(1, 6, 60))
-    values = generator.normal(size=60)[clusters] + generator.normal(size=len(clusters))
-    error = standard_error(values, clusters.tolist()) or 0.0
-    low, high = bootstrap_interval(values, clusters.tolist()) or (0.0, 0.0)
-    assert (high - low) / (2 * Z) == pytest.approx(error, rel=0.05)
-    assert (high + low) / 2 == pytest.approx(values.mean(), abs=0.1 * error)
+def test_what_does_not_vary_has_no_interval() -> None:
+    assert t_mean_interval(np.full(9, 0.1)) is None
+    assert t_mean_interval(np.array([1.0, 3.0, 3.0, 1.0]), ["a", "a", "b", "b"]) is None  # within clusters alone
+    assert t_mean_interval(np.arange(20.0), ["one"] * 20) is None
+    assert t_mean_interval(np.array([])) is None
 
 
 def test_pieces_leave_no_seam() -> None:
-    # 3,000 clusters are drawn in several pieces of a table; the numbers must be those of one piece.
-    generator = np.random.default_rng(5)
-    values = generator.normal(size=3000)
-    times = np.random.default_rng(42).multinomial(3000, np.full(3000, 1 / 3000), size=500)
-    expected = np.quantile(times @ values / 3000, (0.025, 0.975))
-    assert bootstrap_interval(values, range(3000), resamples=500) == pytest.approx(tuple(expected), abs=1e-12)
+    # 3,000 items are drawn in several pieces of a table; the numbers must be those of one piece.
+    values = np.random.default_rng(5).normal(size=3000)
+    drawn = values[np.random.default_rng(42).integers(3000, size=(500, 3000), dtype=np.int32)].mean(axis=1)
+    expected = values.mean() + math.sqrt(3000 / 2999) * (drawn - values.mean())
+    assert stratified_means([values], [1.0], resamples=500) == pytest.approx(expected, abs=1e-12)
 
 
 # Tests
@@ -346,8 +356,21 @@ def test_an_average_without_variation_or_with_a_single_item_has_no_interval() ->
     two, one = np.array([0.0, 1.0]), np.array([1.0])
     alone = average_difference([[two], [one]], [[two[::-1]], [one]])
     assert (alone.difference, alone.interval, alone.p_value, alone.standard_error) == (0.0, None, None, None)
-    same = average_difference([[two]], [[two]])
+    shares = two / 2
+    same = average_difference([[shares]], [[shares]])
     assert (same.difference, same.interval, same.p_value) == (0.0, None, None)
+
+
+def test_a_column_without_a_difference_is_not_taken_for_certain() -> None:
+    # Six answers that all agree, beside a column that is known well: sqrt(2) / (6 + 2) / 2 of the average's error.
+    six, many = np.array([1.0, 0, 0, 0, 0, 0]), np.tile([0.0, 1.0], 5000)
+    found = average_difference([[six], [many]], [[six], [many[::-1]]], resamples=20_000)
+    known = scipy_stats.sem(many - many[::-1]) / 2
+    assert found.standard_error == pytest.approx(math.hypot(math.sqrt(2) / 16, known), rel=1e-12)
+    assert found.interval == pytest.approx(found.normal_interval, abs=0.06 * (found.standard_error or 0.0))
+    alone = average_difference([[six, six]], [[six, six]])
+    assert alone.interval == pytest.approx(right_wrong_interval(0, 0, 12), abs=0.01)
+    assert alone.p_value == pytest.approx(1.0, abs=0.03)
 
 
 # Planning and verdicts

@@ -97,6 +97,7 @@
         clearTimeout(waiting);
         waiting = setTimeout(() => { this.apply(); this.remember(); }, 80);
       });
+      this.readAhead();
       this.root.addEventListener("keydown", (event) => this.move(event));
       for (const item of this.items) item.addEventListener("toggle", () => {
         if (!item.open) return;
@@ -104,6 +105,17 @@
         this.at = item.id;
         this.remember();
       });
+    }
+
+    // The first search need not wait for the texts: they are read while the page has nothing else to do.
+    readAhead() {
+      const texts = [];
+      const read = (deadline) => {
+        while (texts.length < this.items.length && deadline.timeRemaining() > 1) texts.push(searchedText(this.items[texts.length]));
+        if (texts.length < this.items.length) requestIdleCallback(read);
+        else this.texts ??= texts;
+      };
+      if (window.requestIdleCallback) requestIdleCallback(read);
     }
 
     apply() {
@@ -174,6 +186,13 @@
     }
     item.scrollIntoView();
     item.querySelector("summary").focus({ preventScroll: true });
+  }
+
+  // Numbers become links to the entries that they count.
+  for (const part of document.querySelectorAll("[data-find]")) {
+    const link = element("a", { href: `#${part.dataset.find}` });
+    link.append(...part.childNodes);
+    part.append(link);
   }
 
   const browsers = [...document.querySelectorAll(".browser")].map((root) => new Browser(root));

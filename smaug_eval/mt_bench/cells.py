@@ -1,4 +1,4 @@
-"""From judgments to the values that averages are over, and intervals by resampling questions."""
+"""From judgments to the values that averages are over, and intervals that follow from how questions vary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from smaug_eval.errors import SmaugError
 from smaug_eval.mt_bench.questions import QuestionId, official_category
 from smaug_eval.mt_bench.records import JudgmentRecord, PairJudgmentRecord
-from smaug_eval.stats import RESAMPLES, SEED, Interval, bootstrap_interval
+from smaug_eval.stats import Interval, t_mean_interval
 
 AnyJudgment = TypeVar("AnyJudgment", bound=JudgmentRecord | PairJudgmentRecord)
 Place = tuple[object, ...]
@@ -101,23 +101,26 @@ def of_one_judge(records: Sequence[AnyJudgment], judge: str | None) -> list[AnyJ
 
 
 def mean_interval_over_questions(
-    values: Iterable[tuple[QuestionId, float]], *, resamples: int = RESAMPLES, seed: int = SEED
+    values: Iterable[tuple[QuestionId, float]], *, scale: Interval | None = None
 ) -> Interval | None:
-    """95% percentile interval of a mean, by drawing questions with replacement.
+    """95% interval of a mean, by Student's t with the standard error clustered by question.
 
-    A drawn question brings all of its values, so that its two turns stay together.
+    A question's two turns vary together, so that it counts as one: ten questions leave nine degrees of freedom.
 
     Args:
         values: A question and a value of it, in any order.
-        resamples: Number of resamples.
-        seed: Of the generator; the same values give the same interval.
+        scale: The least and the greatest value there should be, where the interval is cut; None where there are none.
 
     Returns:
-        The 2.5% and 97.5% quantiles; None with fewer than two questions.
+        None with fewer than two questions, or where nothing varies between them.
     """
     pairs = list(values)
     own = np.array([value for _, value in pairs], np.float64)
-    return bootstrap_interval(own, [question for question, _ in pairs], resamples=resamples, seed=seed)
+    found = t_mean_interval(own, [question for question, _ in pairs])
+    if found is None or scale is None:
+        return found
+    ends = min(scale[0], own.min()), max(scale[1], own.max())  # FastChat's rule takes any number for a score
+    return max(float(ends[0]), found[0]), min(float(ends[1]), found[1])
 
 
 def category_of(record: JudgmentRecord | PairJudgmentRecord, categories: Mapping[QuestionId, str]) -> str | None:

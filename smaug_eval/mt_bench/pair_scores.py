@@ -25,7 +25,7 @@ class PairScores:
         loss: Pairs in which both games went to the other.
         tie: All other pairs: both games tied, or the two orders disagree.
         failed: Pairs in which a game has no verdict; they count nowhere, as in show_result.
-        interval: 95% interval of ``win_rate_adjusted``, by resampling questions.
+        interval: 95% interval of ``win_rate_adjusted``, by how questions vary; None where they do not.
         notes: In plain words, what a reader should know.
     """
 
@@ -152,7 +152,7 @@ def _scores(results: Sequence[tuple[QuestionId, float | None]], notes: tuple[str
         loss=values.count(_LOSS),
         tie=values.count(_TIE),
         failed=len(results) - len(values),
-        interval=mean_interval_over_questions(counted),
+        interval=mean_interval_over_questions(counted, scale=(_LOSS, _WIN)),
         notes=notes,
     )
 

@@ -24,10 +24,13 @@ from smaug_eval.mt_bench.cells import (
     of_one_judge,
 )
 from smaug_eval.mt_bench.pair_scores import pair_scores
-from smaug_eval.mt_bench.parsing import strict_score
+from smaug_eval.mt_bench.parsing import HIGHEST, LOWEST, strict_score
 from smaug_eval.mt_bench.questions import CATEGORIES, QuestionId
 from smaug_eval.mt_bench.records import JudgmentRecord, Judgments
 from smaug_eval.stats import Interval, sign_flip_p_value
+
+_SCALE = (float(LOWEST), float(HIGHEST))
+_DIFFERENCES = (float(LOWEST - HIGHEST), float(HIGHEST - LOWEST))
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class CategoryScore:
     Attributes:
         mean: On the scale of 1 to 10.
         n: Values averaged.
-        interval: 95%, by resampling questions.
+        interval: 95%, by how questions vary; None with one question, or where they do not vary.
     """
 
     mean: float
@@ -84,7 +87,7 @@ class ModelScores(Means):
     """What a model scored under FastChat's rule.
 
     Attributes:
-        intervals: 95% intervals by resampling questions, of ``turn1``, ``turn2`` and ``average``.
+        intervals: 95% intervals by how questions vary, of ``turn1``, ``turn2`` and ``average``.
         by_category: In MT-Bench's order, others after it by name.
         strict: The averages under the strict reader; None where no judgment has its text.
         variance: None where no answer was judged twice.
@@ -104,7 +107,7 @@ class PairedComparison:
 
     Attributes:
         difference: Mean over questions of the first model's score less the second's.
-        interval: 95%, by resampling questions.
+        interval: 95%, by how questions vary; None with one question, or where they do not vary.
         p_value: Two-sided, by exchanging the models' names question by question (9,999 times, or all ways there are).
         n: Questions on which both have a score.
     """
@@ -159,7 +162,7 @@ def compare(
     by_question = {question: mean(differences[question]) for question in sorted(differences, key=str)}
     return PairedComparison(
         difference=mean(by_question.values()),
-        interval=mean_interval_over_questions(by_question.items()),
+        interval=mean_interval_over_questions(by_question.items(), scale=_DIFFERENCES),
         p_value=sign_flip_p_value(np.array(list(by_question.values()))) if len(by_question) > 1 else None,
         n=len(by_question),
     )
@@ -188,7 +191,7 @@ def _model_scores(records: Sequence[JudgmentRecord], categories: Mapping[Questio
     has_text = any(record.judgment for record in records)
     return ModelScores(
         **vars(means),
-        intervals={name: mean_interval_over_questions(values) for name, values in turns.items()},
+        intervals={name: mean_interval_over_questions(values, scale=_SCALE) for name, values in turns.items()},
         by_category=_by_category(cells),
         strict=_means(cells_of(records, _strict), _failed(records, _strict)) if has_text else None,
         variance=_variance(records, cells),
@@ -229,7 +232,7 @@ def _by_category(cells: Sequence[Cell]) -> dict[str, CategoryScore]:
         values = _values(cell for cell in cells if cell.category == name)
         if values:
             average = mean(value for _, value in values)
-            found[name] = CategoryScore(average, len(values), mean_interval_over_questions(values))
+            found[name] = CategoryScore(average, len(values), mean_interval_over_questions(values, scale=_SCALE))
     return found
 
 

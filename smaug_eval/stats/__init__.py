@@ -4,7 +4,7 @@ Values belong to items: a benchmark's documents, or a judge's questions. Every f
 its values, and where it draws at random, the same values and seed give the same result.
 """
 
-from smaug_eval.stats.bootstrap import bootstrap_interval, nested_weights, percentile_interval, stratified_means
+from smaug_eval.stats.bootstrap import nested_weights, percentile_interval, stratified_means
 from smaug_eval.stats.means import (
     RESAMPLES,
     SEED,
@@ -15,6 +15,7 @@ from smaug_eval.stats.means import (
     normal_interval,
     standard_error,
     t_interval,
+    t_mean_interval,
     wilson_interval,
 )
 from smaug_eval.stats.paired import (
@@ -43,7 +44,6 @@ __all__ = [
     "Values",
     "Verdict",
     "average_difference",
-    "bootstrap_interval",
     "cluster_sums",
     "detectable_difference",
     "difference_deviation",
@@ -60,6 +60,7 @@ __all__ = [
     "standard_error",
     "stratified_means",
     "t_interval",
+    "t_mean_interval",
     "verdict",
     "wilson_interval",
 ]

@@ -1,4 +1,4 @@
-"""Percentile intervals by resampling: of one mean, and of a weighted sum of the means of strata."""
+"""Percentile intervals by resampling, of a weighted sum of the means of strata."""
 
 from __future__ import annotations
 
@@ -7,43 +7,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from smaug_eval.stats.means import RESAMPLES, SEED, Interval, Labels, Values, cluster_sums
+from smaug_eval.stats.means import RESAMPLES, SEED, Interval, Values
 
 _FEW_LEVELS = 32
 _CELLS = 1 << 20  # drawn at once; bounds the memory at some 16 MiB
-
-
-def bootstrap_interval(
-    values: Values, clusters: Labels | None = None, *, resamples: int = RESAMPLES, seed: int = SEED
-) -> Interval | None:
-    """95% percentile interval of a mean (Efron and Tibshirani, "An Introduction to the Bootstrap", chapter 13).
-
-    Items are drawn with replacement. With clusters these are drawn, and bring all of their items; the resampled mean is
-    the sum of what was drawn over its number of items. With few of them the interval is too narrow (16 clusters of one
-    to nine items: 92% instead of 95%, see ``benchmarks/statistics.py``); :func:`~smaug_eval.stats.t_interval` of
-    the clustered standard error keeps its level better.
-
-    Args:
-        values: Of the items, shape ``(n,)``.
-        clusters: One label per item; None where the items are independent.
-        resamples: Number of resamples.
-        seed: Of the generator.
-
-    Returns:
-        The 2.5% and 97.5% quantiles; None with fewer than two clusters, or items.
-
-    Raises:
-        ValueError: there is not one label per item.
-    """
-    generator = np.random.default_rng(seed)
-    sums, counts = cluster_sums(values, clusters)
-    if len(sums) < 2:
-        return None
-    if clusters is None:
-        return percentile_interval(_resampled_means(values, resamples, generator))
-    equal = np.full(len(sums), 1 / len(sums))
-    drawn = (generator.multinomial(len(sums), equal, size=rows) for rows in pieces(resamples, len(sums)))
-    return percentile_interval(np.concatenate([(times @ sums) / (times @ counts) for times in drawn]))
 
 
 def stratified_means(

@@ -20,7 +20,7 @@ from smaug_eval.stats.means import (
     cluster_sums,
     normal_interval,
     standard_error,
-    t_interval,
+    t_mean_interval,
 )
 from smaug_eval.stats.significance import EXACT_ITEMS, PERMUTATIONS, mcnemar_p_value, sign_flip_p_value
 
@@ -65,7 +65,8 @@ class AverageDifference:
 
     Attributes:
         difference: In the unit of the values.
-        interval: 95%, by stratified paired bootstrap; None where a stratum has fewer than two items, or nothing varies.
+        interval: 95%, by stratified paired bootstrap; None where a stratum has fewer than two items, or where nothing
+            varies and the values are not of right and wrong answers.
         p_value: Two-sided, of no difference, by the same bootstrap; None where there is no interval.
         standard_error: That of a weighted sum of independent strata, from their own; None where one has none.
         normal_interval: 95%, ``difference ± 1.96 standard_error``, to hold beside the bootstrap's.
@@ -106,7 +107,7 @@ def paired_difference(
         interval: Interval | None = right_wrong_interval(higher, lower, len(differences))
         p_value, method, test = mcnemar_p_value(higher, lower), "Bonett and Price's adjusted Wald", "exact McNemar"
     else:
-        interval = _interval_if_varied(differences, error, len(sums))
+        interval = t_mean_interval(differences, clusters)
         p_value, method = sign_flip_p_value(sums, draws=draws, seed=seed), "Student's t"
         drawn = "all" if np.count_nonzero(sums) <= EXACT_ITEMS else f"{draws:,}"
         test = f"sign flips of {'items' if clusters is None else 'clusters'} ({drawn})"
@@ -158,6 +159,9 @@ def average_difference(
     Hinkley, "Bootstrap Methods and their Application", 1997). A single column of many tasks, such as MMLU, is
     compared with a list of one column.
 
+    A column of right and wrong answers that agree on every item says nothing in a bootstrap, as if its difference were
+    known to be 0. It adds a normal deviate with the standard error that :func:`right_wrong_interval` gives it.
+
     Args:
         first: Per column, per task, the first model's values, each of shape ``(n,)``.
         second: The second model's on the same items in the same order.
@@ -168,21 +172,30 @@ def average_difference(
         SmaugError: a task has no item, or a value is not finite.
         ValueError: the shapes differ.
     """
-    strata = [
-        _differences(*tasks) for columns in zip(first, second, strict=True) for tasks in zip(*columns, strict=True)
-    ]
-    weights = nested_weights([len(column) for column in first])
+    columns = [list(zip(*column, strict=True)) for column in zip(first, second, strict=True)]
+    strata = [_differences(*task) for column in columns for task in column]
+    weights = nested_weights([len(column) for column in columns])
     difference = math.fsum(weight * float(each.mean()) for weight, each in zip(weights, strata, strict=True))
     errors = [standard_error(each) for each in strata]
     known = [weight * error for weight, error in zip(weights, errors, strict=True) if error is not None]
-    error = math.hypot(*known) if len(known) == len(strata) else None
+    agreement = math.hypot(*map(_agreement_error, columns)) / len(columns)
+    error = math.hypot(*known, agreement) if len(known) == len(strata) else None
     n = sum(map(len, strata))
     if error is None or error <= _ROUNDING * max(float(np.abs(each).max()) for each in strata):
         return AverageDifference(difference, None, None, error, None, n)
     resampled = stratified_means(strata, weights, resamples=resamples, seed=seed)
+    resampled += agreement * np.random.default_rng((seed, len(strata))).normal(size=resamples)
     return AverageDifference(
         difference, percentile_interval(resampled), _p_value(resampled), error, normal_interval(difference, error), n
     )
+
+
+def _agreement_error(tasks: Sequence[tuple[Values, Values]]) -> float:
+    """The standard error of a column whose right and wrong answers agree on every item; 0 for any other."""
+    if not all(_is_right_wrong(own) and np.array_equal(own, other) for own, other in tasks):
+        return 0.0
+    low, high = right_wrong_interval(0, 0, sum(len(own) for own, _ in tasks))
+    return (high - low) / (2 * Z)
 
 
 def _p_value(resampled: Values) -> float:
@@ -207,12 +220,6 @@ def _differences(first: Values, second: Values) -> Values:
 
 def _is_right_wrong(values: Values) -> bool:
     return bool(np.isin(values, (0.0, 1.0)).all())
-
-
-def _interval_if_varied(differences: Values, error: float | None, units: int) -> Interval | None:
-    if error is None or error <= _ROUNDING * float(np.abs(differences).max()):
-        return None
-    return t_interval(float(differences.mean()), error, units)
 
 
 def _correlation(first: Values, second: Values) -> float | None:

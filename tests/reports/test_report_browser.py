@@ -308,6 +308,28 @@ def test_the_keyboard_moves_and_opens(visit: Callable[..., Visit], study: Path) 
     page.locator(f"#sample-{CHOICES}-0:not([open])").wait_for()
 
 
+def test_numbers_lead_to_the_entries_that_they_count(visit: Callable[..., Visit], study: Path) -> None:
+    seen = visit()
+    page = seen.open(study)
+    page.locator("#samples tr", has_text="open_llm_v1: GSM8K").first.locator("td").nth(2).locator("a").click()
+    page.get_by_text("1 of the 7 on this page").wait_for()
+    assert [text.split(" lost")[0] for text in seen.shown()] == [f"{SOLUTIONS} 0"]
+    page.locator("#samples tr", has_text=SOLUTIONS).first.get_by_role("link").last.click()  # cut short, by the baseline
+    page.get_by_text(f"{SOLUTIONS} 3").first.wait_for()
+    assert [text.split(" both")[0] for text in seen.shown()] == [f"{SOLUTIONS} 3"]
+    page.locator("#scores a", has_text="3").first.click()
+    page.get_by_text("3 of the 7 on this page").wait_for()
+    assert all(text.startswith(CHOICES) for text in seen.shown())
+    page.locator("#differences details > summary").click()
+    page.locator("#differences tr", has_text="ARC").get_by_role("link").first.click()  # the document gained
+    page.get_by_text("1 of the 7 on this page").wait_for()
+    assert [text.split(" gained")[0] for text in seen.shown()] == [f"{CHOICES} 1"]
+    page.locator("#dialogues thead").get_by_role("link", name="math").click()
+    page.get_by_text("2 of the 2 on this page").wait_for()
+    assert page.locator("#judgments [name=category]").input_value() == "math"
+    assert len(seen.shown("#judgments")) == 2
+
+
 def test_judgments_can_be_filtered_and_read(visit: Callable[..., Visit], study: Path) -> None:
     seen = visit()
     page = seen.open(study, "#judgments?outcome=lower")

@@ -39,6 +39,14 @@ def test_curves_of_very_different_size_are_shown_logarithmically() -> None:
     assert scale.high >= 0.5
 
 
+def test_logarithmic_charts_are_labelled_with_plain_numbers() -> None:
+    each = training("a", [0, 0.5], [0, -400])
+    svg = log_ratio_chart(each, shared_scale([each]), key="k", title="t", description="d")
+    texts = {"".join(node.itertext()).strip() for node in ElementTree.fromstring(svg).iter("text")}  # noqa: S314
+    assert {"−100", "−1", "0"} <= texts
+    assert not [text for text in texts if "$" in text]
+
+
 def test_a_flat_start_still_has_a_scale() -> None:
     scale = shared_scale([training("a", [0], [0])])
     assert scale.low < 0 < scale.high

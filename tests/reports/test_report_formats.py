@@ -58,6 +58,57 @@ def test_the_numbers(study: Any, tmp_path: Path) -> None:
     assert found["tasks"]["dpop"][ARC]["metrics"]["acc_norm"]["value"] == 0.9
 
 
+def test_the_numbers_of_subjects_documents_solutions_and_runs(run: Any, tmp_path: Path) -> None:
+    def sample(number: int, text: str) -> dict[str, Any]:
+        return {
+            "doc_id": number, "doc": {}, "target": "#### 12", "arguments": {"gen_args_0": {"arg_0": "q", "arg_1": {}}},
+            "resps": [[text]], "filtered_resps": [text], "filter": "none", "metrics": ["acc"],
+            "doc_hash": f"d{number}", "prompt_hash": "p", "target_hash": "t", "acc": float(text.endswith("#### 12")),
+        }  # fmt: skip
+
+    run.manifest(packages={"torch": "2.13"})
+    mmlu = ("open_llm_v1_mmlu_anatomy", "open_llm_v1_mmlu_virology")
+    for model, texts, share in (("base", ["#### 12", "#### 12"], 0.5), ("dpop", ["#### 12", "so it goes on"], 0.6)):
+        samples = [sample(number, text) for number, text in enumerate(texts)]
+        run.evaluation(model, {"open_llm_v1_gsm8k": 0.5}, n=2, samples=samples)
+        run.evaluation(model, dict.fromkeys(mmlu, share), n=50)
+    found = json.loads(built(run.path, "json", tmp_path))
+    assert found["outcomes"] == [
+        {"task": "open_llm_v1: GSM8K", "model": "dpop", "counts": {"both right": 1, "lost": 1}}
+    ]
+    assert [(row["model"], row["counts"]) for row in found["solutions"]] == [
+        ("base", {"right": 2}),
+        ("dpop", {"right": 1, "cut-short": 1}),
+    ]
+    (table,) = found["subjects"]
+    assert (table["suite"], table["column"]) == ("open_llm_v1", "MMLU")
+    by_title = {title: cells for each in table["categories"] for title, cells in each["subjects"].items()}
+    assert by_title["anatomy"]["dpop"]["difference"]["points"] == pytest.approx(10.0)
+    assert found["runs"]["study"]["packages"] == {"torch": "2.13"}
+
+
+def test_the_summary_has_the_judged_scores(tmp_path: Path) -> None:
+    path = tmp_path / "gpt-4_single.jsonl"
+    scores = {"base": (4, 6, 5, 7, 4, 4), "a|b": (5, 7, 6, 8, 5, 6)}
+    lines = [
+        {
+            "question_id": 81 + number, "model": model, "judge": ["gpt-4", "single-v1"], "user_prompt": "",
+            "judgment": f"[[{score}]]", "score": score, "turn": 1, "tstamp": 0.0,
+        }
+        for model, own in scores.items()
+        for number, score in enumerate(own)
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = built(path, "md", tmp_path)
+    assert "**FastChat judgments**: scores from 1 to 10 by gpt-4\n" in text
+    # Mean 37/6, standard deviation 1.169; the differences are 1, 1, 1, 1, 1, 2.
+    assert (
+        "| a\\|b | 6.17 [4.94, 7.39] | n/a | 6.17 [4.94, 7.39] "
+        "| +1.17 (95% interval 0.74 to 1.60, p = 0.031, 6 questions) | 0 |" in text
+    )
+    assert "| base | 5.00 [3.67, 6.33] | n/a | 5.00 [3.67, 6.33] |  | 0 |" in text
+
+
 def test_numbers_that_are_not_finite_are_null(run: Any, tmp_path: Path) -> None:
     run.evaluation("base", {"odd": 0.5})
     (path,) = run.path.rglob("results_*.json")

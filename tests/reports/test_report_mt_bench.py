@@ -65,31 +65,51 @@ def test_scores_with_intervals_and_paired_differences(run: Any, page: Build) -> 
     in_run(run, *base_and_dpop())
     report = page(run.path)
     assert "Judged by gpt-4-0613, with the original reference answers." in report.text
-    # With two questions the resampled means are those of (81, 81), (81, 111) and (111, 111): a quarter, half, quarter.
-    assert report.row("base baseline")[1:] == [
-        "5.00 [4.00, 6.00]",
-        "5.00 [2.00, 8.00]",
-        "5.00 [3.00, 7.00]",
-        "",
-        "4",
-        "0",
-    ]
+    # Two questions leave one degree of freedom, and t of 12.7: the intervals go from end to end of the scale.
+    whole = "[1.00, 10.00]"
+    assert report.row("base baseline")[1:] == [*[f"5.00 {whole}"] * 3, "", "4", "0"]
     assert report.row("dpop")[1:] == [
-        "6.00 [5.00, 7.00]",
-        "5.00 [2.00, 8.00]",
-        "5.50 [3.50, 7.50]",
-        "+0.50 [0.50, 0.50] p = 0.500, 2 questions",
+        f"6.00 {whole}",
+        f"5.00 {whole}",
+        f"5.50 {whole}",
+        "+0.50 the same on every question, p = 0.500, 2 questions",
         "4",
         "0",
     ]
+    assert (
+        "inconclusive dpop is scored 0.50 of 10 points higher than base by gpt-4-0613 on MT-Bench (the same on every "
+        "question, p = 0.500, 2 questions)." in report.text
+    )
     assert ["base", "3.00", "7.00"] in report.rows
     assert ["model", "writing", "math"] in report.rows
+
+
+def test_intervals_are_student_s_and_p_values_holm_s(run: Any, page: Build) -> None:
+    models = {"base": (4, 6, 5, 7, 4, 4), "dpo": (5, 7, 6, 8, 5, 6), "dpop": (4, 6, 5, 7, 4, 5)}
+    in_run(run, *(judged(81 + i, 1, score, model) for model, own in models.items() for i, score in enumerate(own)))
+    report = page(run.path)
+    # Mean 5, standard deviation 1.265, over sqrt(6) 0.516, times t with 5 degrees, 2.5706.
+    assert report.row("base baseline")[1] == "5.00 [3.67, 6.33]"
+    # Differences 1, 1, 1, 1, 1, 2: 7/6 ± 2.5706 / 6; all positive, so p = 2 / 2^6, twice that by Holm's method.
+    assert report.row("dpo")[4] == "+1.17 [0.74, 1.60] p = 0.062, 6 questions"
+    assert report.row("dpop")[4] == "+0.17 [−0.26, 0.60] p = 1.000, 6 questions"
+    assert "inconclusive dpo is scored 1.17 of 10 points higher than base" in report.text
+    assert "(95% interval 0.74 to 1.60, p = 0.062, 6 questions)." in report.text
+
+
+def test_scores_that_are_all_equal_have_no_interval(run: Any, page: Build) -> None:
+    in_run(run, *(judged(question, 1, 9, model) for question in (81, 82, 83) for model in ("base", "dpop")))
+    report = page(run.path)
+    assert report.row("base baseline")[1:4] == ["9.00", "n/a", "9.00"]
+    assert report.row("dpop")[4] == "0.00 the same on every question, p = 1.000, 3 questions"
+    assert "is scored the same as base by gpt-4-0613 on MT-Bench (the same on every question, p = 1.000" in report.text
+    assert "0.00, 0.00" not in report.text
 
 
 def test_the_baseline_can_be_chosen_among_judged_models(run: Any, page: Build) -> None:
     in_run(run, *base_and_dpop())
     report = page(run.path, baseline="dpop")
-    assert report.row("dpop baseline")[3] == "5.50 [3.50, 7.50]"
+    assert report.row("dpop baseline")[3] == "5.50 [1.00, 10.00]"
     assert report.row("base")[4].startswith("−0.50")
     with pytest.raises(SmaugError, match=r"baseline 'dpo' is none of the models: .*base.*\n  fix: did you mean 'dpop'"):
         page(run.path, baseline="dpo")
@@ -128,7 +148,7 @@ def test_judge_variance_over_repeats(run: Any, page: Build) -> None:
         judged(82, 1, 5, repeat=1),
     )
     report = page(run.path)
-    assert report.row("base")[1] == "5.50 [5.00, 6.00]"
+    assert report.row("base")[1] == "5.50 [1.00, 10.00]"
     # Of 4, 8, 6: 2. Averages of the repeats: 4.5, 8, 6; their standard deviation is 1.756.
     assert ["base", "3", "2.00", "1.756"] in report.rows
     assert "Scores are medians over repeats." in report.text
@@ -202,7 +222,7 @@ def test_fastchat_s_own_files_and_folders(tmp_path: Path, page: Build) -> None:
     for path in (file, tmp_path / "mt_bench"):
         report = page(path)
         assert "The files do not say which questions were asked." in report.text
-        assert report.row("dpop")[3] == "5.50 [3.50, 7.50]"
+        assert report.row("dpop")[3] == "5.50 [1.00, 10.00]"
         assert "2 models: base baseline dpop" in report.text
         assert "MT-Bench" not in report.html
 
@@ -259,7 +279,7 @@ def test_judgments_stand_beside_leaderboard_scores(run: Any, page: Build) -> Non
     in_run(run, *base_and_dpop())
     report = page(run.path)
     assert report.row("odd", "acc")[2].startswith("0.5 ")
-    assert report.row("base baseline")[3] == "5.00 [3.00, 7.00]"
+    assert report.row("base baseline")[3] == "5.00 [1.00, 10.00]"
     assert "no evaluation results yet" not in report.text
 
 

@@ -74,7 +74,30 @@ def test_headline_and_table_of_six_columns(run: Any, page: Callable[..., Any]) -
     # One column: 10 ± 1.96 * sqrt(5.0^2 + 4.899^2) = 10 ± 13.7; p = 0.153, five times that by Holm's method.
     better = "60.0 [50.2, 69.0] +10.0 [−3.7, +23.7] p = 0.766"
     assert dpop[:3] == ["60.0 [56.4, 63.6] +10.0 [+4.9, +15.1] p < 0.001, better", *[better] * 2]
-    assert "n = 101 101 of 1,172 documents" in report.row("dpop")[2]
+    assert report.row("dpop")[2].endswith("n = 101 note 1")
+    assert "ARC: 101 of 1,172 documents" in report.text  # once, since it is true of every model
+
+
+def test_notes_stand_below_the_table_with_the_models_they_are_of(run: Any, page: Callable[..., Any]) -> None:
+    run.evaluation("base", {ARC: 0.5}, metric="acc_norm", n=1172)
+    run.evaluation("dpop", {ARC: 0.6}, metric="acc_norm", n=101)
+    report = page(run.path)
+    assert "ARC, dpop: 101 of 1,172 documents" in report.text
+    assert "note" not in report.row("base baseline")[2]
+    assert report.row("dpop")[2].endswith("note 1")
+
+
+def test_a_limit_is_said_once_for_all_tasks(run: Any, page: Callable[..., Any]) -> None:
+    tasks = {f"t{number}": 0.5 for number in range(9)}
+    for model in ("base", "dpop"):
+        for position, task in enumerate(tasks):
+            run.evaluation(model, {task: 0.5}, n=20, available=100 + position)
+    report = page(run.path)
+    assert "was limited to" not in report.text
+    assert (
+        "base, dpop: scored on part of the documents: t0 (20 of 100), t1 (20 of 101), t2 (20 of 102) and 6 more."
+        in report.text
+    )
 
 
 def test_an_open_comparison_says_what_it_could_have_shown(run: Any, page: Callable[..., Any]) -> None:

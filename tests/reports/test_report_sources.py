@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from reports.merging import merge_models
+from reports.merging import merge_dialogues, merge_models, merge_trainings
 from reports.merging import with_distinct_labels as distinct
 from reports.sources import json_lines, metrics_of, plain_model_name, read_results, read_source
 from smaug_eval.errors import SmaugError
+from smaug_eval.mt_bench.layout import judgments_stage
 
 ARC = "open_llm_v1_arc_challenge"
 
@@ -114,6 +115,41 @@ def test_models_of_two_runs_keep_the_name_of_their_run(write_run: Callable[[str]
         "second/base",
         "dpop",
     ]
+
+
+def test_a_name_is_the_same_in_every_panel(write_run: Callable[[str], Any]) -> None:
+    curve = {"eval": [(0, 0.0, 0.0), (9, -1.0, -2.0)]}
+    first = write_run("first").evaluation("base", {"t": 0.5}).evaluation("dpo", {"t": 0.5})
+    first.training("dpo", curve, {"loss": "dpo"})
+    second = write_run("second").evaluation("base", {"t": 0.5}).evaluation("dpop", {"t": 0.5})
+    second.training("dpop", curve, {"loss": "dpop"})
+    sources = [read_source(first.path), read_source(second.path)]
+    assert list(merge_models(sources)) == ["first/base", "dpo", "second/base", "dpop"]
+    assert [each.name for each in merge_trainings(sources)] == ["dpo", "dpop"]  # as their models
+    third = write_run("third").training("dpo", curve, {"loss": "dpo"})  # not evaluated yet; another dpo all the same
+    sources.append(read_source(third.path))
+    assert list(merge_models(sources)) == ["first/base", "first/dpo", "second/base", "dpop"]
+    assert [each.name for each in merge_trainings(sources)] == ["first/dpo", "dpop", "third/dpo"]
+
+
+def test_judged_models_bear_the_names_of_the_evaluated_ones(write_run: Callable[[str], Any], tmp_path: Path) -> None:
+    record = {
+        "question_id": 81, "model": "base", "judge": ["gpt-4", "single-v1"], "user_prompt": "", "judgment": "[[5]]",
+        "score": 5, "turn": 1, "tstamp": 0.0,
+    }  # fmt: skip
+    first = write_run("first").evaluation("base", {"t": 0.5})
+    place = first.path / judgments_stage("main", "all") / "judge_single.jsonl"
+    place.parent.mkdir(parents=True)
+    place.write_text(json.dumps(record) + "\n")
+    second = write_run("second").evaluation("base", {"t": 0.5})
+    sources = [read_source(first.path), read_source(second.path)]
+    assert [each.models for each in merge_dialogues(sources)] == [["first/base"]]
+    plain = write(tmp_path / "plain" / "results_1.json", results({"t": 0.5}, "base"))
+    judged = tmp_path / "gpt-4_single.jsonl"
+    judged.write_text(json.dumps(record) + "\n")
+    sources = [read_source(plain), read_source(judged)]  # one model, evaluated here and judged there
+    assert list(merge_models(sources)) == ["base"]
+    assert [each.models for each in merge_dialogues(sources)] == [["base"]]
 
 
 def test_labels_that_end_alike_are_numbered(tmp_path: Path) -> None:
