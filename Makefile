@@ -1,5 +1,6 @@
 # make setup   fill .venv            make demo   the main job on the embedded default
 # make test    checks and all tests  make check  lint, format and types
+# make study   the paper's questions, answered at the size of the demo
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,7 +8,7 @@ STAMP := $(VENV)/.installed
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo test fast check format demo-model demo-data test-report test-vllm clean
+.PHONY: setup demo study test fast check format demo-model demo-data test-report test-vllm clean
 
 setup: $(STAMP)
 
@@ -18,6 +19,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup
 	HF_HUB_OFFLINE=1 $(BIN)/smaug-eval demo
+
+# The grid of recipes/study.yaml; the report is runs/study/report.html.
+study: setup
+	HF_HUB_OFFLINE=1 $(BIN)/smaug-eval run study
 
 test: check
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup

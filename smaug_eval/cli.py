@@ -631,13 +631,19 @@ def _show_plan(pipeline: Pipeline) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from smaug_eval.study.grid import grid_of, grid_table
+
     table = Table("stage", "now", "why", box=None, pad_edge=False)
     words = {"done": "done", "new": "to do", "started": "to continue", "changed": "to redo", "damaged": "to redo"}
     states = pipeline.states()
-    for stage, state in states:
+    study = pipeline.recipe.study
+    cells, listed = ({}, states) if study is None else grid_of(study, states)
+    for stage, state in listed:
         table.add_row(stage.name, words[state.status], _plain(state.reason))
     console = Console()
     console.print(table)
+    if study is not None:
+        console.print(grid_table(study, cells))
     left = sum(state.status != "done" for _, state in states)
     console.print(f"{pipeline.directory.path}: {left} of {len(states)} stages to do", markup=False, highlight=False)
 
@@ -647,11 +653,14 @@ def _show(result: RunResult, quiet: bool) -> None:
 
     from smaug_eval.model_views import rescored_views, views_table
     from smaug_eval.mt_bench.tables import run_tables
+    from smaug_eval.study.means import seed_means, study_of
     from smaug_eval.tables import note_lines, published_lines, scores, terminal_table
 
     frame = scores([result.path])
-    for suite in frame["suite"].unique():
-        Console().print(terminal_table(frame, suite))
+    study = study_of(result.path)
+    shown = frame if study is None else seed_means(frame, study)
+    for suite in shown["suite"].unique():
+        Console().print(terminal_table(shown, suite))
         for line in note_lines(frame, suite):
             print(line)
     for views in rescored_views(result.path) if frame.empty else ():

@@ -13,6 +13,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 _EMBEDDED = {
     "demo-model": _PACKAGE / "demo" / "model",
+    "demo-facts": TASKS_FOLDER / "demo" / "data" / "demo_facts" / "train.jsonl",
     "demo-arithmetic": TASKS_FOLDER / "demo" / "data" / "demo_arithmetic" / "train.jsonl",
 }
 

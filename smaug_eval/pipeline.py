@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ from trainers.pairs.sources import locations
 REPORT_FILE = "report.html"
 JOURNAL = "journal"
 _NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_LISTED = 20
+"""Most stages in a row that are named each where they were done before."""
 TRAINING_DTYPES = ("float32", "bfloat16")
 DEFAULT_RUNS = Path("runs")
 
@@ -108,6 +110,8 @@ class Pipeline:
         self.directory = RunDirectory(self.runs / self.recipe.name)
         self._interrupts = Interrupts(self.reporter.warn)
         self._engines = EnginePool()
+        self._records: dict[str, dict[str, Any]] = {}
+        self._grid = list(self.recipe.study.trainings()) if self.recipe.study is not None else []
         self._data_root = Path(self.recipe.data_root) if self.recipe.data_root else None
         self._base = locate(self.recipe.model.path, revision=self.recipe.model.revision)
         self.stages: list[Stage] = []
@@ -116,16 +120,12 @@ class Pipeline:
             self._add_pairs(name)
         for pair_set in self.recipe.pairs:
             self._add_leaks(pair_set)
-        for name in self.recipe.trainings:
-            self._add_training(name)
         self._dialogues = {name: self._answering(name) for name in self.recipe.mt_bench}
-        for model in self.recipe.model_names:  # one after the other, so that each is loaded once
-            for name, evaluation in self.recipe.evaluations.items():
-                if model in self.recipe.models_of(evaluation):
-                    self._add_evaluation(name, model)
-            for name, dialogues in self.recipe.mt_bench.items():
-                if model in self.recipe.models_of(dialogues):
-                    self._add_answers(name, model)
+        for number, trainings in enumerate(self.recipe.rounds()):
+            for name in trainings:
+                self._add_training(name)
+            for model in (*trainings,) if number else (BASE, *trainings):  # in turn, so that each is loaded once
+                self._add_measurements(model)
         self._judges: dict[str, Judging] = {}
         for name in self.recipe.mt_bench:
             self._add_judgments(name)
@@ -146,13 +146,17 @@ class Pipeline:
         skipped: list[str] = []
         with self.directory.locked(), self._interrupts.installed(), contextlib.closing(self._engines):
             self._check_judges()
+            self._records = {stage.name: self.directory.record(stage.name) for stage in self.stages}
             self._write_manifest()
+            before: list[str] = []
             for number, stage in enumerate(self.stages, 1):
                 label = f"[{number}/{len(self.stages)}] {stage.title}"
                 if self.directory.state(stage.name, stage.key, stage.inputs).status == "done":
                     skipped.append(stage.name)
-                    self.reporter.say(f"{label}: done before")
+                    before.append(label)
                     continue
+                self._say_done_before(before)
+                before = []
                 try:
                     seconds = self._do(stage, label)
                 except KeyboardInterrupt:
@@ -164,10 +168,19 @@ class Pipeline:
                         raise unwritable(self.directory.path, error) from error
                     raise
                 finally:
+                    self._records[stage.name] = self.directory.record(stage.name)
                     self._write_manifest()
                 did.append(stage.name)
                 self.reporter.say(f"{label}: {seconds:.1f} s")
+            self._say_done_before(before)
         return RunResult(self.directory.path, self.directory.path / REPORT_FILE, tuple(did), tuple(skipped))
+
+    def _say_done_before(self, labels: Sequence[str]) -> None:
+        if len(labels) > _LISTED:
+            self.reporter.say(f"{len(labels)} stages were done before")
+            return
+        for label in labels:
+            self.reporter.say(f"{label}: done before")
 
     def _interrupted(self, message: str) -> Interrupted:
         return Interrupted(message, fix=f"continue with: {self.command}" if self.command else "call it again to go on")
@@ -291,8 +304,12 @@ class Pipeline:
             return {**summary, "model": checkpoint.describe()}
 
         guards = tuple(stage.name for stage in self.stages if stage.name == f"leaks/{config.pairs}")
-        title = f"train {name} ({config.loss.display_name})"
+        title = f"train {name} ({config.loss.display_name}){self._place_in_study(name)}"
         self._add(f"train/{name}", title, inputs, (pairs,), work, after=guards)
+
+    def _place_in_study(self, name: str) -> str:
+        """Which of the study's trainings this is, in words; nothing outside a study."""
+        return f", training {self._grid.index(name) + 1} of {len(self._grid)}" if name in self._grid else ""
 
     def _train(self, spec: TrainingSpec, launch: LaunchConfig | None) -> Mapping[str, Any]:
         def on_progress(done: int, total: int, row: Mapping[str, float]) -> None:
@@ -331,6 +348,14 @@ class Pipeline:
                 f"model.dtype: {dtype} cannot be trained in", fix=f"set model.dtype to {' or '.join(TRAINING_DTYPES)}"
             )
         return dtype
+
+    def _add_measurements(self, model: str) -> None:
+        for name, evaluation in self.recipe.evaluations.items():
+            if model in self.recipe.models_of(evaluation):
+                self._add_evaluation(name, model)
+        for name, dialogues in self.recipe.mt_bench.items():
+            if model in self.recipe.models_of(dialogues):
+                self._add_answers(name, model)
 
     def _add_evaluation(self, name: str, model: str) -> None:
         config = self.recipe.evaluations[name]
@@ -464,7 +489,7 @@ class Pipeline:
         """Everything a reader needs to know where the numbers come from."""
         file = self.directory.path / rundir.MANIFEST
         before = read_json(file) if file.is_file() else {}
-        records = {stage.name: self.directory.record(stage.name) for stage in self.stages}
+        records = self._records  # read once: a study has hundreds of stages
         write_json(
             file,
             {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal
@@ -16,19 +16,17 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
-from rapidfuzz import fuzz, process
 
 from smaug_eval.embedded import PREFIX, embedded_path
 from smaug_eval.errors import SmaugError
 from smaug_eval.mt_bench.config import DEMO, MT_BENCH, MtBenchConfig
+from smaug_eval.study.config import BASE as BASE
+from smaug_eval.study.config import Study
+from smaug_eval.suggest import nearest, there_is
 from trainers.config import FILE_SUFFIXES, MixturePairs, PairsConfig, TrainingConfig
-
-BASE = "base"
-"""The name under which the model before training is evaluated and reported."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ERRORS_SHOWN = 8
-_NEAR_ENOUGH = 55.0
 
 
 class _Strict(BaseModel):
@@ -65,7 +63,10 @@ class EvaluationConfig(_Strict):
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="Further arguments of lm-eval's model, such as tensor_parallel_size."
     )
-    models: list[str] | None = Field(None, description=f"Of {BASE} and the trainings' names; all if empty.")
+    models: list[str] | None = Field(
+        None,
+        description=f"Of {BASE}, the trainings' names and, in a study, its arms or <arm>.<set>; all if empty.",
+    )
 
 
 class ReportConfig(_Strict):
@@ -85,6 +86,7 @@ class Recipe(_Strict):
     data_root: str | None = Field(None, description="Offline mirror of the Hub's data sets; the Hub if empty.")
     pairs: dict[str, PairsConfig] = Field(default_factory=dict, description="Pair sets by name.")
     trainings: dict[str, TrainingConfig] = Field(default_factory=dict, description="Trainings by name.")
+    study: Study | None = Field(None, description="A grid of trainings, and the questions put to it.")
     evaluations: dict[str, EvaluationConfig] = Field(default_factory=dict, description="Evaluations by name.")
     mt_bench: dict[str, MtBenchConfig] = Field(default_factory=dict, description="Dialogues and their judges by name.")
     report: ReportConfig = Field(default_factory=lambda: ReportConfig(), description="The report.")
@@ -117,6 +119,8 @@ class Recipe(_Strict):
     def _names_fit_together(self) -> Recipe:
         if BASE in self.trainings:
             raise ValueError(f"trainings.{BASE}: this name means the model before training; choose another")
+        if self.study is not None:
+            self._add_study(self.study)
         for name, training in self.trainings.items():
             if training.pairs is None:
                 if len(self.pairs) != 1:
@@ -132,14 +136,31 @@ class Recipe(_Strict):
         known = [BASE, *self.trainings]
         for key, entries in (("evaluations", self.evaluations), ("mt_bench", self.mt_bench)):
             for name, entry in entries.items():
+                if self.study is not None and entry.models:
+                    entry.models = [part for model in entry.models for part in self.study.models_of(model) or [model]]
                 for model in entry.models or []:
                     if model not in known:
-                        raise ValueError(f"{key}.{name}.models: no model {model!r}{nearest(model, known)}")
+                        options = [*known, *(self.study.arms if self.study is not None else ())]
+                        raise ValueError(f"{key}.{name}.models: no model {model!r}{nearest(model, options)}")
         if self.report.baseline not in known:
             raise ValueError(
                 f"report.baseline = {self.report.baseline!r}: no such model{nearest(self.report.baseline, known)}"
             )
         return self
+
+    def _add_study(self, study: Study) -> None:
+        """Make the study's grid part of the trainings; those of a recipe that was written out with it are there."""
+        for arm, config in study.arms.items():
+            for pair_set in config.sets:
+                if pair_set not in self.pairs:
+                    raise ValueError(f"study.arms.{arm}.sets: no pair set {pair_set!r}{nearest(pair_set, self.pairs)}")
+        for name, training in study.trainings().items():
+            try:
+                _checked_name(name)
+            except ValueError as error:
+                raise ValueError(f"study.arms: {error}; shorten the arm's or the set's name") from None
+            if self.trainings.setdefault(name, training) != training:
+                raise ValueError(f"trainings.{name}: the study makes a training of this name; rename one of them")
 
     def _check_mixture(self, name: str, mixture: MixturePairs) -> None:
         sources = [other for other, pair_set in self.pairs.items() if not isinstance(pair_set, MixturePairs)]
@@ -147,10 +168,10 @@ class Recipe(_Strict):
             if part in sources:
                 continue
             if part == name:
-                raise ValueError(f"pairs.{name}.sets: {part!r} is this mixture itself{_there_is(sources)}")
+                raise ValueError(f"pairs.{name}.sets: {part!r} is this mixture itself{there_is(sources)}")
             if part in self.pairs:
                 raise ValueError(
-                    f"pairs.{name}.sets: {part!r} is a mixture too: name the sets it draws from{_there_is(sources)}"
+                    f"pairs.{name}.sets: {part!r} is a mixture too: name the sets it draws from{there_is(sources)}"
                 )
             raise ValueError(f"pairs.{name}.sets: no pair set {part!r}{nearest(part, sources)}")
 
@@ -158,6 +179,15 @@ class Recipe(_Strict):
     def model_names(self) -> list[str]:
         """The base and every training, in order."""
         return [BASE, *self.trainings]
+
+    def rounds(self) -> list[list[str]]:
+        """The trainings in the order of work: all at once or, of a study, one seed of the whole grid after the other.
+
+        Each round is evaluated before the next begins, so that a study that is not finished can be read already.
+        """
+        by_seed = self.study.rounds() if self.study is not None else [[]]
+        own = [name for name in self.trainings if not any(name in names for names in by_seed)]
+        return [[*own, *by_seed[0]], *by_seed[1:]]
 
     def models_of(self, entry: EvaluationConfig | MtBenchConfig) -> list[str]:
         """The models that an evaluation or dialogues are for, in order."""
@@ -224,19 +254,6 @@ def parse_settings(overrides: Sequence[str]) -> dict[str, Any]:
         key, value = _parse_override(override)
         _assign(settings, key, value, override)
     return settings
-
-
-def nearest(name: str, candidates: typing.Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for the most similar candidate, or the list of what there is."""
-    options = list(candidates)
-    match = process.extractOne(name, options, scorer=fuzz.ratio, score_cutoff=_NEAR_ENOUGH) if options else None
-    if match:
-        return f"; did you mean {match[0]!r}?"
-    return _there_is(options)
-
-
-def _there_is(options: Sequence[str]) -> str:
-    return f"; there is {', '.join(options)}" if options else "; there is none"
 
 
 def recipe_as_dict(recipe: Recipe) -> dict[str, Any]:
@@ -361,8 +378,9 @@ def _anchored(raw: dict[str, Any], folder: Path, pick: Sequence[str] = ()) -> An
     for pair_set in pairs.values() if isinstance(pairs, dict) else ():
         anchor(pair_set, "path")
         anchor(pair_set, "eval_path")
-    trainings = raw.get("trainings")
-    for training in trainings.values() if isinstance(trainings, dict) else ():
+    study: Any = raw.get("study") or {}
+    parts = (study.get("arms"), {"": study.get("training")}) if isinstance(study, dict) else ()
+    for training in (part for group in (raw.get("trainings"), *parts) for part in _values(group)):
         anchor(training, "launch", always=True)
         anchor(training.get("launch") if isinstance(training, dict) else None, "config", always=True)
     mt_bench = raw.get("mt_bench")
@@ -373,6 +391,10 @@ def _anchored(raw: dict[str, Any], folder: Path, pick: Sequence[str] = ()) -> An
     for key in pick:
         part = part[key]
     return part
+
+
+def _values(raw: Any) -> Iterable[Any]:
+    return raw.values() if isinstance(raw, dict) else ()
 
 
 def _explain(detail: ErrorDetails, where: str, lines: Mapping[tuple[str, ...], int | str]) -> str:

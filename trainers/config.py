@@ -342,7 +342,7 @@ class _ExampleSource(_RowSource):
 
 
 class MetaMathPairs(_ExampleSource):
-    """Pairs made from GSM8K or MetaMathQA rows: one intermediate result is falsified.
+    """Pairs made from GSM8K or MetaMathQA rows: one intermediate result is falsified, or more places of the solution.
 
     Source: the MetaMath_DPO_FewShot construction of arXiv 2402.13228.
     """
@@ -354,6 +354,19 @@ class MetaMathPairs(_ExampleSource):
         "strip",
         description="GSM8K's <<48/2=24>> annotations: strip removes them, keep falsifies them together with the text.",
     )
+    falsify: PositiveInt | Literal["all"] = Field(
+        1,
+        description="Places of the solution that are falsified, as far as it has them: one intermediate result, then "
+        "the others, then its other numbers, then words, exchanged for those of other solutions; all but the final "
+        "answer if all. Prompts, chosen answers and the held-out questions are the same whatever the number.",
+    )
+
+    @field_validator("falsify", mode="before")
+    @classmethod
+    def _some_places_or_all(cls, value: object) -> object:
+        if value != "all" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"{value!r} is no number of places: give 1, 2, ... or all")
+        return value
 
 
 class ArcPairs(_ExampleSource):

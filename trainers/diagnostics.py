@@ -181,6 +181,11 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | No
     return float(ranks[0].corr(ranks[1]))
 
 
+def regions_of(tokens: Floats, pair: EncodedPair) -> list[Floats]:
+    """The tokens of one completion before, at and after the edit; a part may be empty."""
+    return [_part(tokens, pair.common, region) for region in REGIONS]
+
+
 def _part(tokens: Floats, common: int, region: str) -> Floats:
     bounds = {"before": (0, common), "at": (common, common + 1), "after": (common + 1, None)}
     return tokens[slice(*bounds[region])]

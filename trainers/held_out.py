@@ -1,8 +1,13 @@
-"""What is learned of the held-out pairs each time they are scored: rows of ``diagnostics.jsonl``, and a warning."""
+"""What is learned of the held-out pairs each time they are scored: rows of ``diagnostics.jsonl``, and a warning.
+
+At the end of a training ``held_out.jsonl`` says of every held-out pair what the training did to it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,22 +18,28 @@ from smaug_eval.files import write_text
 from trainers.diagnostics import (
     by_bucket,
     changes,
+    differences,
     edit_distances,
     falling_warning,
     log_ratios,
     mean_and_error,
     profile,
+    regions_of,
 )
 from trainers.journal import Row, read_log
+from trainers.pairs.stats import edit_count
 from trainers.probes import Ches
 from trainers.reference import TokenLogProbs
 from trainers.tokenization import EncodedPair
 
 DIAGNOSTICS_FILE = "diagnostics.jsonl"
+HELD_OUT_FILE = "held_out.jsonl"
 
 
 class HeldOutWatch:
     """Diagnoses the held-out pairs at every scoring, and keeps one row of each in ``diagnostics.jsonl``.
+
+    After the last step :func:`held_out_rows` go to ``held_out.jsonl``.
 
     A row holds ``step``; ``profile`` (:func:`trainers.diagnostics.profile` of ``reference`` and ``policy``);
     ``buckets``, for each edit-distance bucket the mean log-ratios and the share below the reference;
@@ -106,6 +117,9 @@ class HeldOutWatch:
                 "warning": warning,
             }
         )
+        if step >= steps and self._writes:
+            rows = held_out_rows(policy, self._reference, self._pairs)
+            write_text(self._path.with_name(HELD_OUT_FILE), "".join(map(_line, rows)))
         _, error = mean_and_error(rho_w)
         numbers = {"log_ratios/chosen_se": error, "gradient_cosine": mean_cosine}
         if scores is not None:
@@ -125,6 +139,50 @@ class HeldOutWatch:
         if self._writes:
             with self._path.open("a", encoding="utf-8") as stream:
                 stream.write(_line(row))
+
+
+def held_out_rows(policy: TokenLogProbs, reference: TokenLogProbs, pairs: Sequence[EncodedPair]) -> list[Row]:
+    """What a training did to each pair, in the order of the pairs.
+
+    Returns:
+        Of each pair ``pair``, a name that depends on prompt and chosen answer alone (``-2``, ``-3`` follow where a set
+        has several pairs of the same ones), so that it is the same in all trainings and at all edit distances;
+        ``edit_distance``, of the token ids as in :func:`trainers.diagnostics.edit_distances`, and ``edits``, the
+        Levenshtein distance in tokens; ``chosen_tokens``; ``common``, the leading tokens that both completions share;
+        in nats ``chosen`` and ``rejected``, the log-ratios of the completions to the reference, ``chosen_before``,
+        ``chosen_at`` (None where chosen has no token there) and ``chosen_after``, the part of chosen's from the tokens
+        before, at and after the first that differs, and ``reference_chosen``, the log-probability of chosen under the
+        reference.
+    """
+    ratios = log_ratios(policy, reference)
+    reference_chosen, _ = reference.sums
+    seen: Counter[str] = Counter()
+    rows = []
+    for index, (pair, change) in enumerate(zip(pairs, differences(policy, reference, "chosen"), strict=True)):
+        name = _pair_name(pair)
+        seen[name] += 1
+        before, at, after = (float(part.sum()) if len(part) else None for part in regions_of(change, pair))
+        rows.append(
+            {
+                "pair": name if seen[name] == 1 else f"{name}-{seen[name]}",
+                "edit_distance": edit_distances([pair])[0],
+                "edits": edit_count(pair.chosen.tolist(), pair.rejected.tolist()),
+                "chosen_tokens": len(pair.chosen),
+                "common": pair.common,
+                "chosen": float(ratios["log_ratio_chosen"][index]),
+                "rejected": float(ratios["log_ratio_rejected"][index]),
+                "chosen_before": before or 0.0,
+                "chosen_at": at,
+                "chosen_after": after or 0.0,
+                "reference_chosen": float(reference_chosen[index]),
+            }
+        )
+    return rows
+
+
+def _pair_name(pair: EncodedPair) -> str:
+    """A digest of prompt and chosen answer, by their token ids."""
+    return hashlib.sha256(json.dumps([pair.prompt.tolist(), pair.chosen.tolist()]).encode()).hexdigest()[:16]
 
 
 def last_diagnosis(folder: Path) -> Row | None:

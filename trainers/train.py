@@ -91,8 +91,8 @@ def train(
         train_file: Pairs as ``{"prompt", "chosen", "rejected"}`` JSON lines.
         eval_file: Held-out pairs in the same form; None or an empty file for none.
         out_dir: Receives ``checkpoint/`` (and ``adapter/`` for LoRA), ``log.jsonl``, ``tensorboard/``,
-            ``diagnostics.jsonl`` (:class:`trainers.held_out.HeldOutWatch`), ``summary.json``, and ``resume/`` while
-            unfinished.
+            ``diagnostics.jsonl`` and ``held_out.jsonl`` (:mod:`trainers.held_out`), ``summary.json``, and ``resume/``
+            while unfinished.
         seed: Seed of the order of the pairs and of a fresh adapter.
         model_sha256: Digest of the base model's weights: the key of the saved reference log-probabilities.
         base: Name of the base model for the model card; its folder's name if None.

@@ -14,7 +14,7 @@ from smaug_eval.mt_bench.config import ALL_PAIRS, MODES, SINGLE
 from smaug_eval.mt_bench.prompts import JudgeRequest, pair_prompt, single_prompt
 from smaug_eval.mt_bench.questions import Question, QuestionId, QuestionSet
 from smaug_eval.mt_bench.records import AnswerRecord, read_answers
-from smaug_eval.recipe import nearest
+from smaug_eval.suggest import nearest
 
 FASTCHATS_FAILURES = ("ERROR", "$ERROR$")
 """What FastChat's scripts write where a model gave no answer."""

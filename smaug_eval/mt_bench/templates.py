@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import read_json
-from smaug_eval.recipe import nearest
+from smaug_eval.suggest import nearest
 
 if TYPE_CHECKING:
     from fastchat.conversation import Conversation

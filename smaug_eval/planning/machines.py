@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from smaug_eval.errors import SmaugError
-from smaug_eval.recipe import nearest
+from smaug_eval.suggest import nearest
 
 RUNTIME_BYTES = 1.5e9
 """Of a GPU's memory that its driver, its libraries and their workspaces take: our assumption."""

@@ -27,7 +27,7 @@ from trainers.diagnostics import (
     profile,
     rank_correlation,
 )
-from trainers.held_out import HeldOutWatch, last_diagnosis
+from trainers.held_out import HeldOutWatch, held_out_rows, last_diagnosis
 from trainers.journal import read_log
 from trainers.probes import Ches, ches, gradient_cosines, sampled_indices
 from trainers.reference import TokenLogProbs
@@ -58,6 +58,36 @@ def test_values_are_averaged_over_the_pairs_that_have_tokens_there() -> None:
         "at": {"pairs": 2, "mean": -0.625, "sum": -0.625},
         "after": {"pairs": 2, "mean": pytest.approx((-2.5 - 4) / 2), "sum": pytest.approx((-5 - 4) / 2)},
     }
+
+
+def test_what_is_said_of_each_held_out_pair() -> None:
+    one, two, three = held_out_rows(POLICY, REFERENCE, PAIRS)
+    assert one == {
+        "pair": one["pair"],
+        "edit_distance": pytest.approx(1 / 5),
+        "edits": 1,
+        "chosen_tokens": 5,
+        "common": 2,
+        "chosen": pytest.approx(0.5 + 0 + 0.75 - 1 - 2),
+        "rejected": pytest.approx(0.5 + 0 - 2 - 1 - 1),
+        "chosen_before": pytest.approx(0.5),
+        "chosen_at": pytest.approx(0.75),
+        "chosen_after": pytest.approx(-3),
+        "reference_chosen": pytest.approx(-5),
+    }
+    assert [two["chosen_before"], two["chosen_at"], two["chosen_after"]] == [0, 1, -2]
+    assert [three["chosen_before"], three["chosen_at"], three["chosen_after"]] == [-2, None, 0]
+    assert (three["edits"], three["edit_distance"], three["common"]) == (1, 0.5, 1)
+
+
+def test_a_held_out_pair_is_named_by_prompt_and_chosen_answer() -> None:
+    other_edit = pair([9], [1, 2, 3, 4, 5], [6, 7, 8])
+    other_prompt = pair([8], [1, 2, 3, 4, 5], [1, 2, 7, 4, 5])
+    found = scores([[-1] * 5] * 3, [[-1] * 5, [-1] * 3, [-1] * 5])
+    names = [row["pair"] for row in held_out_rows(found, found, [PAIRS[0], other_edit, other_prompt])]
+    assert names == [names[0], f"{names[0]}-2", names[2]]
+    assert len(set(names)) == 3
+    assert held_out_rows(POLICY, REFERENCE, PAIRS)[0]["pair"] == names[0]
 
 
 def test_a_region_without_tokens_has_no_mean() -> None:

@@ -15,6 +15,7 @@ from smaug_eval.data import read_split
 from smaug_eval.errors import SmaugError
 from trainers.config import MetaMathPairs
 from trainers.pairs.metamath import (
+    Words,
     falsified_digits,
     falsify,
     final_answer,
@@ -23,6 +24,7 @@ from trainers.pairs.metamath import (
     strip_annotations,
 )
 from trainers.pairs.pair import PairSet
+from trainers.pairs.stats import edit_count
 
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?|\.\d+")
 CLIPS = "In May she sold 48/2 = <<48/2=24>>24 clips.\nTogether 48+24 = <<48+24=72>>72 clips.\n#### 72"
@@ -170,6 +172,72 @@ def test_exactly_one_number_changes_and_keeps_its_form(solution: str, seed: int)
     assert changed[0] != len(before) - 1
     assert new[0] != "0" or old[0] == "0"
     assert Decimal(new.replace(",", "")) != Decimal(old.replace(",", ""))
+
+
+WORDS = Words(["Now there are nine boats. #### 9", "They keep some of them.\n#### 1"])
+
+
+@st.composite
+def worked(draw: st.DrawFn) -> str:
+    """A solution of words and numbers, with at least one intermediate result."""
+    word = st.sampled_from(["Ada", "has", "the", "pens", "Then", "keeps", "three"])
+    steps = draw(st.lists(st.tuples(st.lists(word, max_size=3), numbers(), numbers()), min_size=1, max_size=4))
+    text = ". ".join(f"{' '.join(words)} {left} - 1 = {result} things" for words, left, result in steps)
+    return f"{text}. So 7 - 1 = 6 ends it.\n#### 999999999"
+
+
+def pieces(solution: str) -> tuple[list[str], list[str]]:
+    """Words and numbers, and what stands between them."""
+    parts = re.split(r"(\d[\d,.]*\d|\d|[A-Za-z]+)", solution)
+    return parts[1::2], parts[::2]
+
+
+@given(worked(), st.integers(), st.integers(1, 12))
+def test_as_many_places_change_as_asked_for_and_nothing_else(solution: str, seed: int, places: int) -> None:
+    rejected = falsify(solution, Rng(seed), places=places, words=WORDS)
+    assert rejected is not None
+    before, between = pieces(solution)
+    after, between_after = pieces(rejected)
+    assert between == between_after
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert len(changed) == min(places, len(before) - 1)  # all but the final answer
+    assert after[-1] == before[-1]
+    for old, new in changed:
+        if old[0].isdigit():
+            assert re.sub(r"\d", "0", old) == re.sub(r"\d", "0", new)
+        else:
+            assert old[0].isupper() == new[0].isupper()
+
+
+@given(worked(), st.integers(), st.integers(1, 12))
+def test_more_places_keep_the_edits_of_fewer(solution: str, seed: int, places: int) -> None:
+    fewer, more = (falsify(solution, Rng(seed), places=n, words=WORDS) for n in (places, places + 1))
+    assert fewer is not None
+    assert more is not None
+    triples = list(zip(pieces(solution)[0], pieces(fewer)[0], pieces(more)[0], strict=True))
+    assert all(new == old for original, old, new in triples if old != original)
+    assert sum(old != new for _, old, new in triples) <= 1
+    assert falsify(solution, Rng(seed), places=1) == falsify(solution, Rng(seed))
+
+
+def test_results_come_first_then_numbers_then_words() -> None:
+    solution = "Ada has 20 + 30 = 50. Then 50 + 11 = 61. So 61 - 4 = 57.\n#### 57"
+    for seed in range(20):
+        two = falsify(solution, Rng(seed), places=2, words=WORDS)
+        assert two is not None
+        assert re.fullmatch(r"Ada has 20 \+ 30 = (?!50)\d\d. Then 50 \+ 11 = (?!61)\d\d. So 61 - 4 = 57.\n#### 57", two)
+        nine = falsify(solution, Rng(seed), places=9, words=WORDS)
+        assert nine is not None
+        changed = [old != new for old, new in zip(pieces(solution)[0], pieces(nine)[0], strict=True)]
+        assert changed == [part[0].isdigit() for part in pieces(solution)[0][:-1]] + [False]
+
+
+def test_annotations_change_with_their_result_only() -> None:
+    rejected = falsify(CLIPS, Rng(3), places=None, words=WORDS)
+    assert rejected is not None
+    assert "<<48/2=" in rejected
+    assert "<<48+24=72>>" in rejected
+    assert re.search(r"<<48/2=(\d\d)>>\1", rejected)
 
 
 def gsm8k(count: int) -> list[dict[str, str]]:
@@ -322,3 +390,17 @@ def test_the_real_gsm8k(shared: Path, annotations: str) -> None:
         changed = {(a.replace(",", ""), b.replace(",", "")) for a, b in zip(old, new, strict=True) if a != b}
         assert len(changed) == 1
         assert old[-1] == new[-1]
+
+
+def test_pairs_are_the_same_at_every_edit_distance(built: Any) -> None:
+    sets = {falsify: built(falsify=falsify, shots=(0, 2)) for falsify in (1, 2, 5, "all")}
+    distances = []
+    for found in sets.values():
+        for side in ("train", "eval"):
+            same = [(pair.prompt, pair.chosen, pair.question) for pair in getattr(sets[1], side)]
+            assert [(pair.prompt, pair.chosen, pair.question) for pair in getattr(found, side)] == same
+        distances.append([edit_count(pair.chosen.split(), pair.rejected.split()) for pair in found.train])
+    # Of each problem 6 numbers beside the final answer (one of them the result), and words that there are others of.
+    assert [set(edits) for edits in distances[:3]] == [{1}, {2}, {5}]
+    assert min(distances[3]) > 5
+    assert built(falsify=5, shots=(0, 2)).train == sets[5].train

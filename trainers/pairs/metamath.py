@@ -3,6 +3,9 @@
 From a row of GSM8K (``question``, ``answer``) or MetaMathQA (``query``, ``response``), the chosen completion is the
 solution; the rejected one is the same solution with the number after one "=" falsified. Everything else, the final
 answer too, is byte-identical.
+
+How far the two lie apart can be chosen: further places are falsified in a fixed random order, so that pairs with more
+edits are the same pairs, with the same first edits and some more.
 """
 
 from __future__ import annotations
@@ -10,10 +13,11 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +38,9 @@ _NOTE = r"(?:<<[^<>]*?=(?P<inner>[^<>=]*)>>)?"
 _ENDS = r"(?!\d|[.,:]\d|[A-Za-z]\b|\s*[-+*/x×÷^]\s*[($€£¥]*\s*[\d.])"
 RESULT = re.compile(rf"=[ \t]*(?P<sign>-?[$€£¥]?-?){_NOTE}[ \t]*(?P<sign_after>-?[$€£¥]?-?){_NUMBER}{_ENDS}", re.ASCII)
 _ANSWER = r"[ \t]*(?P<sign>-?)[$€£¥]?(?P<minus>-?)(?P<number>[\d,]*\.?\d+)"
+# Further places of the working that can be falsified.
+NUMBER = re.compile(rf"(?<![\w.,]){_NUMBER}(?!\d|[.,]\d)", re.ASCII)
+WORD = re.compile(r"(?<![\w\\'])[A-Za-z]+(?![\w'])")
 FINAL = re.compile(rf"^####{_ANSWER}", re.MULTILINE | re.ASCII)
 # MetaMathQA's last line; the number must be all of it ("3/4" and "5 \sqrt{2}" are no numbers).
 STATED = re.compile(rf"^The answer is:{_ANSWER}[ \t]*\.?[ \t]*$", re.MULTILINE | re.ASCII)
@@ -74,6 +81,12 @@ def final_answer(solution: str) -> Decimal | None:
     return _value(last["number"], bool(last["sign"] or last["minus"]))
 
 
+def working(solution: str) -> str:
+    """The solution up to the line that states its final answer."""
+    end = max(solution.rfind("####"), -1 if "####" in solution else solution.rfind("The answer is:"))
+    return solution[:end] if end >= 0 else solution
+
+
 def intermediate_results(solution: str) -> list[Result]:
     """The numbers after an "=" that differ from the final answer, in order of appearance.
 
@@ -81,8 +94,7 @@ def intermediate_results(solution: str) -> list[Result]:
     changed together.
     """
     answer = final_answer(solution)
-    end = max(solution.rfind("####"), -1 if "####" in solution else solution.rfind("The answer is:"))
-    body = solution[:end] if end >= 0 else solution
+    body = working(solution)
     notes = [note.span() for note in ANNOTATION.finditer(body)]
     results = []
     for match in RESULT.finditer(body):
@@ -121,18 +133,79 @@ def falsified_digits(result: Result, answer: Decimal | None, rng: random.Random)
             return text
 
 
-def falsify(solution: str, rng: random.Random) -> str | None:
-    """The solution with one random intermediate result replaced, or None where it has none."""
+class Words:
+    """What falsified words are drawn from: the words of some solutions, capitalised ones apart."""
+
+    def __init__(self, solutions: Iterable[str]) -> None:
+        found = sorted({word[0] for solution in solutions for word in WORD.finditer(working(solution))})
+        self._alike = {capital: [word for word in found if word[0].isupper() is capital] for capital in (True, False)}
+
+    def other(self, word: str, rng: random.Random) -> str:
+        """Another word, capitalised like ``word``; uniform."""
+        while True:
+            drawn = rng.choice(self._alike[word[0].isupper()])
+            if drawn != word:
+                return drawn
+
+    def has_other(self, word: str) -> bool:
+        """Whether there is another word, capitalised like ``word``."""
+        alike = self._alike[word[0].isupper()]
+        return len(alike) > 1 or (len(alike) == 1 and alike[0] != word)
+
+
+def falsify(solution: str, rng: random.Random, *, places: int | None = 1, words: Words | None = None) -> str | None:
+    """The solution with some places replaced, or None where it has no intermediate result.
+
+    The first place is a random intermediate result. Then come, each kind in random order, the other intermediate
+    results, the other numbers and the words of the working; numbers keep their notation, and the line that states the
+    final answer stays. From the same state of ``rng``, more places are the same ones with the same replacements, and
+    some more.
+
+    Args:
+        solution: A worked solution.
+        rng: Decides everything.
+        places: How many to replace, as far as there are; None for all.
+        words: What falsified words are drawn from; none are falsified if None.
+    """
     results = intermediate_results(solution)
     if not results:
         return None
-    result = rng.choice(results)
-    digits = falsified_digits(result, final_answer(solution), rng)
-    text_span = result.spans[-1]
-    for start, end in reversed(result.spans):
-        written = digits if (start, end) == text_span else digits.replace(",", "")
-        solution = solution[:start] + written + solution[end:]
+    first, answer = rng.choice(results), final_answer(solution)
+    edits = _number_edits(first, falsified_digits(first, answer, rng))
+    if places != 1:
+        further = _further_places(solution, results, first, rng, words)
+        for place in islice(further, None if places is None else places - 1):
+            if isinstance(place, Result):
+                edits += _number_edits(place, falsified_digits(place, answer, rng))
+            elif words is not None:
+                edits.append((place.span(), words.other(place[0], rng)))
+    for (start, end), text in sorted(edits, reverse=True):
+        solution = solution[:start] + text + solution[end:]
     return solution
+
+
+def _number_edits(result: Result, digits: str) -> list[tuple[tuple[int, int], str]]:
+    """What to write where; inside an annotation without thousands commas."""
+    *inner, text = result.spans
+    return [(text, digits), *((span, digits.replace(",", "")) for span in inner)]
+
+
+def _further_places(
+    solution: str, results: Sequence[Result], first: Result, rng: random.Random, words: Words | None
+) -> list[Result | re.Match[str]]:
+    """The places beside the first in the order in which they are falsified; annotations change with a result only."""
+    body = working(solution)
+    taken = [note.span() for note in ANNOTATION.finditer(body)] + [span for result in results for span in result.spans]
+
+    def free(match: re.Match[str]) -> bool:
+        return all(match.end() <= start or end <= match.start() for start, end in taken)
+
+    kinds: list[list[Result | re.Match[str]]] = [
+        [result for result in results if result != first],
+        [Result((match.span(),), match["number"], negative=False) for match in NUMBER.finditer(body) if free(match)],
+        [match for match in WORD.finditer(body) if words is not None and free(match) and words.has_other(match[0])],
+    ]
+    return [place for kind in kinds for place in rng.sample(kind, len(kind))]
 
 
 @dataclass(frozen=True)
@@ -141,9 +214,13 @@ class SolvedProblem(Problem):
 
     Attributes:
         solution: The solution; its last number is the answer.
+        places: Places to falsify in the rejected completion; None for all.
+        words: What falsified words are drawn from; None where no word is falsified.
     """
 
     solution: str
+    places: int | None = 1
+    words: Words | None = field(default=None, repr=False)
 
     @property
     def solved(self) -> str:
@@ -156,8 +233,8 @@ class SolvedProblem(Problem):
         return 1 if intermediate_results(self.solution) else 0
 
     def completions(self, rng: random.Random) -> list[tuple[str, str]]:
-        """The solution, and one with a falsified result."""
-        rejected = falsify(self.solution, rng)
+        """The solution, and one with falsified places."""
+        rejected = falsify(self.solution, rng, places=self.places, words=self.words)
         return [] if rejected is None else [(f" {self.solution}", f" {rejected}")]
 
 
@@ -187,7 +264,11 @@ def _problems(rows: Sequence[tuple[str, Any]], config: MetaMathPairs, dropped: C
     unusable = sum(not problem.pairs for problem in problems.values())
     if unusable:
         dropped["no_intermediate_result"] += unusable
-    return list(problems.values())
+    if config.falsify == 1:
+        return list(problems.values())
+    words = Words(problem.solution for problem in problems.values())
+    places = None if config.falsify == "all" else config.falsify
+    return [replace(problem, places=places, words=words) for problem in problems.values()]
 
 
 def _columns(where: str, row: Any) -> tuple[str, str, str]:

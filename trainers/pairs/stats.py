@@ -148,6 +148,11 @@ def normalised_edit_distance(one: Units, other: Units) -> float:
     return Levenshtein.normalized_distance(one[:COMPARED], other[:COMPARED])
 
 
+def edit_count(one: Units, other: Units) -> int:
+    """Levenshtein distance of two sequences: insertions, deletions and replacements; compared as above."""
+    return Levenshtein.distance(one[:COMPARED], other[:COMPARED])
+
+
 def edit_distance_bucket(value: float) -> str:
     """The bucket (one of ``BUCKETS``) of a normalised edit distance.
 
