@@ -1,23 +1,19 @@
-"""Per-document values from lm-eval's samples files, quickly: only the end of each line is parsed."""
+"""Per-document values from lm-eval's samples files."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from reports.sources import as_number, json_lines
+from reports.sample_index import scanned
+from reports.sources import as_number
 from smaug_eval.comparable import Document, documents_of
 from smaug_eval.stats import Values
 
-# After a sample's texts lm-eval writes the filter, the metrics' names, hashes and values. A quote inside a text is
-# escaped, so these bytes can only be a key.
-_TAIL = b'"filter": '
 _HASHES = ("doc_hash", "prompt_hash", "target_hash")
 
 
@@ -61,20 +57,11 @@ def logged(path: Path, metric: str) -> Logged | None:
 def _logged(path: Path, metric: str, _modified: int, _size: int) -> Logged | None:
     name, _, filter_name = metric.partition(",")
     values, kept = [], []
-    for tail in _tails(path):
-        if filter_name and tail.get("filter") != filter_name:
+    for _, line in scanned(path):
+        if filter_name and line.get("filter") != filter_name:
             continue
-        if name not in tail:
+        if name not in line:
             return None
-        values.append(as_number(tail[name]))
-        kept.append({key: tail.get(key) for key in _HASHES})
+        values.append(as_number(line[name]))
+        kept.append({key: line.get(key) for key in _HASHES})
     return Logged(np.array(values), documents_of(kept))
-
-
-def _tails(path: Path) -> list[dict[str, Any]]:
-    """The filter of each line, with whatever lm-eval wrote after it."""
-    try:
-        with path.open("rb") as lines:
-            return [json.loads(b"{" + line[line.rindex(_TAIL) :]) for line in lines]
-    except ValueError:  # not as 0.4.13 writes it, or still being written
-        return list(json_lines(path))

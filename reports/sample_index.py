@@ -1,14 +1,15 @@
 """Where each document lies in lm-eval's samples files and how it was scored, without parsing whole lines.
 
-A full suite logs gigabytes; the page shows a thousand documents. Every line is therefore scanned at its two ends, and
-only the chosen ones are parsed.
+A full suite logs gigabytes; the page shows a thousand documents. Every line is therefore scanned at its two ends, once
+for all panels, and only the chosen ones are parsed.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ from smaug_eval.errors import SmaugError
 # A quote inside a text is escaped, so the last of these bytes can only be the line's own key.
 _HEAD = re.compile(rb'\{"doc_id": (\d+), ')
 _TAIL = b'"filter": '
+
+_TEXTS = ("doc", "arguments", "target", "resps", "filtered_resps")
 
 Key = tuple[str, str]
 
@@ -52,7 +55,7 @@ def locate(path: Path, metric: str | None) -> list[Located]:
     """
     name, _, wanted = (metric or "").partition(",")
     found: dict[Key, Located] = {}
-    for start, line in _lines(path):
+    for start, line in scanned(path):
         if wanted and line.get("filter") != wanted:
             continue
         key = (str(line.get("doc_id")), str(line.get("doc_hash")))
@@ -73,15 +76,32 @@ def read_samples(path: Path, starts: Iterable[int]) -> Iterator[tuple[int, dict[
             yield start, _parsed(path, f"byte {start}", file.readline())
 
 
+def scanned(path: Path) -> Sequence[tuple[int, Mapping[str, Any]]]:
+    """Where each line of a samples file begins, and its keys and values without the texts.
+
+    A last line that is still being written is left out.
+
+    Raises:
+        SmaugError: a line is not a JSON object (naming the line).
+    """
+    state = path.stat()
+    return _scanned(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _scanned(path: Path, _modified: int, _size: int) -> Sequence[tuple[int, Mapping[str, Any]]]:
+    return tuple(_lines(path))
+
+
 def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Where each line begins, and what is not text of it."""
     start = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             ends = _ends(line)
             if ends is None:
                 try:
-                    ends = _parsed(path, f"line {number}", line)
+                    whole = _parsed(path, f"line {number}", line)
+                    ends = {key: value for key, value in whole.items() if key not in _TEXTS}
                 except SmaugError:
                     if not line.endswith(b"\n"):  # still being written
                         return
