@@ -18,6 +18,7 @@ from reports.text import fixed, signed, significant, visible
 from smaug_eval import __version__
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import write_text
+from smaug_eval.redaction import without_keys
 
 FORMATS = ("html", "md", "json")
 
@@ -59,7 +60,7 @@ def build_report(
     sources = with_distinct_labels([read_source(path) for path in paths])
     comparison = compare(sources, title=title, baseline=baseline, archive=archive)
     written = {"html": render, "md": summary, "json": numbers}[format_](comparison)
-    write_text(out, written)
+    write_text(out, without_keys(written))
     return out
 
 

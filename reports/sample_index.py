@@ -59,7 +59,8 @@ def locate(path: Path, metric: str | None) -> list[Located]:
         if wanted and line.get("filter") != wanted:
             continue
         key = (str(line.get("doc_id")), str(line.get("doc_hash")))
-        shown = name if name in line else str(next(iter(line.get("metrics") or ()), ""))
+        metrics = line.get("metrics")
+        shown = name if name in line else str(metrics[0]) if isinstance(metrics, list) and metrics else ""
         found.setdefault(key, Located(key, start, shown, as_number(line.get(shown))))
     return list(found.values())
 

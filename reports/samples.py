@@ -20,7 +20,7 @@ CONTEXT_CHARACTERS = 2000
 CHOICE_CHARACTERS = 300
 GENERATION_CHARACTERS = 1200
 
-_FOREIGN = (LookupError, TypeError, ValueError, AttributeError)
+_FOREIGN = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What reading a sample of another format ends in."""
 
 

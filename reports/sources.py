@@ -19,6 +19,7 @@ from reports.dialogues import JudgedSet, holds_dialogues, read_dialogues
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import read_json
 from smaug_eval.mt_bench.layout import JUDGMENTS, RUN_FOLDER
+from smaug_eval.names import refuse_links_out, refuse_unreadable
 from smaug_eval.rundir import RECORD
 
 RESULTS_PATTERN = "results_*.json"
@@ -160,7 +161,7 @@ def json_lines(path: Path) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(lines, start=1):
             try:
                 value = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 if not line.endswith("\n"):
                     return
                 raise SmaugError(
@@ -300,17 +301,39 @@ def plain_model_name(document: Mapping[str, Any], path: Path) -> str:
     return PurePosixPath(name).name if is_local else name
 
 
+def _log_rows(log: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a training's log.
+
+    Raises:
+        SmaugError: a row does not say of which split it is.
+    """
+    for number, row in enumerate(json_lines(log), start=1):
+        if not isinstance(row.get("split", ""), str) or isinstance(row.get("step"), list | dict):
+            raise SmaugError(f"{log}, row {number}: split is no text, or step no number", fix="remove the line")
+        yield {_plain(key): _plain(value) if key == "split" else _logged(value) for key, value in row.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A text without halves of surrogate pairs, which no table holds."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def _logged(value: object) -> int | float:
+    """A number that a table holds; NaN for everything else."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 53:
+        return value
+    return as_number(value)
+
+
 def read_training(folder: Path) -> Training | None:
     """A training's folder, or None while it has neither a log nor a summary."""
     log, summary, diagnostics = folder / TRAINING_LOG, folder / "summary.json", folder / "diagnostics.jsonl"
     if not log.is_file() and not summary.is_file():
         return None
-    rows = pd.DataFrame(list(json_lines(log)) if log.is_file() else [])
+    rows = pd.DataFrame(list(_log_rows(log)) if log.is_file() else [])
     for column in {"split", "step"} - set(rows.columns):
         rows[column] = pd.Series(dtype=object)
     rows = rows.drop_duplicates(subset=["split", "step"], keep="last")
-    for column in rows.columns.drop("split"):
-        rows[column] = pd.to_numeric(rows[column], errors="coerce")
     return Training(
         folder.name,
         rows.sort_values("step"),
@@ -409,6 +432,10 @@ def read_source(path: Path) -> Source:
             f"{path} does not exist",
             fix="give a run directory, a file or folder of lm-eval results, or a file of FastChat judgments",
         )
+    if path.is_file():
+        refuse_unreadable(str(path), "results")
+    else:
+        refuse_links_out(path)
     if is_training(path):
         folder = path.resolve().parent if path.is_file() else path.resolve()
         found = read_training(folder)

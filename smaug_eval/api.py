@@ -107,6 +107,7 @@ def train(
     source: str = "rows",
     name: str | None = None,
     dtype: str = "auto",
+    trust_remote_code: bool = False,
     data_root: PathLike | None = None,
     pair_settings: Mapping[str, Any] | None = None,
     runs: PathLike = DEFAULT_RUNS,
@@ -123,6 +124,7 @@ def train(
         source: ``rows`` for ready-made pairs; ``metamath``, ``arc`` or ``hellaswag`` to make them from such rows.
         name: Name of the run; made from model and loss if None.
         dtype: Precision.
+        trust_remote_code: Run Python code that came with the model.
         data_root: Offline mirror for data sets.
         pair_settings: Further keys of the pair set, as in a recipe.
         runs: Where run directories are.
@@ -132,7 +134,7 @@ def train(
     """
     recipe = {
         "name": name or _run_name("train", model, loss),
-        "model": {"path": os.fspath(model), "dtype": dtype},
+        "model": {"path": os.fspath(model), "dtype": dtype, "trust_remote_code": trust_remote_code},
         "data_root": _text(data_root),
         "pairs": {"pairs": {"source": source, "path": os.fspath(pairs), **(pair_settings or {})}},
         "trainings": {loss: {"loss": loss, **settings}},
@@ -148,6 +150,7 @@ def evaluate(
     limit: int | None = None,
     name: str | None = None,
     dtype: str = "auto",
+    trust_remote_code: bool = False,
     data_root: PathLike | None = None,
     runs: PathLike = DEFAULT_RUNS,
     reporter: Reporter | None = None,
@@ -163,6 +166,7 @@ def evaluate(
         limit: First documents of each task; all if None.
         name: Name of the run; made from model and suite if None.
         dtype: Precision.
+        trust_remote_code: Run Python code that came with the model.
         data_root: Offline mirror for data sets.
         runs: Where run directories are.
         reporter: Shows progress.
@@ -172,7 +176,7 @@ def evaluate(
     evaluation = {"suite": suite, "tasks": list(tasks) if tasks else None, "limit": limit, **settings}
     recipe = {
         "name": name or _run_name("eval", model, suite),
-        "model": {"path": os.fspath(model), "dtype": dtype},
+        "model": {"path": os.fspath(model), "dtype": dtype, "trust_remote_code": trust_remote_code},
         "data_root": _text(data_root),
         "evaluations": {suite: evaluation},
     }
@@ -186,6 +190,7 @@ def run_mt_bench(
     questions: PathLike = "mt_bench",
     name: str | None = None,
     dtype: str = "auto",
+    trust_remote_code: bool = False,
     runs: PathLike = DEFAULT_RUNS,
     reporter: Reporter | None = None,
     command: str | None = None,
@@ -199,6 +204,7 @@ def run_mt_bench(
         questions: ``mt_bench``, ``demo``, or a folder in FastChat's layout.
         name: Name of the run; made from the model if None.
         dtype: Precision.
+        trust_remote_code: Run Python code that came with the model.
         runs: Where run directories are.
         reporter: Shows progress.
         command: The shell command to name where the user is told how to continue.
@@ -207,7 +213,7 @@ def run_mt_bench(
     dialogues = {"questions": os.fspath(questions), "judge": judge, **settings}
     recipe = {
         "name": name or _run_name("mt-bench", model, "judged"),
-        "model": {"path": os.fspath(model), "dtype": dtype},
+        "model": {"path": os.fspath(model), "dtype": dtype, "trust_remote_code": trust_remote_code},
         "mt_bench": {"dialogues": dialogues},
     }
     return run(recipe, runs=runs, reporter=reporter, command=command)

@@ -14,6 +14,7 @@ import typer
 from smaug_eval import __version__
 from smaug_eval.errors import EXIT_INTERRUPTED, SmaugError
 from smaug_eval.mt_bench_cli import mt_bench_app
+from smaug_eval.redaction import hide_keys_in_tracebacks
 
 if TYPE_CHECKING:
     from smaug_eval.console import Reporter
@@ -45,6 +46,9 @@ DataRoot = Annotated[
     typer.Option("--data-root", envvar="SMAUG_DATA_ROOT", help="Offline mirror of the Hub's data sets."),
 ]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16, or auto for the checkpoint's own.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that came with the model; read it before.")
+]
 Tokenizer = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--tokenizer", metavar="MODEL", help="Count its tokens too: folder, Hub id or embedded:demo-model."),
@@ -54,6 +58,7 @@ DEFAULT_RUNS = Path("runs")
 
 def main() -> NoReturn:
     """Run the command line; a problem the user can mend is one message, never a traceback."""
+    hide_keys_in_tracebacks()
     try:
         app()
     except SmaugError as error:
@@ -147,6 +152,7 @@ def train(
         typer.Option("--set-pairs", metavar="KEY=VALUE", help="A key of the pair set, such as holdout=16."),
     ] = None,
     dtype: Dtype = "auto",
+    trust_remote_code: TrustRemoteCode = False,
     data_root: DataRoot = None,
     name: Name = None,
     runs: Runs = DEFAULT_RUNS,
@@ -163,6 +169,7 @@ def train(
             source=source,
             name=name,
             dtype=dtype,
+            trust_remote_code=trust_remote_code,
             data_root=data_root,
             pair_settings=_without(pair_overrides, ("path", "source"), "--set-pairs"),
             runs=runs,
@@ -186,6 +193,7 @@ def evaluate(
         typer.Option("--set", metavar="KEY=VALUE", help="A key of the evaluation, such as batch_size=16."),
     ] = None,
     dtype: Dtype = "auto",
+    trust_remote_code: TrustRemoteCode = False,
     data_root: DataRoot = None,
     name: Name = None,
     runs: Runs = DEFAULT_RUNS,
@@ -202,6 +210,7 @@ def evaluate(
             limit=limit,
             name=name,
             dtype=dtype,
+            trust_remote_code=trust_remote_code,
             data_root=data_root,
             runs=runs,
             reporter=reporter,

@@ -28,6 +28,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from smaug_eval.redaction import mask_file, redacted
+
 PLAIN_LINE_SECONDS = 10.0
 
 
@@ -74,11 +76,11 @@ class Reporter:
     def say(self, text: str) -> None:
         """A line that stays; ``text`` is printed as it is, never read as markup."""
         if not self.quiet:
-            self.console.print(text, markup=False, highlight=False)
+            self.console.print(redacted(text), markup=False, highlight=False)
 
     def warn(self, text: str) -> None:
         """A line that stays, shown even when quiet."""
-        self.console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
+        self.console.print(f"warning: {redacted(text)}", style="yellow", markup=False, highlight=False)
 
     @contextlib.contextmanager
     def stage(self, title: str) -> Iterator[None]:
@@ -104,6 +106,16 @@ class Reporter:
         self._last_line = now
         left = (now - self._started) / done * (total - done)
         self.say(f"  {self._title}: {done}/{total}, about {left:.0f} s left{', ' + note if note else ''}")
+
+
+class _LogFormatter(logging.Formatter):
+    """The log's lines, tracebacks included, without keys."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(name)s %(levelname)s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
 
 
 class _LineLogger(io.TextIOBase):
@@ -135,7 +147,8 @@ def captured_output(log_file: Path) -> Iterator[None]:
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(log_file, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    handler.setFormatter(_LogFormatter())
+    mask_file(log_file)  # what a process that was killed had no time for
     root = logging.getLogger()
     previous_handlers, previous_level = root.handlers[:], root.level
     propagation = {}
@@ -161,6 +174,7 @@ def captured_output(log_file: Path) -> Iterator[None]:
         for name, (propagate, handlers) in propagation.items():
             logging.getLogger(name).propagate, logging.getLogger(name).handlers = propagate, handlers
         handler.close()
+        mask_file(log_file)  # what did not come through the handler: child processes, compiled code
 
 
 @contextlib.contextmanager

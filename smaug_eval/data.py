@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smaug_eval.errors import SmaugError
+from smaug_eval.names import path_within
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,13 +25,22 @@ def data_root_from_environment() -> Path | None:
     return Path(value) if value else None
 
 
+def mirror_folder(data_root: Path, hub_id: str, config: str) -> Path:
+    """Where a mirror keeps one configuration of a data set.
+
+    Raises:
+        SmaugError: a name would lead out of the mirror.
+    """
+    return path_within(data_root, hub_id, config, what="data set and configuration")
+
+
 def mirror_file(data_root: Path, hub_id: str, config: str, split: str) -> Path:
     """Where a mirror keeps one split.
 
     Raises:
         SmaugError: the mirror, the data set or the split is not there; the message names what is.
     """
-    path = data_root / hub_id / config / f"{split}.parquet"
+    path = path_within(mirror_folder(data_root, hub_id, config), split, what="split").with_name(f"{split}.parquet")
     if path.is_file():
         return path
     if not data_root.is_dir():

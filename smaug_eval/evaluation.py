@@ -14,6 +14,7 @@ from smaug_eval.engines.watch import ProgressCallback
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import canonical_json, sha256_of_text
 from smaug_eval.leaderboard.suite import Column, Suite
+from smaug_eval.redaction import redacted_values
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class EnginePool:
         device: str | None,
         engine_args: Mapping[str, Any],
         journal: Path | None = None,
+        trust_remote_code: bool = False,
     ) -> LoadedEngine:
         """The engine for these settings; another one is unloaded first.
 
@@ -57,11 +59,14 @@ class EnginePool:
             device: As there.
             engine_args: As there.
             journal: Folder in which our own engines keep finished answers, so that nothing is computed twice.
+            trust_remote_code: As of :func:`~smaug_eval.engines.build_engine`.
 
         Raises:
             SmaugError: the model cannot be loaded.
         """
         settings = {"dtype": dtype, "batch_size": batch_size, "device": device, "engine_args": dict(engine_args)}
+        if trust_remote_code:
+            settings["trust_remote_code"] = True
         key = canonical_json([engine, str(checkpoint), {**settings, "batch_size": None}])
         if self._loaded is None or key != self._key:
             self.close()
@@ -71,7 +76,8 @@ class EnginePool:
                 "engine": engine,
                 "dtype": dtype,
                 "add_bos_token": False,
-                **engine_args,
+                **({"trust_remote_code": True} if trust_remote_code else {}),
+                **redacted_values(engine_args),
             }
             self._key, self._loaded = key, LoadedEngine(Watch(lm), arguments)
         set_batch_size(self._loaded.watch.lm, batch_size)

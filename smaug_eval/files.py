@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from smaug_eval.errors import SmaugError
+from smaug_eval.redaction import redacted_values
 
 _CHUNK = 1 << 20
 
@@ -73,8 +74,8 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """:func:`write_text` for readable JSON."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """:func:`write_text` for readable JSON; keys in it are masked."""
+    write_text(path, json.dumps(redacted_values(value), indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -91,6 +92,8 @@ def read_json(path: Path) -> Any:
         raise SmaugError(f"{path} is not UTF-8 text: {error}", fix="write the file again") from error
     except json.JSONDecodeError as error:
         raise SmaugError(f"{path}, line {error.lineno}: not JSON: {error.msg}", fix="write the file again") from error
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, a nest of thousands of lists
+        raise SmaugError(f"{path}: JSON that no program writes: {error}", fix="write the file again") from error
 
 
 def unwritable(path: Path, error: OSError) -> SmaugError:

@@ -10,7 +10,7 @@ from typing import Any
 
 import datasets
 
-from smaug_eval.data import mirror_file, read_split
+from smaug_eval.data import mirror_file, mirror_folder, read_split
 from smaug_eval.leaderboard import v1
 
 
@@ -58,7 +58,7 @@ def _subjects(data_root: Path, hub_id: str) -> dict[str, dict[str, datasets.Data
 
 
 def _splits(data_root: Path, hub_id: str, config: str) -> dict[str, datasets.Dataset]:
-    folder = data_root / hub_id / config
+    folder = mirror_folder(data_root, hub_id, config)
     names = sorted(path.stem for path in folder.glob("*.parquet"))
     if not names:
         mirror_file(data_root, hub_id, config, "any")  # says what is missing

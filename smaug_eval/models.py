@@ -10,6 +10,9 @@ from typing import Any
 from smaug_eval.embedded import PREFIX, embedded_path
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import read_json, sha256_of_files
+from smaug_eval.names import given_path, is_file_name, is_there, refuse_unreadable
+from smaug_eval.own_code import CODE_PATTERN, check_own_code
+from smaug_eval.to_safetensors import conversion_command, pickled_files
 
 CHECKPOINT_PATTERNS = (
     "*.safetensors",
@@ -34,98 +37,137 @@ class Checkpoint:
         source: The name the user gave.
         path: The folder that holds it.
         revision: The Hub commit it came from, if it did.
-        sha256: One hash over weights, configuration and tokenizer.
+        sha256: One hash over weights, configuration and tokenizer, and over its code where that may run.
+        trust_remote_code: Whether Python code that came with it may run.
     """
 
     source: str
     path: Path
     revision: str | None
     sha256: str
+    trust_remote_code: bool = False
 
     @property
     def dtype(self) -> str:
         """The precision the weights were saved in, as the configuration states it; float32 where it does not."""
-        config = read_json(self.path / "config.json")
+        config = _config(self.path)
         return str(config.get("dtype") or config.get("torch_dtype") or "float32")
 
     def describe(self) -> dict[str, Any]:
         """The checkpoint as manifest entries, with what its configuration says of it."""
-        config = read_json(self.path / "config.json")
+        config = _config(self.path)
+        architectures = config.get("architectures")
         return {
             "source": self.source,
             "path": str(self.path),
             "revision": self.revision,
             "sha256": self.sha256,
             "dtype": self.dtype,
-            "architecture": (config.get("architectures") or ["unknown"])[0],
+            "architecture": str(architectures[0]) if isinstance(architectures, list) and architectures else "unknown",
             "weights_bytes": sum(file.stat().st_size for file in self.path.glob("*.safetensors")),
+            **({"trust_remote_code": True} if self.trust_remote_code else {}),
         }
 
 
-def locate(name: str, *, revision: str | None = None) -> Checkpoint:
+def locate(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Checkpoint:
     """Find a model by name and make sure it is a complete safetensors checkpoint.
 
     Args:
         name: ``embedded:...``, a folder, or a Hub id (``organisation/model``).
         revision: Branch, tag or commit on the Hub.
+        trust_remote_code: Whether Python code that comes with it may run.
 
     Raises:
-        SmaugError: there is no such model, it cannot be fetched, or a needed file is missing.
+        SmaugError: there is no such model, it cannot be fetched, a needed file is missing or damaged, its weights are
+            pickled, or it needs code of its own that is not trusted.
     """
     if name.startswith(PREFIX):
         return _local(name, embedded_path(name))
-    path = Path(name).expanduser()
-    if path.exists():
+    path = given_path(name)
+    if is_there(path):
         if revision is not None:
             raise SmaugError(
                 f"model.revision is {revision!r}, but {name} is a local folder", fix="remove model.revision"
             )
-        return _local(name, path)
+        return _local(name, path, trusted=trust_remote_code)
     if path.is_absolute() or name.startswith(".") or name.count("/") != 1:
         raise SmaugError(
             f"model {name!r}: no such folder",
             fix="give a folder with config.json and *.safetensors, or a Hub id (organisation/model)",
         )
-    return _from_hub(name, revision)
+    return _from_hub(name, revision, trust_remote_code)
 
 
-def checkpoint_files(path: Path) -> list[Path]:
-    """The files of a checkpoint that decide its numbers, sorted."""
-    return sorted({file for pattern in CHECKPOINT_PATTERNS for file in path.glob(pattern) if file.is_file()})
+def checkpoint_files(path: Path, *, with_code: bool = False) -> list[Path]:
+    """The files of a checkpoint that decide its numbers, sorted; its Python code only where it may run."""
+    patterns = (*CHECKPOINT_PATTERNS, *([CODE_PATTERN] if with_code else ()))
+    return sorted({file for pattern in patterns for file in path.glob(pattern) if file.is_file()})
 
 
-def _local(source: str, path: Path, revision: str | None = None) -> Checkpoint:
+def _local(source: str, path: Path, revision: str | None = None, *, trusted: bool = False) -> Checkpoint:
+    if path.is_file():
+        refuse_unreadable(source, "model")
     if not path.is_dir():
         raise SmaugError(f"model {source!r}: {path} is not a folder", fix="give the folder that holds config.json")
     if not (path / "config.json").is_file():
         raise SmaugError(f"model {source!r}: {path} has no config.json", fix="give the folder of a checkpoint")
     if not any(path.glob("*.safetensors")):
-        pickled = sorted(file.name for file in (*path.glob("*.bin"), *path.glob("*.pt"), *path.glob("*.pth")))
+        pickled = pickled_files(path)
         if pickled:
+            names = ", ".join(file.name for file in pickled)
             raise SmaugError(
-                f"model {source!r}: only pickled weights ({', '.join(pickled)}); they can run code and are refused",
-                fix="convert them where you trust them: load with transformers and save_pretrained() again",
+                f"model {source!r}: only pickled weights ({names}); they can run code and are refused",
+                fix=f"convert them, which runs none: {conversion_command(path)}",
             )
         raise SmaugError(f"model {source!r}: {path} has no *.safetensors", fix="fetch the weights again")
+    check_own_code(source, path, trusted=trusted)
     _check_shards(source, path)
+    for file in sorted(path.glob("*.safetensors")):
+        _check_header(file)
     if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise SmaugError(
             f"model {source!r}: {path} has no tokenizer", fix="put the base model's tokenizer files beside the weights"
         )
-    return Checkpoint(source, path.resolve(), revision, sha256_of_files(checkpoint_files(path), path))
+    digest = sha256_of_files(checkpoint_files(path, with_code=trusted), path)
+    return Checkpoint(source, path.resolve(), revision, digest, trusted)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    config = read_json(path / "config.json")
+    if not isinstance(config, dict):
+        raise SmaugError(f"{path / 'config.json'} is no JSON object", fix="fetch the checkpoint again")
+    return config
 
 
 def _check_shards(source: str, path: Path) -> None:
     index = path / "model.safetensors.index.json"
     if not index.is_file():
         return
-    weight_map = read_json(index).get("weight_map", {})
-    missing = sorted({shard for shard in weight_map.values() if not (path / shard).is_file()})
+    content = read_json(index)
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    shards = set(map(str, weight_map.values())) if isinstance(weight_map, dict) else None
+    if shards is None or not all(map(is_file_name, shards)):
+        raise SmaugError(
+            f"model {source!r}: {index.name} does not map weights to files of its own folder",
+            fix="do not trust this checkpoint; fetch it again from where you know it",
+        )
+    missing = sorted(shard for shard in shards if not (path / shard).is_file())
     if missing:
         raise SmaugError(f"model {source!r}: missing weight files {', '.join(missing)}", fix="fetch the weights again")
 
 
-def _from_hub(name: str, revision: str | None) -> Checkpoint:
+def _check_header(file: Path) -> None:
+    """Read what a file of weights says of itself: its length, names and shapes, not the weights."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy"):
+            pass
+    except (SafetensorError, OSError, ValueError) as error:
+        raise SmaugError(f"{file} is damaged, or no safetensors: {error}", fix="fetch the weights again") from error
+
+
+def _from_hub(name: str, revision: str | None, trusted: bool) -> Checkpoint:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -135,8 +177,9 @@ def _from_hub(name: str, revision: str | None) -> Checkpoint:
         RevisionNotFoundError,
     )
 
+    patterns = [*CHECKPOINT_PATTERNS, *([CODE_PATTERN] if trusted else ())]
     try:
-        folder = snapshot_download(name, revision=revision, allow_patterns=list(CHECKPOINT_PATTERNS))
+        folder = snapshot_download(name, revision=revision, allow_patterns=patterns)
     except GatedRepoError as error:
         raise SmaugError(
             f"model {name!r} is gated on the Hub", fix="accept its licence there and set HF_TOKEN"
@@ -159,4 +202,4 @@ def _from_hub(name: str, revision: str | None) -> Checkpoint:
         raise SmaugError(f"model {name!r} cannot be fetched from the Hub: {error}", fix="try again later") from error
     path = Path(folder)
     commit = path.name if path.parent.name == "snapshots" else revision
-    return _local(name, path, commit)
+    return _local(name, path, commit, trusted=trusted)

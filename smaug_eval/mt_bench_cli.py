@@ -237,6 +237,9 @@ def run_all(
     system_prompt: SystemPrompt = None,
     engine: Engine = "auto",
     dtype: Dtype = "auto",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python code that came with the model; read it before.")
+    ] = False,
     repeats: Repeats = 1,
     concurrency: Concurrency = 8,
     requests_per_minute: PerMinute = None,
@@ -259,7 +262,16 @@ def run_all(
     from smaug_eval import api
     from smaug_eval.mt_bench.tables import run_tables
 
-    taken = ("questions", "references", "chat_template", "system_prompt", "engine", "judge", "models")
+    taken = (
+        "questions",
+        "references",
+        "chat_template",
+        "system_prompt",
+        "engine",
+        "judge",
+        "models",
+        "trust_remote_code",
+    )
     settings = _settings(overrides, "--set", taken)
     judge_settings = _judge_settings(
         judge_overrides,
@@ -282,6 +294,7 @@ def run_all(
             questions=questions,
             name=name,
             dtype=dtype,
+            trust_remote_code=trust_remote_code,
             runs=runs,
             reporter=reporter,
             command=shlex.join(["smaug-eval", *sys.argv[1:]]),

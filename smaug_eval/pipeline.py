@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ from smaug_eval.leaks import check_pairs, known_tasks
 from smaug_eval.models import locate
 from smaug_eval.mt_bench.layout import answers_file, answers_stage, judgments_stage
 from smaug_eval.mt_bench.stage import Answering, Judging, Task
+from smaug_eval.own_code import trust_warning
 from smaug_eval.recipe import BASE, Recipe, recipe_as_dict
+from smaug_eval.redaction import redacted_values
 from smaug_eval.rundir import RunDirectory, StageState, stage_key
 from trainers.config import LaunchConfig, MixturePairs, SourcedPairs
 from trainers.launch import TrainingSpec, process_number, train_in_processes
@@ -113,7 +115,10 @@ class Pipeline:
         self._records: dict[str, dict[str, Any]] = {}
         self._grid = list(self.recipe.study.trainings()) if self.recipe.study is not None else []
         self._data_root = Path(self.recipe.data_root) if self.recipe.data_root else None
-        self._base = locate(self.recipe.model.path, revision=self.recipe.model.revision)
+        self._trusted = self.recipe.model.trust_remote_code
+        self._base = locate(
+            self.recipe.model.path, revision=self.recipe.model.revision, trust_remote_code=self._trusted
+        )
         self.stages: list[Stage] = []
         # A mixture comes after the sets it draws from.
         for name in sorted(self.recipe.pairs, key=lambda name: self.recipe.pairs[name].source == "mixture"):
@@ -206,6 +211,7 @@ class Pipeline:
         outputs: tuple[str, ...] = (),
         after: tuple[str, ...] = (),
     ) -> None:
+        inputs = redacted_values(inputs)  # another key for the same thing is no change
         keys = {stage.name: stage.key for stage in self.stages}
         key = stage_key(inputs, [keys[need] for need in needs])
         self.stages.append(Stage(name, inputs, needs, key, work, title, outputs, after))
@@ -297,10 +303,11 @@ class Pipeline:
                 model_sha256=self._base.sha256,
                 base=self._base_name(),
                 reference_dir=self.directory.path / "reference",
+                trust_remote_code=self._trusted,
             )
             with self._interrupts.graceful():
                 summary = self._train(spec, config.launch)
-            checkpoint = locate(str(self._checkpoint_path(name)))
+            checkpoint = locate(str(self._checkpoint_path(name)), trust_remote_code=self._trusted)
             return {**summary, "model": checkpoint.describe()}
 
         guards = tuple(stage.name for stage in self.stages if stage.name == f"leaks/{config.pairs}")
@@ -394,6 +401,7 @@ class Pipeline:
                 device=config.device,
                 engine_args=config.engine_args,
                 journal=self.directory.path / JOURNAL,
+                trust_remote_code=self._trusted,
             )
             return evaluate_column(
                 loaded,
@@ -409,7 +417,13 @@ class Pipeline:
 
     def _answering(self, name: str) -> Answering:
         config = self.recipe.mt_bench[name]
-        answering = Answering(config, seed=self.recipe.seed, dtype=self.recipe.model.dtype, reporter=self.reporter)
+        answering = Answering(
+            config,
+            seed=self.recipe.seed,
+            dtype=self.recipe.model.dtype,
+            reporter=self.reporter,
+            trust_remote_code=self._trusted,
+        )
         try:
             answering.check(self._base.path)  # trained models keep its tokenizer
         except SmaugError as error:
@@ -420,7 +434,9 @@ class Pipeline:
         answering = self._dialogues[name]
 
         def work(folder: Path) -> Mapping[str, Any]:
-            checkpoint = self._base if model == BASE else locate(str(self._checkpoint_path(model)))
+            checkpoint = self._base
+            if model != BASE:
+                checkpoint = locate(str(self._checkpoint_path(model)), trust_remote_code=self._trusted)
             return answering.answer(folder, model, checkpoint, self._engines)
 
         self._add(
@@ -515,12 +531,15 @@ class Pipeline:
                     for hub_id, revision in record.get("summary", {}).get("data_revisions", {}).items()
                 },
                 "stages": [_stage_line(stage, records[stage.name]) for stage in self.stages],
-                "warnings": _unique(
-                    warning for record in records.values() for warning in record.get("summary", {}).get("warnings", [])
-                ),
+                "warnings": self._warnings(records),
                 "recipe": recipe_as_dict(self.recipe),
             },
         )
+
+    def _warnings(self, records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """What a reader of the numbers must know, each once."""
+        of_stages = [text for record in records.values() for text in record.get("summary", {}).get("warnings", [])]
+        return list(dict.fromkeys([*([trust_warning(self._base.source)] if self._trusted else []), *of_stages]))
 
     def _describe_models(self, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         trained = {name: records[f"train/{name}"].get("summary", {}).get("model") for name in self.recipe.trainings}
@@ -548,7 +567,3 @@ def _stage_line(stage: Stage, record: Mapping[str, Any]) -> dict[str, Any]:
         "finished": record.get("finished") if done else None,
         "key": stage.key,
     }
-
-
-def _unique(items: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(items))

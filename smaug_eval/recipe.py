@@ -20,12 +20,14 @@ from pydantic_core import ErrorDetails
 from smaug_eval.embedded import PREFIX, embedded_path
 from smaug_eval.errors import SmaugError
 from smaug_eval.mt_bench.config import DEMO, MT_BENCH, MtBenchConfig
+from smaug_eval.names import given_path, is_plain_name, is_there
+from smaug_eval.redaction import keep_settings_secret
+from smaug_eval.safe_yaml import parse_yaml
 from smaug_eval.study.config import BASE as BASE
 from smaug_eval.study.config import Study
 from smaug_eval.suggest import nearest, there_is
 from trainers.config import FILE_SUFFIXES, MixturePairs, PairsConfig, TrainingConfig
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ERRORS_SHOWN = 8
 
 
@@ -40,6 +42,9 @@ class ModelSpec(_Strict):
     revision: str | None = Field(None, description="Branch, tag or commit on the Hub.")
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         "auto", description="Precision to train and evaluate in; auto is the checkpoint's own."
+    )
+    trust_remote_code: bool = Field(
+        False, description="Run Python code that came with this checkpoint; read it before."
     )
 
 
@@ -233,6 +238,7 @@ def parse_recipe(
     Raises:
         SmaugError: something does not fit; every misfit is listed.
     """
+    keep_settings_secret(raw)
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
@@ -269,36 +275,15 @@ def _with_embedded_path(pair_set: Any) -> Any:
 
 
 def _checked_name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise ValueError(f"the name {value!r} must be letters, digits, '.', '_' or '-' (it becomes a folder)")
+    if not is_plain_name(value):
+        raise ValueError(
+            f"the name {value[:80]!r} must be letters, digits, '.', '_' or '-', 64 at most (it becomes a folder)"
+        )
     return value
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which refuses a key given twice instead of keeping the last."""
-
-
-def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if key.value in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} is given twice", key.start_mark)
-        seen.add(key.value)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
-
-
 def _parse_yaml(text: str, path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int | str]]:
-    try:
-        raw = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-        node = yaml.compose(text, yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise SmaugError(f"{path}, line {line}: not valid YAML: {error.problem}", fix="mend that line") from error
-    except yaml.YAMLError as error:
-        raise SmaugError(f"{path}: not valid YAML: {error}") from error
+    raw, node = parse_yaml(text, str(path))
     if not isinstance(raw, dict):
         raise SmaugError(f"{path}: a recipe is a mapping of keys (model, pairs, ...)", fix="see recipes/demo.yaml")
     return raw, dict(_key_lines(node, ()))
@@ -321,10 +306,7 @@ def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise SmaugError(f"--set {override!r}: not of the form key=value", fix="for example --set model.dtype=bfloat16")
-    try:
-        value = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise SmaugError(f"--set {override!r}: the value is not valid YAML", fix="quote it") from error
+    value, _ = parse_yaml(text, f"--set {override!r}")
     path = tuple(part.strip() for part in key.split("."))
     return path, _anchored(_nested(path, value), Path.cwd(), path)
 
@@ -367,8 +349,8 @@ def _anchored(raw: dict[str, Any], folder: Path, pick: Sequence[str] = ()) -> An
         value = holder.get(key) if isinstance(holder, dict) else None
         if not isinstance(value, str) or not value or value.startswith(PREFIX):
             return
-        path = folder / Path(value).expanduser()
-        if always or value.startswith((".", "~")) or value.endswith(FILE_SUFFIXES) or path.exists():
+        path = folder / given_path(value)
+        if always or value.startswith((".", "~")) or value.endswith(FILE_SUFFIXES) or is_there(path):
             holder[key] = os.path.normpath(path)
 
     anchor(raw, "model")

@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from smaug_eval import __version__
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import canonical_json, read_json, sha256_of_text, unwritable, write_json
+from smaug_eval.names import refuse_links_out
 
 RECORD = "stage.json"
 MANIFEST = "manifest.json"
@@ -85,10 +86,11 @@ class RunDirectory:
         """Hold the run against a second process writing to it.
 
         Raises:
-            SmaugError: another process holds it, or the folder cannot be written.
+            SmaugError: another process holds it, the folder cannot be written, or a link in it leads out of it.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            refuse_links_out(self.path)
             lock = FileLock(self.path / ".lock")
             lock.acquire(timeout=0)
         except Timeout:

@@ -18,6 +18,7 @@ from typing import Any
 from smaug_eval.console import Reporter, make_console
 from smaug_eval.errors import EXIT_BAD_INPUT, EXIT_DONE, SmaugError
 from smaug_eval.files import write_json
+from smaug_eval.redaction import hide_keys_in_tracebacks
 from trainers.launch import OUTCOME_FILE, PROGRESS_FILE, STOP_FILE, TrainingSpec, read_spec
 
 # An error that every process runs into is told by the main one, and ends the others while they wait.
@@ -39,6 +40,7 @@ class StopSignals:
 
 def main(arguments: list[str]) -> int:
     """Run the training; returns the exit code."""
+    hide_keys_in_tracebacks()
     is_main = int(os.environ.get("RANK", "0")) == 0
     spec: TrainingSpec | None = None
     try:

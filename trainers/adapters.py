@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import read_json
+from smaug_eval.to_safetensors import conversion_command
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -33,17 +34,14 @@ def adapter_settings(folder: Path) -> dict[str, Any]:
     if not (folder / WEIGHTS_FILE).is_file():
         if not (folder / PICKLED_FILE).is_file():
             raise SmaugError(f"{folder} has no {WEIGHTS_FILE}", fix="fetch the adapter again")
-        convert = (
-            "import sys, torch; from safetensors.torch import save_file; "
-            "w = torch.load(sys.argv[1], map_location='cpu', weights_only=True); "
-            "save_file({k: v.contiguous().clone() for k, v in w.items()}, sys.argv[2])"
-        )
         raise SmaugError(
             f"{folder}: the adapter's weights are pickled ({PICKLED_FILE}); they can run code and are refused",
-            fix=f'convert them where you trust them: python -c "{convert}" {folder / PICKLED_FILE} '
-            f"{folder / WEIGHTS_FILE}",
+            fix=f"convert them, which runs none: {conversion_command(folder)}",
         )
-    return dict(read_json(folder / CONFIG_FILE))
+    settings = read_json(folder / CONFIG_FILE)
+    if not isinstance(settings, dict):
+        raise SmaugError(f"{folder / CONFIG_FILE} is no JSON object", fix="fetch the adapter again")
+    return settings
 
 
 def merged(base: PreTrainedModel, folder: Path) -> PreTrainedModel:

@@ -147,6 +147,8 @@ def save_result(
     model_path: Path,
     out_dir: Path,
     result: TrainingResult,
+    *,
+    trust_remote_code: bool = False,
 ) -> None:
     """Write ``checkpoint/``, a model that loads by itself, and for LoRA ``adapter/``; each is complete or absent.
 
@@ -161,6 +163,7 @@ def save_result(
         model_path: Folder of the base model.
         out_dir: Where the folders go.
         result: What the model card states.
+        trust_remote_code: Whether Python code that came with the base model may run.
     """
     dtype = DTYPES[result.dtype]
     if isinstance(policy, peft.PeftModel):
@@ -168,7 +171,7 @@ def save_result(
             policy.save_pretrained(folder, state_dict=dict(weights))
             tokenizer.save_pretrained(folder)
             write_text(folder / "README.md", _model_card(result, adapter=True))
-        base, _ = load_model(model_path, dtype=result.dtype, keep_dtype=True)
+        base, _ = load_model(model_path, dtype=result.dtype, keep_dtype=True, trust_remote_code=trust_remote_code)
         model = merged(base, out_dir / "adapter")
     else:
         model = _standalone(base_config, weights, dtype)

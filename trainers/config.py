@@ -17,6 +17,8 @@ from pydantic import (
     model_validator,
 )
 
+from smaug_eval.names import unreadable_kind
+
 DEFAULT_BETA = 0.3
 DEFAULT_LAMBDA = 50.0
 DEFAULT_MARGIN = 1.0
@@ -324,6 +326,8 @@ class _RowSource(_PairSource):
             raise ValueError(f"{', '.join(given)} has no meaning where path is {kind}: remove it")
         if self.eval_path is not None and not self.eval_path.endswith(FILE_SUFFIXES):
             raise ValueError(f"eval_path must end in one of {', '.join(FILE_SUFFIXES)}")
+        if end := unreadable_kind(self.path):
+            raise ValueError(f"path: {end} files are archives or can run code; give one of {', '.join(FILE_SUFFIXES)}")
         return self
 
 

@@ -17,11 +17,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from smaug_eval.errors import EXIT_INTERRUPTED, Interrupted, SmaugError
 from smaug_eval.files import read_json, write_json, write_text
+from smaug_eval.redaction import mask_file
+from smaug_eval.safe_yaml import parse_yaml
 from trainers.config import LaunchConfig, TrainingConfig
 
 FOLDER = "launch"
@@ -53,6 +54,7 @@ class TrainingSpec(BaseModel):
         model_sha256: Digest of the base model's weights.
         base: Name of the base model, or None.
         reference_dir: Where the reference's log-probabilities are kept, or None.
+        trust_remote_code: Whether Python code that came with the base model may run.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -68,6 +70,7 @@ class TrainingSpec(BaseModel):
     model_sha256: str
     base: str | None = None
     reference_dir: Path | None = None
+    trust_remote_code: bool = False
 
     @property
     def folder(self) -> Path:
@@ -146,6 +149,7 @@ def train_in_processes(
             _follow(child, folder, should_stop, on_progress)
         finally:
             _end(child)
+            mask_file(folder / OUTPUT_FILE)
     if child.returncode != 0:
         raise _failure(spec, folder)
     return dict(read_json(spec.out_dir / "summary.json"))
@@ -158,14 +162,14 @@ def accelerate_settings(path: Path) -> dict[str, Any]:
         SmaugError: the file is missing or is none of accelerate's.
     """
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings, _ = parse_yaml(path.read_text(encoding="utf-8"), f"launch configuration {path}")
     except OSError as error:
         raise SmaugError(
             f"launch configuration {path}: {error.strerror or error}",
             fix="give a file made by `accelerate config`, or one of recipes/accelerate",
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SmaugError(f"launch configuration {path} is not YAML: {error}", fix="mend the file") from error
+    except UnicodeDecodeError as error:
+        raise SmaugError(f"launch configuration {path} is not UTF-8 text", fix="save it as UTF-8") from error
     if not isinstance(settings, dict) or "distributed_type" not in settings:
         raise SmaugError(
             f"launch configuration {path} has no distributed_type",

@@ -10,6 +10,7 @@ from typing import Any
 
 import peft
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -36,8 +37,9 @@ def load_model(
     keep_dtype: bool,
     quantize: str | None = None,
     device: torch.device | None = None,
+    trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a causal language model and its tokenizer from a local folder, without running code from it.
+    """Load a causal language model and its tokenizer from a local folder.
 
     A model for a GPU is spread over all of them where this is the only process.
 
@@ -47,6 +49,7 @@ def load_model(
         keep_dtype: Whether to load the weights in ``dtype`` rather than float32.
         quantize: ``nf4`` or ``int8`` to quantise the weights of its linear layers while loading.
         device: Where to; the CPU if None.
+        trust_remote_code: Whether Python code that came with it may run.
 
     Raises:
         SmaugError: the folder has no safetensors weights or no tokenizer, the dtype is unknown, or bitsandbytes
@@ -62,13 +65,15 @@ def load_model(
             model_path,
             dtype=DTYPES[dtype] if keep_dtype else torch.float32,
             use_safetensors=True,
-            trust_remote_code=False,
+            trust_remote_code=trust_remote_code,
             local_files_only=True,
             device_map=device_map,
             quantization_config=None if quantize is None else _quantisation(quantize, dtype),
         )
-        tokenizer = AutoTokenizer.from_pretrained(model_path, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(
+            model_path, trust_remote_code=trust_remote_code, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise SmaugError(
             f"{model_path} cannot be loaded: {error}",
             fix="give a folder with config.json, model.safetensors and tokenizer files",

@@ -74,6 +74,7 @@ def train(
     on_note: Callable[[str], None] = lambda note: None,
     on_warning: Callable[[str], None] = lambda warning: None,
     reference_dir: Path | None = None,
+    trust_remote_code: bool = False,
 ) -> TrainingResult:
     """Train a model on preference pairs, or go on where an earlier call with the same arguments stopped.
 
@@ -104,6 +105,7 @@ def train(
             become less likely than the base model has them.
         reference_dir: Where ``reference-*.safetensors`` are kept; trainings of one base on the same pairs that share it
             score the reference once. ``out_dir`` if None.
+        trust_remote_code: Whether Python code that came with the base model may run.
 
     Raises:
         Interrupted: ``should_stop`` was true before the last step.
@@ -125,6 +127,7 @@ def train(
         on_note=on_note,
         on_warning=on_warning,
         reference_dir=reference_dir or out_dir,
+        trust_remote_code=trust_remote_code,
     )
     out_dir.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
@@ -154,6 +157,7 @@ class _Training:
     on_note: Callable[[str], None]
     on_warning: Callable[[str], None]
     reference_dir: Path
+    trust_remote_code: bool
 
     @property
     def resume_dir(self) -> Path:
@@ -177,6 +181,7 @@ class _Training:
             keep_dtype=self.config.lora is not None,
             quantize=self.config.lora.quantize if self.config.lora else None,
             device=None if weights_are_sharded() else arguments.device,
+            trust_remote_code=self.trust_remote_code,
         )
         base_config = copy.deepcopy(model.config)
         max_length = fitting_length(self.config.max_length, model)
@@ -230,7 +235,16 @@ class _Training:
             ],
         )
         if process_index() == 0:
-            save_result(policy, weights, tokenizer, base_config, self.model_path, self.out_dir, result)
+            save_result(
+                policy,
+                weights,
+                tokenizer,
+                base_config,
+                self.model_path,
+                self.out_dir,
+                result,
+                trust_remote_code=self.trust_remote_code,
+            )
         return result
 
     def _checkpoint_to_resume_from(self) -> Path | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from smaug_eval.engines.vllm_install import answering_for_vllm, vllm_distribution
 from smaug_eval.errors import SmaugError
+from smaug_eval.own_code import SWITCH, code_refused, refuse_smuggled_code
 
 if TYPE_CHECKING:
     from lm_eval.api.model import TemplateLM
@@ -43,10 +44,11 @@ def build_engine(
     batch_size: int | str,
     device: str | None,
     engine_args: Mapping[str, Any],
+    trust_remote_code: bool = False,
 ) -> TemplateLM:
     """Load a checkpoint into ``smaug-torch``, ``smaug-vllm`` or lm-eval's ``hf`` or ``vllm`` model.
 
-    As on the archived leaderboard no BOS is added. Remote code is off and pickled weights are refused.
+    As on the archived leaderboard no BOS is added. Pickled weights are refused.
 
     Args:
         engine: ``torch`` or ``vllm``, our own; ``hf`` or ``lm-eval-vllm``, lm-eval's.
@@ -55,6 +57,7 @@ def build_engine(
         batch_size: Sequences per forward pass, or ``auto`` (hf; torch for generation).
         device: torch device (torch, hf); None for the best there is.
         engine_args: Further arguments of the lm-eval model.
+        trust_remote_code: Whether Python code that came with the checkpoint may run.
 
     Raises:
         SmaugError: an argument is not open to change, or the model cannot be loaded.
@@ -64,6 +67,7 @@ def build_engine(
             raise SmaugError(
                 f"engine_args.{name} is set by smaug-eval", fix="use the recipe's own key, or leave it out"
             )
+    refuse_smuggled_code(engine_args)
     if engine in VLLM_ENGINES:
         arguments = {"batch_size": "auto", **engine_args}
     else:
@@ -75,8 +79,11 @@ def build_engine(
         }
     try:
         load = _CLASSES[engine]()
-        return load(pretrained=str(checkpoint), dtype=dtype, add_bos_token=False, trust_remote_code=False, **arguments)
+        own = {"pretrained": str(checkpoint), "add_bos_token": False, SWITCH: trust_remote_code}
+        return load(dtype=dtype, **own, **arguments)
     except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
+        if SWITCH in str(error) and not trust_remote_code:
+            raise code_refused(str(checkpoint), "its loading asks for that") from error
         raise SmaugError(
             f"engine {engine} cannot load {checkpoint}: {error}",
             fix="check dtype, engine_args and the checkpoint; `smaug-eval doctor` says what this machine can run",

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import canonical_json, sha256_of_text, unwritable
+from smaug_eval.redaction import redacted_values
 
 VERSION = 1
 SYNC_SECONDS = 1.0  # a killed process loses nothing that was written; a machine without power loses this much
@@ -48,7 +49,7 @@ class Journal:
         """
         self._answers: dict[str, Any] = {}
         self._settings: dict[str, Any] = {}
-        self._scope = {"journal": VERSION, "scope": json.loads(canonical_json(scope))}
+        self._scope = {"journal": VERSION, "scope": json.loads(canonical_json(redacted_values(scope)))}
         self._synced = time.monotonic()
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -123,7 +123,11 @@ class VllmEngine(SharedPrefixes, VLLM):
         adapter = None if self.lora_request is None else Path(self.lora_request.lora_path)
         return {
             "engine": "smaug-vllm",
-            "weights": locate(self.model_args["model"], revision=self.model_args["revision"]).sha256,
+            "weights": locate(
+                self.model_args["model"],
+                revision=self.model_args["revision"],
+                trust_remote_code=self.model_args.get("trust_remote_code", False),
+            ).sha256,
             "adapter": None if adapter is None else sha256_of_files(adapter.glob("adapter*"), adapter),
             "tokenizer": tokenizer_sha256(self.tokenizer),
             "dtype": str(self.model.llm_engine.model_config.dtype),

@@ -7,6 +7,8 @@ the leaderboard stored there what its "hide" filters keep.
 
 from __future__ import annotations
 
+import gzip
+import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +22,7 @@ from rapidfuzz import process
 from smaug_eval.errors import SmaugError
 from smaug_eval.leaderboard.published import TITLES, PublishedRow
 from smaug_eval.leaderboard.scores import Score, SuiteScores
+from smaug_eval.names import refuse_unreadable
 
 AVERAGE = "Average"
 """How the mean of the six is called in ranks and verdicts."""
@@ -29,6 +32,9 @@ SIZE_CLASSES = (("~1.5", 2.0), ("~3", 4.0), ("~7", 9.0), ("~13", 20.0), ("~35", 
 LARGEST_CLASS = "70+"
 UNKNOWN_CLASS = "?"
 """The leaderboard's class of size 0: below one billion, as it dropped the decimals, or not known to it."""
+
+LARGEST = 1 << 28
+"""Bytes of an archive; the leaderboard's own has some ten million."""
 
 _AVERAGE_TOLERANCE = 0.01
 _NEAREST_SHOWN = 3
@@ -154,10 +160,12 @@ def read_archive(path: Path) -> Archive:
         path: A CSV file, compressed where it ends in ``.gz``.
 
     Raises:
-        SmaugError: the file cannot be read, lacks a column, or a value of "Flagged" is neither True nor False.
+        SmaugError: the file is an archive, cannot be read, is too large, lacks a column, or a value of "Flagged" is
+            neither True nor False.
     """
+    refuse_unreadable(str(path), "archive")
     try:
-        table = pd.read_csv(path, keep_default_na=True, low_memory=False)
+        table = pd.read_csv(io.BytesIO(_content(path)), keep_default_na=True, low_memory=False)
     except (OSError, EOFError, zlib.error, ValueError) as error:  # pandas' own errors are ValueErrors
         raise SmaugError(f"{path} cannot be read: {error}", fix="give a CSV file of the leaderboard's rows") from error
     _check_columns(path, list(table.columns))
@@ -172,6 +180,14 @@ def read_archive(path: Path) -> Archive:
     order = ([AVERAGE, "date", "revision"], [False, False, True])
     rows = rows.sort_values(order[0], ascending=order[1], kind="stable", ignore_index=True)
     return Archive(path.name, rows, len(table), int((~usable).sum()))
+
+
+def _content(path: Path) -> bytes:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        content: bytes = stream.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise SmaugError(f"{path} unpacks to more than {LARGEST:,} bytes", fix="give the leaderboard's own table")
+    return content
 
 
 def wrong_averages(archive: Archive) -> list[dict[str, Any]]:

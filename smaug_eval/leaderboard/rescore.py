@@ -145,7 +145,7 @@ def document_metrics(spec: TaskSpec, samples: Iterable[Mapping[str, Any]]) -> di
             key = sample["doc_id"]
             if key not in rows:  # a task with several filters logs every document once per filter
                 rows[key] = measure(spec, sample)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise SmaugError(
                 f"samples of {spec.name}, line {number}: not in lm-eval's format ({error!r})",
                 fix="leave the file out, or evaluate again",

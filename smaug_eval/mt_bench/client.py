@@ -18,6 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from smaug_eval.errors import SmaugError
 from smaug_eval.mt_bench.budget import Budget, Tokens, roughly_tokens
 from smaug_eval.mt_bench.endpoint import NO_KEY, Endpoint, Reply, check_endpoint
+from smaug_eval.redaction import MASK, redacted
 
 TEMPERATURE = 0.0
 """FastChat's (chat_completion_openai in common.py)."""
@@ -216,7 +217,7 @@ class JudgeClient:
 
     def _safe(self, text: str) -> str:
         """A server's words, short and without the key."""
-        words = " ".join(text.replace(self._key, "***").split() if self._key != NO_KEY else text.split())
+        words = " ".join(redacted(text.replace(self._key, MASK) if self._key != NO_KEY else text).split())
         return words if len(words) <= _LONGEST_REASON else f"{words[:_LONGEST_REASON]}..."
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from smaug_eval.errors import SmaugError
 from smaug_eval.mt_bench.budget import Tokens
 from smaug_eval.mt_bench.config import DEFAULT_KEY_ENV, MAX_JUDGMENT_TOKENS, OPENAI_URL
+from smaug_eval.redaction import keep_secret
 
 NO_KEY = "none"
 """What is sent to endpoints that want no key."""
@@ -99,4 +100,5 @@ def check_endpoint(endpoint: Endpoint) -> str:
         raise SmaugError(
             f"the environment variable {endpoint.key_env} holds signs that no key has", fix="set it to the key alone"
         )
+    keep_secret(key)
     return key or NO_KEY

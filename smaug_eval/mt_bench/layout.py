@@ -53,7 +53,7 @@ def answers_file(folder: Path, model: str) -> Path:
 
 def judgments_file(folder: Path, judge: str, *, pairs: bool) -> Path:
     """The judgments by one judge in a folder, under FastChat's name for them."""
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", judge).strip("-.") or "judge"
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", judge).strip("-.")[:100] or "judge"
     return folder / f"{safe}_{'pair' if pairs else 'single'}.jsonl"
 
 

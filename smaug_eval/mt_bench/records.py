@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from smaug_eval.files import unwritable
 from smaug_eval.mt_bench.lines import Line, ascii_line, read_lines, torn_line
 from smaug_eval.mt_bench.questions import QuestionId, question_id
+from smaug_eval.redaction import values_without_keys
 
 FAILED = -1
 """FastChat's score of a judgment without a verdict."""
@@ -230,13 +231,13 @@ class RecordWriter:
             raise unwritable(path, error) from error
 
     def append(self, record: Writable) -> None:
-        """Write one line.
+        """Write one line; a key in it, as of a judge that repeats what it was sent, is masked.
 
         Raises:
             SmaugError: the disk refuses it.
         """
         try:
-            self._stream.write(ascii_line(record.as_json()))
+            self._stream.write(ascii_line(values_without_keys(record.as_json())))
             self._stream.flush()
         except OSError as error:
             raise unwritable(self._path, error) from error

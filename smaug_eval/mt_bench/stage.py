@@ -24,7 +24,7 @@ from smaug_eval.mt_bench.judged import up_to_date
 from smaug_eval.mt_bench.layout import judgments_file, read_settings, settings_file
 from smaug_eval.mt_bench.plan import Plan, load_answers, make_plan, sides
 from smaug_eval.mt_bench.questions import QuestionSet, load_question_set
-from smaug_eval.mt_bench.templates import load_template
+from smaug_eval.mt_bench.templates import Template, load_template
 
 
 def find_question_set(questions: str, references: str) -> QuestionSet:
@@ -59,13 +59,17 @@ class Answering:
         seed: Where the entry has none.
         dtype: Precision of the models.
         reporter: Shows progress.
+        trust_remote_code: Whether Python code that came with the models may run.
 
     Raises:
         SmaugError: there is no such question set or engine.
     """
 
-    def __init__(self, config: MtBenchConfig, *, seed: int, dtype: str, reporter: Reporter) -> None:
+    def __init__(
+        self, config: MtBenchConfig, *, seed: int, dtype: str, reporter: Reporter, trust_remote_code: bool = False
+    ) -> None:
         self._config, self._dtype, self._reporter = config, dtype, reporter
+        self._trusted = trust_remote_code
         self._seed = seed if config.seed is None else config.seed
         self._engine = dialogue_engine(config.engine)
         self.questions = find_question_set(config.questions, config.references)
@@ -91,7 +95,7 @@ class Answering:
         Raises:
             SmaugError: there is no such template, or it refuses a question or the system prompt.
         """
-        template = load_template(self._config.chat_template, checkpoint, self._config.system_prompt)
+        template = self._template(checkpoint)
         check_prompts(template, self.questions.questions)
 
     def answer(self, folder: Path, model: str, checkpoint: Checkpoint, pool: EnginePool) -> dict[str, Any]:
@@ -116,13 +120,14 @@ class Answering:
                 batch_size=config.batch_size,
                 device=config.device,
                 engine_args=config.engine_args,
+                trust_remote_code=self._trusted,
             )
             lm: Any = loaded.watch.lm
             return Answerer(lm, lm.max_length)
 
         return answer_questions(
             load,
-            load_template(config.chat_template, checkpoint.path, config.system_prompt),
+            self._template(checkpoint.path),
             self.questions.questions,
             AnswerSettings(
                 model=model,
@@ -140,6 +145,10 @@ class Answering:
             report=self._reporter.update,
             notice=self._reporter.warn,
         )
+
+    def _template(self, checkpoint: Path) -> Template:
+        config = self._config
+        return load_template(config.chat_template, checkpoint, config.system_prompt, trust_remote_code=self._trusted)
 
     def _questions_sha256(self) -> str:
         """Of what the models are asked; judge prompts and references do not matter to them."""

@@ -47,7 +47,9 @@ class Template(Protocol):
         ...
 
 
-def load_template(name: str, checkpoint: Path, system_prompt: str | None = None) -> Template:
+def load_template(
+    name: str, checkpoint: Path, system_prompt: str | None = None, *, trust_remote_code: bool = False
+) -> Template:
     """A chat template for a checkpoint.
 
     Args:
@@ -55,6 +57,7 @@ def load_template(name: str, checkpoint: Path, system_prompt: str | None = None)
             FastChat's.
         checkpoint: Folder of the model.
         system_prompt: Takes the place of the template's own; None keeps that.
+        trust_remote_code: Whether Python code that came with the checkpoint may run.
 
     Raises:
         SmaugError: there is no such template, the tokenizer has none, or it has no place for a system prompt
@@ -62,7 +65,7 @@ def load_template(name: str, checkpoint: Path, system_prompt: str | None = None)
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=trust_remote_code)
     ends = tuple(_end_tokens(checkpoint))
     template: Template
     if name == TOKENIZER:

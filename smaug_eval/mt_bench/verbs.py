@@ -18,6 +18,7 @@ from smaug_eval.mt_bench.config import MT_BENCH, MtBenchConfig
 from smaug_eval.mt_bench.layout import ANSWERS, JUDGMENTS, answers_file
 from smaug_eval.mt_bench.records import Judgments, read_judgments
 from smaug_eval.mt_bench.stage import Answering, Judging, find_question_set
+from smaug_eval.names import is_plain_name
 from smaug_eval.recipe import parse_recipe
 from smaug_eval.rundir import LOG, RunDirectory
 
@@ -72,7 +73,7 @@ def answer_mt_bench(
         SmaugError: a setting, the model or the question set is wrong.
     """
     name = model_id or re.sub(r"[^A-Za-z0-9._-]+", "-", os.fspath(model).rstrip("/").rpartition("/")[2]).strip("-.")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+    if not is_plain_name(name):
         raise SmaugError(f"the model's name {name!r} is to be a file's", fix="give another with --model-id")
     config = _checked({"questions": os.fspath(questions), **settings})
     reporter = reporter or Reporter(make_console(), quiet=True)

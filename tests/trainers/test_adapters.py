@@ -343,9 +343,9 @@ def test_a_bfloat16_training_keeps_its_weights_in_float32(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def look(policy: Any, weights: dict[str, torch.Tensor], *arguments: Any) -> None:
+    def look(policy: Any, weights: dict[str, torch.Tensor], *arguments: Any, **options: Any) -> None:
         seen["types"] = {weight.dtype for weight in weights.values()}
-        return original(policy, weights, *arguments)
+        return original(policy, weights, *arguments, **options)
 
     import trainers.train as module
 

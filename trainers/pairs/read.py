@@ -16,6 +16,9 @@ from trainers.pairs.formats import UnusableRow, pair_of_row
 from trainers.pairs.pair import Pair
 from trainers.pairs.sources import Location
 
+LONGEST_LINE = 1 << 26
+"""Bytes of a line; a small compressed file can hold one that no memory can."""
+
 
 def raw_rows(location: Location, *, data_root: Path | None) -> list[tuple[str, Any]]:
     """Every row of a file, or of a split on the Hub or in its mirror, as it stands, each with its place.
@@ -126,7 +129,11 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
     number = 0
     try:
         with gzip.open(path) if compressed else path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
+            for number, line in enumerate(iter(lambda: stream.readline(LONGEST_LINE + 1), b""), start=1):
+                if len(line) > LONGEST_LINE:
+                    raise SmaugError(
+                        f"{path}, line {number}: longer than {LONGEST_LINE:,} bytes", fix="write one object per line"
+                    )
                 if line.strip():
                     where = f"{path}, line {number}"
                     yield where, _json_object(where, line)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from smaug_eval.names import refuse_unreadable
 from trainers.config import FILE_SUFFIXES, SourcedPairs
 
 
@@ -20,12 +21,18 @@ class Location:
         config: Configuration on the Hub.
         split: Split on the Hub.
         revision: Branch, tag or commit on the Hub; the newest if None.
+
+    Raises:
+        SmaugError: the path names an archive or a pickle.
     """
 
     path: str
     config: str = "default"
     split: str = "train"
     revision: str | None = None
+
+    def __post_init__(self) -> None:
+        refuse_unreadable(self.path, "pairs")
 
     @property
     def is_file(self) -> bool:
