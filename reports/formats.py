@@ -16,6 +16,7 @@ from reports.panels import warning_lines
 from reports.scores_panel import described, published_rows, standings
 from reports.sources import Training
 from reports.statements import average_statements, judged_statements
+from reports.study_formats import study_lines, study_numbers
 from reports.text import NOT_AVAILABLE, fixed, signed, visible
 from reports.training_details import edits
 from reports.training_panel import FINAL_COLUMNS, last_values, story
@@ -52,7 +53,9 @@ def numbers(comparison: Comparison) -> str:
     - ``judged``: ``title``, ``judge``, ``demo``, ``single`` and ``pairs``, by model;
     - ``trainings``: ``name``, ``loss``, ``beta``, ``lambda``, ``steps``, ``last`` (the last logged values by split) and
       ``edits`` (changes before, at and after the edit, nats per token and per pair);
-    - ``tasks``: model to task to ``n`` and ``metrics`` (label to ``value`` and ``stderr``, in lm-eval's units).
+    - ``tasks``: model to task to ``n`` and ``metrics`` (label to ``value`` and ``stderr``, in lm-eval's units);
+    - ``study``: of a study alone, :func:`reports.study_formats.study_numbers`; all other keys then hold one training of
+      each arm.
     """
     found = {
         "schema": SCHEMA,
@@ -87,6 +90,8 @@ def numbers(comparison: Comparison) -> str:
             for model, results in comparison.models.items()
         },
     }
+    if comparison.study is not None:
+        found["study"] = study_numbers(comparison.study)
     return json.dumps(_finite(found), indent=2, allow_nan=False) + "\n"
 
 
@@ -98,6 +103,9 @@ def escaped(text: str) -> str:
 
 def _summary_lines(comparison: Comparison) -> Iterator[str]:
     yield from (f"## {escaped(comparison.title)}", "")
+    if comparison.study is not None:
+        yield from study_lines(comparison.study, escaped)
+        return
     for each in (*average_statements(comparison), *judged_statements(comparison)):
         verdict = f" ({each.verdict})" if each.verdict else ""
         yield f"- **{escaped(each.model)}**{verdict} {escaped(each.text)}. {escaped(each.detail)}".rstrip()

@@ -5,6 +5,7 @@ its values, and where it draws at random, the same values and seed give the same
 """
 
 from smaug_eval.stats.bootstrap import bootstrap_interval, nested_weights, percentile_interval, stratified_means
+from smaug_eval.stats.crossed import CrossedContrast, Part, crossed_contrast, table_of
 from smaug_eval.stats.means import (
     RESAMPLES,
     SEED,
@@ -36,15 +37,18 @@ __all__ = [
     "RESAMPLES",
     "SEED",
     "AverageDifference",
+    "CrossedContrast",
     "Interval",
     "Labels",
     "Outcome",
     "PairedDifference",
+    "Part",
     "Values",
     "Verdict",
     "average_difference",
     "bootstrap_interval",
     "cluster_sums",
+    "crossed_contrast",
     "detectable_difference",
     "difference_deviation",
     "holm",
@@ -60,6 +64,7 @@ __all__ = [
     "standard_error",
     "stratified_means",
     "t_interval",
+    "table_of",
     "verdict",
     "wilson_interval",
 ]
