@@ -23,6 +23,7 @@ from reports.documents import logged_values
 from reports.gates import comparability, is_refused
 from reports.merging import merge_dialogues, merge_models, merge_trainings
 from reports.sources import Source, TaskResult, Training
+from reports.study_data import Study, read_study, selection
 from smaug_eval.comparable import LIMITED
 from smaug_eval.errors import SmaugError
 from smaug_eval.leaderboard.registry import SUITES
@@ -93,6 +94,8 @@ class Comparison:
         dialogues: Judged answers of all sources, brought together where they can stand in one table.
         gates: Model to task to whether its result compares with the baseline's, for tasks that both have.
         archive: The archived leaderboard's rows, to rank models in; None where it was not given.
+        study: The study whose questions the report answers; all else then holds but a selection of it. None where it is
+            no study, or one of several sources.
     """
 
     title: str
@@ -105,6 +108,7 @@ class Comparison:
     dialogues: Sequence[JudgedSet] = ()
     gates: Mapping[str, Gates] = field(default_factory=dict)
     archive: Path | None = None
+    study: Study | None = None
 
     @property
     def judged_models(self) -> list[str]:
@@ -189,6 +193,9 @@ def compare(
     Raises:
         SmaugError: there is no such baseline, or results are not in lm-eval's format.
     """
+    study = read_study(sources[0]) if len(sources) == 1 else None
+    if study is not None:
+        sources = [selection(sources[0], study, baseline)]
     models = merge_models(sources)
     dialogues = merge_dialogues(sources)
     judged = dict.fromkeys(model for each in dialogues for model in each.models)
@@ -209,6 +216,7 @@ def compare(
         dialogues=dialogues,
         gates=gates,
         archive=archive,
+        study=study,
     )
 
 

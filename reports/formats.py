@@ -18,6 +18,7 @@ from reports.sample_panel import sample_counts
 from reports.scores_panel import described, published_rows, standings
 from reports.sources import Training
 from reports.statements import average_statements, judged_differences, judged_evidence, judged_statements
+from reports.study_formats import study_lines, study_numbers
 from reports.subjects import SubjectRow, SubjectTable, subjects
 from reports.text import NOT_AVAILABLE, fixed, signed, visible
 from reports.training_details import edits
@@ -59,7 +60,9 @@ def numbers(comparison: Comparison) -> str:
       score as above;
     - ``outcomes``: ``task``, ``model`` and ``counts`` of documents gained, lost, and so on; ``solutions``: the same of
       how solutions end; ``runs``: label to manifest;
-    - ``tasks``: model to task to ``n`` and ``metrics`` (label to ``value`` and ``stderr``, in lm-eval's units).
+    - ``tasks``: model to task to ``n`` and ``metrics`` (label to ``value`` and ``stderr``, in lm-eval's units);
+    - ``study``: of a study alone, :func:`reports.study_formats.study_numbers`; all other keys then hold one training of
+      each arm.
     """
     outcomes, failures = sample_counts(comparison)
     found = {
@@ -99,6 +102,8 @@ def numbers(comparison: Comparison) -> str:
             for model, results in comparison.models.items()
         },
     }
+    if comparison.study is not None:
+        found["study"] = study_numbers(comparison.study)
     return json.dumps(_finite(found), indent=2, allow_nan=False) + "\n"
 
 
@@ -110,6 +115,9 @@ def escaped(text: str) -> str:
 
 def _summary_lines(comparison: Comparison) -> Iterator[str]:
     yield from (f"## {escaped(comparison.title)}", "")
+    if comparison.study is not None:
+        yield from study_lines(comparison.study, escaped)
+        return
     for each in (*average_statements(comparison), *judged_statements(comparison)):
         verdict = f" ({each.verdict})" if each.verdict else ""
         yield f"- **{escaped(each.model)}**{verdict} {escaped(each.text)}. {escaped(each.detail)}".rstrip()

@@ -72,7 +72,7 @@ def render(comparison: Comparison) -> str:
         {
             "key": panel.key,
             "title": panel.title,
-            "body": Markup(environment.get_template(f"{panel.key}.html.j2").render(context)),  # noqa: S704 - escaped
+            "body": Markup(environment.get_template(f"{panel.template or panel.key}.html.j2").render(context)),  # noqa: S704 - escaped
         }
         for panel, context in built
     ]
@@ -81,6 +81,7 @@ def render(comparison: Comparison) -> str:
         title=comparison.title,
         models=list(dict.fromkeys([*comparison.models, *comparison.judged_models])),
         baseline=comparison.baseline,
+        is_study=comparison.study is not None,
         sources=[source.label for source in comparison.sources],
         sections=sections,
         script=page_script(),

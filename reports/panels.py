@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
+from reports import study_panels
 from reports.comparison import Comparison
 from reports.dialogue_panel import dialogue_warnings, dialogues
 from reports.families import task_families
@@ -29,11 +31,13 @@ from reports.views_panel import views
 
 @dataclass(frozen=True)
 class Panel:
-    """One part of the page: ``key`` names its template and anchor, ``title`` its entry in the contents."""
+    """One part of the page: ``key`` names its anchor, and its template where that has no name of its own; ``title`` is
+    its entry in the contents."""
 
     key: str
     title: str
     build: Callable[[Comparison], Mapping[str, Any] | None]
+    template: str = ""
 
 
 def warnings(comparison: Comparison) -> Mapping[str, Any] | None:
@@ -59,7 +63,10 @@ def _source_warnings(comparison: Comparison) -> Iterator[str]:
     for source in comparison.sources:
         prefix = f"{source.label}: " if many else ""
         recorded = (source.manifest or {}).get("warnings")
-        for text in recorded if isinstance(recorded, list) else []:
+        texts = [str(text) for text in recorded] if isinstance(recorded, list) else []
+        if comparison.study is not None:
+            texts = study_panels.warnings_of_all(comparison.study, texts)
+        for text in texts:
             yield f"{prefix}{text}"
         if source.missing:
             yield f"{prefix}This run is not complete: {'; '.join(source.missing)}."
@@ -145,8 +152,22 @@ def _metric(result: TaskResult | None, label: str) -> Metric | None:
     return next((metric for metric in result.metrics if metric.label == label), None) if result else None
 
 
+def single_headline(comparison: Comparison) -> Mapping[str, Any] | None:
+    """The headline, but for a study: there its verdicts stand first, and single trainings would contradict them."""
+    return None if comparison.study is not None else headline(comparison)
+
+
 PANELS = (
-    Panel("headline", "In short", headline),
+    Panel("study", "The study in short", study_panels.study),
+    *(
+        Panel(
+            f"rq{place + 1}", f"RQ{place + 1}: {title}", partial(study_panels.question, place=place), "study_question"
+        )
+        for place, title in enumerate(study_panels.QUESTIONS)
+    ),
+    Panel("positions", "Where in the answers (Fig. 4)", study_panels.positions, "study_positions"),
+    Panel("arms", "Arms and trainings", study_panels.arms, "study_arms"),
+    Panel("headline", "In short", single_headline),
     Panel("warnings", "Read this first", warnings),
     Panel("scores", "Scores", scores),
     Panel("differences", "Differences", differences),

@@ -124,6 +124,7 @@ class Source:
         pair_sets: Name to what its builder counted, for every set of pairs.
         missing: In plain words, what a finished run would have.
         notes: In plain words, what was decided while reading.
+        folder: The run directory; None for other sources.
     """
 
     label: str
@@ -135,6 +136,7 @@ class Source:
     pair_sets: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    folder: Path | None = None
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -386,7 +388,9 @@ def read_run(path: Path) -> Source:
     """A smaug-eval run directory, finished or not."""
     manifest_file = path / "manifest.json"
     manifest = read_object(manifest_file) if manifest_file.is_file() else None
-    source = Source(str((manifest or {}).get("name") or path.resolve().name), is_run=True, manifest=manifest)
+    source = Source(
+        str((manifest or {}).get("name") or path.resolve().name), is_run=True, manifest=manifest, folder=path
+    )
     source.trainings = [training for folder in _folders(path / "train") if (training := read_training(folder))]
     source.dialogues = [judged for folder in _folders(path / RUN_FOLDER) for judged in read_dialogues(folder)]
     for folder in _folders(path / "pairs"):

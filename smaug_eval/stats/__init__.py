@@ -5,6 +5,7 @@ its values, and where it draws at random, the same values and seed give the same
 """
 
 from smaug_eval.stats.bootstrap import nested_weights, percentile_interval, stratified_means
+from smaug_eval.stats.crossed import CrossedContrast, Part, crossed_contrast, table_of
 from smaug_eval.stats.means import (
     RESAMPLES,
     SEED,
@@ -37,14 +38,17 @@ __all__ = [
     "RESAMPLES",
     "SEED",
     "AverageDifference",
+    "CrossedContrast",
     "Interval",
     "Labels",
     "Outcome",
     "PairedDifference",
+    "Part",
     "Values",
     "Verdict",
     "average_difference",
     "cluster_sums",
+    "crossed_contrast",
     "detectable_difference",
     "difference_deviation",
     "holm",
@@ -61,6 +65,7 @@ __all__ = [
     "stratified_means",
     "t_interval",
     "t_mean_interval",
+    "table_of",
     "verdict",
     "wilson_interval",
 ]

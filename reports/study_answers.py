@@ -1,0 +1,237 @@
+"""What a question of a study comes to: tests with numbers, a verdict, and sentences made from them alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any, NamedTuple
+
+from reports.differences import p_words
+from reports.study_data import Measured
+from reports.text import NOT_AVAILABLE, fixed, signed
+from smaug_eval.stats import CrossedContrast, Outcome, Part, crossed_contrast, holm, verdict
+
+AGAINST = "Against the paper"
+"""How a remark begins that contradicts arXiv 2402.13228."""
+
+
+class Answer(str, Enum):
+    """What the data say of a claim."""
+
+    SUPPORTED = "supported"
+    NOT_SUPPORTED = "not supported"
+    INCONCLUSIVE = "inconclusive"
+    OPEN = "not measured"
+
+
+@dataclass(frozen=True)
+class Test:
+    """One contrast that was tested against 0.
+
+    Attributes:
+        name: What is compared, in words.
+        contrast: The numbers.
+        unit: Of the estimate.
+        decides: Whether the verdict rests on it; all others of a question are adjusted by Holm's method together.
+        adjusted_p: The p value, adjusted where it does not decide; None where there is none.
+        digits: Decimals shown.
+    """
+
+    name: str
+    contrast: CrossedContrast
+    unit: str
+    decides: bool
+    adjusted_p: float | None
+    digits: int = 2
+
+    @property
+    def outcome(self) -> Outcome:
+        """Better: above 0; worse: below it."""
+        return verdict(self.contrast.interval, self.adjusted_p).outcome
+
+    @property
+    def is_above(self) -> bool:
+        """Whether it is above 0, and not by chance."""
+        return self.outcome is Outcome.BETTER
+
+    @property
+    def is_below(self) -> bool:
+        """Whether it is below 0, and not by chance."""
+        return self.outcome is Outcome.WORSE
+
+    @property
+    def outcome_words(self) -> str:
+        """The outcome as a phrase."""
+        return {Outcome.BETTER: "above 0", Outcome.WORSE: "below 0"}.get(self.outcome, "inconclusive")
+
+    @property
+    def interval_words(self) -> str:
+        """The interval as "[-1.00, +0.20]"; "n/a" where there is none."""
+        ends = self.contrast.interval
+        return NOT_AVAILABLE if ends is None else f"[{signed(ends[0], self.digits)}, {signed(ends[1], self.digits)}]"
+
+    @property
+    def p_words(self) -> str:
+        """The p value as a phrase; "n/a" where there is none."""
+        return NOT_AVAILABLE if self.adjusted_p is None else p_words(self.adjusted_p)
+
+    @property
+    def evidence(self) -> str:
+        """Interval, p value and what it rests on, as a phrase."""
+        found = self.contrast
+        size = f"{found.items:,} items, {found.seeds} seed{'s' if found.seeds != 1 else ''}"
+        if found.interval is None:
+            return f"no interval: nothing varies; {size}"
+        if found.seeds == 1:
+            return f"95% interval over items alone {self.interval_words}; {size}"
+        return f"95% interval {self.interval_words}, {self.p_words}; {size}"
+
+    @property
+    def shown(self) -> str:
+        """The estimate with its unit."""
+        return f"{signed(self.contrast.estimate, self.digits)} {self.unit}"
+
+    def numbers(self) -> Mapping[str, Any]:
+        """For JSON."""
+        found = self.contrast
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "decides": self.decides,
+            "estimate": found.estimate,
+            "standard_error": found.standard_error,
+            "interval": found.interval,
+            "p_value": found.p_value,
+            "adjusted_p": self.adjusted_p,
+            "items": found.items,
+            "seeds": found.seeds,
+            "seeds_share": found.seeds_share,
+            "outcome": self.outcome_words,
+        }
+
+
+class Table(NamedTuple):
+    """Rows of text; the first cell of each is its heading."""
+
+    caption: str
+    headings: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A question's answer.
+
+    Attributes:
+        key: ``rq1`` to ``rq4``: the section's anchor.
+        title: The question in a few words.
+        claim: What is tested, as a statement that the data may contradict.
+        answer: The verdict.
+        sentence: Why, with the numbers it rests on.
+        rule: When the claim counts as supported.
+        tests: All of them, those that decide first.
+        remarks: What else the data say, among it what contradicts the paper.
+        tables: What stands beside the tests.
+        trainings: Names of the trainings behind the tests that decide.
+        files: What in a training's or model's folder the numbers come from.
+    """
+
+    key: str
+    title: str
+    claim: str
+    answer: Answer
+    sentence: str
+    rule: str
+    tests: Sequence[Test] = ()
+    remarks: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    trainings: Sequence[str] = ()
+    files: Sequence[str] = field(default=("train/<training>/held_out.jsonl",))
+
+    def numbers(self) -> Mapping[str, Any]:
+        """For JSON."""
+        return {
+            "question": self.key,
+            "title": self.title,
+            "claim": self.claim,
+            "verdict": self.answer.value,
+            "sentence": self.sentence,
+            "rule": self.rule,
+            "tests": [test.numbers() for test in self.tests],
+            "remarks": list(self.remarks),
+            "tables": [table._asdict() for table in self.tables],
+            "trainings": list(self.trainings),
+        }
+
+
+class Term(NamedTuple):
+    """One loss in a contrast of held-out pairs: its name with its set, its weight, and what was measured."""
+
+    name: str
+    weight: float
+    measured: Measured
+
+
+def contrast(terms: Sequence[Term]) -> CrossedContrast | None:
+    """The weighted sum of the terms over the items they share; terms of other items are added as independent.
+
+    Two terms share items where at least half of the items of the smaller are the other's.
+
+    Returns:
+        None without a term.
+    """
+    groups: list[tuple[list[Term], set[str]]] = []
+    for term in terms:
+        own = set(term.measured.items)
+        for place, (members, items) in enumerate(groups):
+            if 2 * len(own & items) >= min(len(own), len(items)):
+                groups[place] = ([*members, term], own & items)
+                break
+        else:
+            groups.append(([term], own))
+    blocks = [
+        [Part(term.name, term.weight, term.measured.on(sorted(items))) for term in members] for members, items in groups
+    ]
+    return crossed_contrast(blocks) if blocks else None
+
+
+def deciding(name: str, found: CrossedContrast, unit: str, digits: int = 2) -> Test:
+    """A test that the verdict rests on: its p value stands as it is."""
+    return Test(name, found, unit, True, found.p_value, digits)
+
+
+def beside(name: str, found: CrossedContrast, unit: str, digits: int = 2) -> Test:
+    """A test beside the verdict; its p value is still to be adjusted (:func:`adjusted`)."""
+    return Test(name, found, unit, False, found.p_value, digits)
+
+
+def adjusted(tests: Sequence[Test]) -> list[Test]:
+    """The same tests, with p values of those that do not decide adjusted by Holm's method over them all."""
+    p_values = iter(holm([test.contrast.p_value for test in _others(tests) if test.contrast.p_value is not None]))
+    return [
+        test if test.decides or test.contrast.p_value is None else replace(test, adjusted_p=next(p_values))
+        for test in tests
+    ]
+
+
+def names_words(names: Sequence[str]) -> str:
+    """Names as "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
+
+
+def contradictions(findings: Sequence[Finding]) -> list[str]:
+    """What the data say against the paper: claims that are not supported, and remarks that say so."""
+    refuted = [f"{each.claim} Not so here." for each in findings if each.answer is Answer.NOT_SUPPORTED]
+    return refuted + [remark for each in findings for remark in each.remarks if remark.startswith(AGAINST)]
+
+
+def distance_words(value: float, unit: str, more: str, less: str, digits: int = 2) -> str:
+    """A difference in words: "1.20 nats less likely than"."""
+    if value == 0:
+        return "exactly as likely as" if more.startswith("more") else "exactly as high as"
+    return f"{fixed(abs(value), digits)} {unit} {more if value > 0 else less} than"
+
+
+def _others(tests: Sequence[Test]) -> list[Test]:
+    return [test for test in tests if not test.decides]

@@ -1,0 +1,88 @@
+"""A study without pictures: its findings in Markdown and as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from reports.study_answers import Finding, Table, contradictions
+from reports.study_data import Study
+from reports.study_panels import arms_table, findings, trained_words, trainings_table
+from reports.study_positions import after_edit_table
+
+Escape = Callable[[str], str]
+
+
+def study_numbers(study: Study) -> Mapping[str, Any]:
+    """The study for JSON.
+
+    Returns:
+        ``questions`` (who plays which part), ``missing`` trainings, ``findings``
+        (:meth:`reports.study_answers.Finding.numbers`), ``contradictions`` (sentences), ``after_edit``, ``arms`` and
+        ``trainings`` (tables of text).
+    """
+    after = after_edit_table(study)
+    return {
+        "questions": study.questions._asdict(),
+        "missing": study.missing,
+        "findings": [finding.numbers() for finding in findings(study)],
+        "contradictions": contradictions(findings(study)),
+        "after_edit": None if after is None else after._asdict(),
+        "arms": arms_table(study)._asdict(),
+        "trainings": trainings_table(study)._asdict(),
+    }
+
+
+def study_lines(study: Study, escaped: Escape) -> Iterator[str]:
+    """The findings in GitHub's Markdown.
+
+    Args:
+        study: The study.
+        escaped: Makes text safe to stand in Markdown.
+    """
+    yield from (escaped(trained_words(study)), "")
+    for finding in findings(study):
+        yield f"- **{escaped(finding.title)}** {finding.answer.value}. {escaped(finding.sentence)}"
+    yield ""
+    if against := contradictions(findings(study)):
+        yield from ("**What contradicts the paper**", "", *(f"- {escaped(each)}" for each in against), "")
+    for finding in findings(study):
+        yield from _finding_lines(finding, escaped)
+    after = after_edit_table(study)
+    if after is not None:
+        yield from ("### Where in the answers (Fig. 4)", "", *_table_lines(after, escaped))
+    yield from ("### Arms", "", *_table_lines(arms_table(study), escaped))
+
+
+def _finding_lines(finding: Finding, escaped: Escape) -> Iterator[str]:
+    yield from (f"### {finding.key.upper()}: {escaped(finding.title)}", "")
+    yield from (f"**{finding.answer.value}.** {escaped(finding.sentence)}", "")
+    yield from (f"Claim: {escaped(finding.claim)} {escaped(finding.rule)}", "")
+    if finding.remarks:
+        yield from (*(f"- {escaped(remark)}" for remark in finding.remarks), "")
+    if finding.tests:
+        caption = "Tests over items and seeds; those in bold decide, the others' p values are adjusted by Holm's method"
+        yield from (caption, "", "| what | estimate | 95% interval | p | items | seeds | comes to |")
+        yield "|---|---:|---:|---:|---:|---:|---|"
+        for test in finding.tests:
+            name = f"**{escaped(test.name)}**" if test.decides else escaped(test.name)
+            cells = (
+                test.shown,
+                test.interval_words,
+                test.p_words,
+                f"{test.contrast.items:,}",
+                str(test.contrast.seeds),
+            )
+            yield f"| {name} | {' | '.join(map(escaped, cells))} | {test.outcome_words} |"
+        yield ""
+    for table in finding.tables:
+        yield from _table_lines(table, escaped)
+
+
+def _table_lines(table: Table, escaped: Escape) -> Iterator[str]:
+    yield from (f"{escaped(table.caption)}.", "")
+    yield f"| {' | '.join(map(escaped, table.headings))} |"
+    yield "|---|" + "---:|" * (len(table.headings) - 1)
+    for row in table.rows:
+        yield f"| {' | '.join(map(escaped, row))} |"
+    yield ""
