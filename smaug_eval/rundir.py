@@ -28,6 +28,7 @@ from smaug_eval.files import canonical_json, read_json, sha256_of_text, unwritab
 RECORD = "stage.json"
 MANIFEST = "manifest.json"
 LOG = "run.log"
+JOURNAL = "journal"
 SUPERSEDED = "superseded"
 
 _PACKAGES = (
