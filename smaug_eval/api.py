@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from smaug_eval.cluster.options import ClusterOptions
 from smaug_eval.console import Reporter, make_console
 from smaug_eval.embedded import find_recipe
 from smaug_eval.errors import SmaugError
@@ -60,14 +61,24 @@ def run(
     runs: PathLike = DEFAULT_RUNS,
     reporter: Reporter | None = None,
     command: str | None = None,
+    cluster: str | ClusterOptions | None = None,
 ) -> RunResult:
-    """Do everything a recipe says that is not done yet; arguments as for :func:`prepare`.
+    """Do everything a recipe says that is not done yet; further arguments as for :func:`prepare`.
+
+    Args:
+        recipe: As there.
+        overrides: As there.
+        runs: As there.
+        reporter: As there.
+        command: As there.
+        cluster: A Ray cluster to do it on: ``auto``, ``HOST:PORT`` or more of its options; None for this process.
 
     Raises:
         Interrupted: stopped; the same call continues.
         SmaugError: something the user can mend.
     """
-    return prepare(recipe, overrides=overrides, runs=runs, reporter=reporter, command=command).run()
+    options = ClusterOptions(cluster) if isinstance(cluster, str) else cluster
+    return prepare(recipe, overrides=overrides, runs=runs, reporter=reporter, command=command).run(options)
 
 
 def plan(

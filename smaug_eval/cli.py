@@ -40,6 +40,10 @@ Overrides = Annotated[
 Runs = Annotated[Path, typer.Option("--runs-dir", help="Where run directories are.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the stages and where they stand; change nothing.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and the result only.")]
+Ray = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--ray", metavar="ADDRESS", help="Work on a Ray cluster: HOST:PORT, or auto for this machine's."),
+]
 Name = Annotated[Optional[str], typer.Option("--name", help="Name of the run; made from the arguments if left out.")]  # noqa: UP045
 DataRoot = Annotated[
     Optional[Path],  # noqa: UP045
@@ -98,9 +102,10 @@ def run(
     runs: Runs = DEFAULT_RUNS,
     dry_run: DryRun = False,
     quiet: Quiet = False,
+    ray: Ray = None,
 ) -> None:
     """Do everything a recipe says that is not done yet."""
-    _run(recipe, overrides, runs, dry_run, quiet)
+    _run(recipe, overrides, runs, dry_run, quiet, ray)
 
 
 @app.command()
@@ -599,12 +604,16 @@ def doctor(runs: Runs = DEFAULT_RUNS) -> None:
     Console().print(table)
 
 
-def _run(recipe: str, overrides: list[str] | None, runs: Path, dry_run: bool, quiet: bool) -> None:
+def _run(
+    recipe: str, overrides: list[str] | None, runs: Path, dry_run: bool, quiet: bool, ray: str | None = None
+) -> None:
     from smaug_eval import api
+    from smaug_eval.cluster.options import ClusterOptions
 
+    cluster = None if ray is None else ClusterOptions(ray)
     with _reporter(quiet) as reporter:
         pipeline = api.prepare(recipe, overrides=overrides or (), runs=runs, reporter=reporter, command=_command())
-        result = None if dry_run else pipeline.run()
+        result = None if dry_run else pipeline.run(cluster)
     if result is None:
         _show_plan(pipeline)
     else:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -31,6 +32,19 @@ from rich.progress import (
 from smaug_eval.redaction import mask_file, redacted
 
 PLAIN_LINE_SECONDS = 10.0
+
+
+class Voice(Protocol):
+    """Who is told of the course of some work."""
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+
+    def warn(self, text: str) -> None:
+        """A line that stays, shown even when quiet."""
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """``done`` of ``total`` units are finished; ``note`` is a short remark."""
 
 
 class Reporter:
@@ -61,6 +75,7 @@ class Reporter:
         self._title = ""
         self._started = 0.0
         self._last_line = 0.0
+        self._overall = False
 
     def __enter__(self) -> Reporter:
         if self._live:
@@ -95,8 +110,23 @@ class Reporter:
                 self._progress.remove_task(self._task)
                 self._task = None
 
+    @contextlib.contextmanager
+    def overall(self, title: str) -> Iterator[None]:
+        """As :meth:`stage`, for several at once: told of by :meth:`update_overall`, not by each of them."""
+        self._overall = True
+        try:
+            with self.stage(title):
+                yield
+        finally:
+            self._overall = False
+
     def update(self, done: int, total: int, note: str = "") -> None:
         """The stage has finished ``done`` of ``total`` units; ``note`` is a short remark beside the bar."""
+        if not self._overall:
+            self.update_overall(done, total, note)
+
+    def update_overall(self, done: int, total: int, note: str = "") -> None:
+        """As :meth:`update`, of all that goes on inside :meth:`overall`."""
         if self._task is not None:
             self._progress.update(self._task, completed=done, total=total, note=note.replace("[", "\\["))
             return

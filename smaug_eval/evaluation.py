@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from smaug_eval.engines import Watch, build_engine, set_batch_size
+from smaug_eval.engines.journal import Relay
+from smaug_eval.engines.shared import Credit, Share, ShareDone
 from smaug_eval.engines.watch import ProgressCallback
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import canonical_json, sha256_of_text
@@ -48,6 +50,7 @@ class EnginePool:
         engine_args: Mapping[str, Any],
         journal: Path | None = None,
         trust_remote_code: bool = False,
+        relay: Relay | None = None,
     ) -> LoadedEngine:
         """The engine for these settings; another one is unloaded first.
 
@@ -60,6 +63,7 @@ class EnginePool:
             engine_args: As there.
             journal: Folder in which our own engines keep finished answers, so that nothing is computed twice.
             trust_remote_code: As of :func:`~smaug_eval.engines.build_engine`.
+            relay: Where they send finished answers, if it is another process that writes the journal.
 
         Raises:
             SmaugError: the model cannot be loaded.
@@ -82,8 +86,13 @@ class EnginePool:
             self._key, self._loaded = key, LoadedEngine(Watch(lm), arguments)
         set_batch_size(self._loaded.watch.lm, batch_size)
         if hasattr(self._loaded.watch.lm, "keep_journal"):  # one of our own
-            self._loaded.watch.lm.keep_journal(journal)
+            self._loaded.watch.lm.keep_journal(journal, relay)
         return self._loaded
+
+    @property
+    def computed(self) -> int:
+        """Tokens that one of our own engines has computed for its present work."""
+        return 0 if self._loaded is None else int(getattr(self._loaded.watch.lm, "computed", 0))
 
     def close(self) -> None:
         """Free the model, its memory, and the processes that vLLM started for it."""
@@ -132,6 +141,7 @@ def evaluate_column(
     data_root: Path | None,
     out_dir: Path,
     report: ProgressCallback,
+    credit: Credit | None = None,
 ) -> dict[str, Any]:
     """Score a model on one column.
 
@@ -143,6 +153,7 @@ def evaluate_column(
         data_root: Offline mirror; None for the Hub.
         out_dir: Receives ``results_<date>.json`` and ``samples_<task>_<date>.jsonl``.
         report: Receives progress.
+        credit: What other processes have done of it, for the counts of tokens.
 
     Returns:
         Documents scored, requests, truncated prompts, tokens requested and computed (our own engines), the Hub's
@@ -151,33 +162,15 @@ def evaluate_column(
     Raises:
         SmaugError: lm-eval could not write its files.
     """
-    from lm_eval import simple_evaluate
     from lm_eval.loggers import EvaluationTracker
-    from lm_eval.tasks import TaskManager
-
-    from smaug_eval.hub_mirror import hub_from_mirror
 
     _collect_environment_once()
     _remove(out_dir, ("results_*.json", "samples_*.jsonl"))  # of an attempt that did not finish
     engine.watch.start(report)
     if hasattr(engine.watch.lm, "work"):
-        engine.watch.lm.work = None
+        engine.watch.lm.work, engine.watch.lm.credit = None, credit or Credit()
     tracker = EvaluationTracker(output_path=str(out_dir / "results.json"))
-    own = suite.folder is not None
-    with hub_from_mirror(None if own else data_root):
-        results = simple_evaluate(
-            model=engine.watch.lm,
-            model_args=dict(engine.arguments),
-            tasks=[column.task],
-            num_fewshot=None if own else column.leaves[0].num_fewshot,  # those of our own are part of the documents
-            limit=limit,
-            task_manager=TaskManager(
-                include_path=str(suite.folder) if own else None,
-                include_defaults=not own,
-                metadata={"data_root": str(data_root)} if data_root and own else {},
-            ),
-            evaluation_tracker=tracker,
-        )
+    results = _ask(engine, suite, column, limit, data_root, tracker)
     samples = results.pop("samples")
     tracker.save_results_aggregated(results=results, samples=samples)
     for task in results["configs"]:
@@ -193,10 +186,69 @@ def evaluate_column(
         "requests": engine.watch.requests,
         "truncated": engine.watch.truncated,
         "tokens": _tokens(engine.watch.lm),
-        "data_revisions": _revisions(column) if own and data_root is None else {},
+        "data_revisions": _revisions(column) if suite.folder is not None and data_root is None else {},
         "notes": notes,
         "warnings": [f"{column.title}: {note}" for note in notes],
     }
+
+
+def evaluate_share(
+    engine: LoadedEngine,
+    suite: Suite,
+    column: Column,
+    share: Share,
+    *,
+    limit: int | None,
+    data_root: Path | None,
+    report: ProgressCallback,
+) -> None:
+    """Answer a share of a column's requests, for the journal only.
+
+    Args:
+        engine: One of our own, with a journal.
+        suite: As of :func:`evaluate_column`, like ``column``, ``limit``, ``data_root`` and ``report``.
+        column: As there.
+        share: Which requests.
+        limit: As there.
+        data_root: As there.
+        report: As there.
+    """
+    lm: Any = engine.watch.lm
+    engine.watch.start(report)
+    lm.share, lm.credit = share, Credit()
+    try:
+        _ask(engine, suite, column, limit, data_root, None)
+    except ShareDone:
+        return
+    finally:
+        lm.share = None
+
+
+def _ask(
+    engine: LoadedEngine, suite: Suite, column: Column, limit: int | None, data_root: Path | None, tracker: Any
+) -> dict[str, Any]:
+    """Let lm-eval put a column's requests to a model."""
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    from smaug_eval.hub_mirror import hub_from_mirror
+
+    own = suite.folder is not None
+    with hub_from_mirror(None if own else data_root):
+        results: dict[str, Any] = simple_evaluate(
+            model=engine.watch.lm,
+            model_args=dict(engine.arguments),
+            tasks=[column.task],
+            num_fewshot=None if own else column.leaves[0].num_fewshot,  # those of our own are part of the documents
+            limit=limit,
+            task_manager=TaskManager(
+                include_path=str(suite.folder) if own else None,
+                include_defaults=not own,
+                metadata={"data_root": str(data_root)} if data_root and own else {},
+            ),
+            evaluation_tracker=tracker,
+        )
+    return results
 
 
 def _tokens(lm: Any) -> dict[str, Any]:

@@ -7,22 +7,22 @@ recipe -> pairs -> search for test documents in them -> trainings -> evaluations
 from __future__ import annotations
 
 import contextlib
-import errno
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from smaug_eval import rundir
-from smaug_eval.console import Reporter, captured_output
+from smaug_eval.console import Reporter
 from smaug_eval.engines import choose_engine
-from smaug_eval.errors import Interrupted, SmaugError
-from smaug_eval.evaluation import EnginePool, data_fingerprints, evaluate_column, short_name
-from smaug_eval.files import read_json, sha256_of_file, unwritable, write_json
+from smaug_eval.errors import SmaugError
+from smaug_eval.evaluation import EnginePool, data_fingerprints, short_name
+from smaug_eval.execution import Execution, Stage
+from smaug_eval.files import read_json, sha256_of_file, write_json
 from smaug_eval.interrupts import Interrupts
+from smaug_eval.jobs import AnswersJob, EvaluationJob, Job, TrainingJob, Workplace
 from smaug_eval.leaderboard.registry import find_suite
 from smaug_eval.leaderboard.suite import Column, Suite
 from smaug_eval.leaks import check_pairs, known_tasks
@@ -34,42 +34,16 @@ from smaug_eval.recipe import BASE, Recipe, recipe_as_dict
 from smaug_eval.redaction import redacted_values
 from smaug_eval.rundir import RunDirectory, StageState, stage_key
 from trainers.config import LaunchConfig, MixturePairs, SourcedPairs
-from trainers.launch import TrainingSpec, process_number, train_in_processes
+from trainers.launch import TrainingSpec, process_number
 from trainers.pairs.read import source_files
 from trainers.pairs.sources import locations
 
+if TYPE_CHECKING:
+    from smaug_eval.cluster.options import ClusterOptions
+
 REPORT_FILE = "report.html"
-JOURNAL = "journal"
-_NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-_LISTED = 20
-"""Most stages in a row that are named each where they were done before."""
 TRAINING_DTYPES = ("float32", "bfloat16")
 DEFAULT_RUNS = Path("runs")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step of a run with its own record.
-
-    Attributes:
-        name: Also its folder in the run directory.
-        inputs: Everything that decides its result, as plain data.
-        needs: The stages before it whose results decide its own.
-        after: Further stages that must be done before it; they may stop the run, but do not change its result.
-        key: Hash of the inputs and the keys of the stages in ``needs``.
-        work: Does it, in the stage's folder; returns a summary for the record.
-        title: What the user reads while it runs.
-        outputs: Files it writes outside its folder, relative to the run directory.
-    """
-
-    name: str
-    inputs: Mapping[str, Any]
-    needs: tuple[str, ...]
-    key: str
-    work: Callable[[Path], Mapping[str, Any]]
-    title: str
-    outputs: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,66 +114,31 @@ class Pipeline:
         """Every stage in order, with where it stands."""
         return [(stage, self.directory.state(stage.name, stage.key, stage.inputs)) for stage in self.stages]
 
-    def run(self) -> RunResult:
+    def run(self, cluster: ClusterOptions | None = None) -> RunResult:
         """Do the stages that are not done.
+
+        Args:
+            cluster: The Ray cluster to do them on; None for this process alone.
 
         Raises:
             Interrupted: stopped by the user or the scheduler; the same call continues.
             SmaugError: a stage failed for a reason the user can mend; what is done stays.
         """
-        did: list[str] = []
-        skipped: list[str] = []
+        place = Workplace(self._engines, self.reporter, self._interrupts.requested)
+        parts = self.stages, self.directory, self.reporter, self._interrupts, place, self._take_record, self.command
+        if cluster is None:
+            execution = Execution(*parts)
+        else:
+            from smaug_eval.cluster.execution import ClusterExecution
+
+            execution = ClusterExecution(*parts, options=cluster)
         with self.directory.locked(), self._interrupts.installed(), contextlib.closing(self._engines):
             self._check_judges()
             self._records = {stage.name: self.directory.record(stage.name) for stage in self.stages}
             self._write_manifest()
-            before: list[str] = []
-            for number, stage in enumerate(self.stages, 1):
-                label = f"[{number}/{len(self.stages)}] {stage.title}"
-                if self.directory.state(stage.name, stage.key, stage.inputs).status == "done":
-                    skipped.append(stage.name)
-                    before.append(label)
-                    continue
-                self._say_done_before(before)
-                before = []
-                try:
-                    seconds = self._do(stage, label)
-                except KeyboardInterrupt:
-                    raise self._interrupted(f"stopped during {stage.title}") from None
-                except Interrupted as error:
-                    raise self._interrupted(error.message) from None
-                except OSError as error:
-                    if error.errno in _NOT_WRITABLE:
-                        raise unwritable(self.directory.path, error) from error
-                    raise
-                finally:
-                    self._records[stage.name] = self.directory.record(stage.name)
-                    self._write_manifest()
-                did.append(stage.name)
-                self.reporter.say(f"{label}: {seconds:.1f} s")
-            self._say_done_before(before)
-        return RunResult(self.directory.path, self.directory.path / REPORT_FILE, tuple(did), tuple(skipped))
-
-    def _say_done_before(self, labels: Sequence[str]) -> None:
-        if len(labels) > _LISTED:
-            self.reporter.say(f"{len(labels)} stages were done before")
-            return
-        for label in labels:
-            self.reporter.say(f"{label}: done before")
-
-    def _interrupted(self, message: str) -> Interrupted:
-        return Interrupted(message, fix=f"continue with: {self.command}" if self.command else "call it again to go on")
-
-    def _do(self, stage: Stage, label: str) -> float:
-        folder = self.directory.begin(stage.name, stage.key, stage.inputs)
-        started = time.monotonic()
-        with self.reporter.stage(label), captured_output(self.directory.log_file):
-            summary = stage.work(folder)
-        seconds = time.monotonic() - started
-        self.directory.finish(stage.name, seconds=seconds, summary=summary, outputs=stage.outputs)
-        for warning in summary.get("warnings", []):
-            self.reporter.warn(warning)
-        return seconds
+            execution.run()
+        report = self.directory.path / REPORT_FILE
+        return RunResult(self.directory.path, report, tuple(execution.did), tuple(execution.skipped))
 
     def _add(
         self,
@@ -207,7 +146,7 @@ class Pipeline:
         title: str,
         inputs: Mapping[str, Any],
         needs: tuple[str, ...],
-        work: Callable[[Path], Mapping[str, Any]],
+        work: Callable[[Path], Mapping[str, Any]] | Job,
         outputs: tuple[str, ...] = (),
         after: tuple[str, ...] = (),
     ) -> None:
@@ -290,52 +229,28 @@ class Pipeline:
         if config.launch is not None:
             inputs["processes"] = self._processes(name, config.launch)
 
-        def work(folder: Path) -> Mapping[str, Any]:
-            spec = TrainingSpec(
-                config=config,
-                name=name,
-                model_path=self._base.path,
-                dtype=dtype,
-                train_file=self.directory.folder(pairs) / "train.jsonl",
-                eval_file=self.directory.folder(pairs) / "eval.jsonl",
-                out_dir=folder,
-                seed=seed,
-                model_sha256=self._base.sha256,
-                base=self._base_name(),
-                reference_dir=self.directory.path / "reference",
-                trust_remote_code=self._trusted,
-            )
-            with self._interrupts.graceful():
-                summary = self._train(spec, config.launch)
-            checkpoint = locate(str(self._checkpoint_path(name)), trust_remote_code=self._trusted)
-            return {**summary, "model": checkpoint.describe()}
-
+        folder = self.directory.folder
+        spec = TrainingSpec(
+            config=config,
+            name=name,
+            model_path=self._base.path,
+            dtype=dtype,
+            train_file=folder(pairs) / "train.jsonl",
+            eval_file=folder(pairs) / "eval.jsonl",
+            out_dir=folder(f"train/{name}"),
+            seed=seed,
+            model_sha256=self._base.sha256,
+            base=self._base_name(),
+            reference_dir=self.directory.path / "reference",
+            trust_remote_code=self._trusted,
+        )
         guards = tuple(stage.name for stage in self.stages if stage.name == f"leaks/{config.pairs}")
         title = f"train {name} ({config.loss.display_name}){self._place_in_study(name)}"
-        self._add(f"train/{name}", title, inputs, (pairs,), work, after=guards)
+        self._add(f"train/{name}", title, inputs, (pairs,), TrainingJob(spec, config.launch), after=guards)
 
     def _place_in_study(self, name: str) -> str:
         """Which of the study's trainings this is, in words; nothing outside a study."""
         return f", training {self._grid.index(name) + 1} of {len(self._grid)}" if name in self._grid else ""
-
-    def _train(self, spec: TrainingSpec, launch: LaunchConfig | None) -> Mapping[str, Any]:
-        def on_progress(done: int, total: int, row: Mapping[str, float]) -> None:
-            self.reporter.update(done, total, _training_note(row))
-
-        stop = self._interrupts.requested
-        if launch is not None:
-            self.reporter.say(spec.config.describe())
-            return train_in_processes(spec, launch, should_stop=stop, on_progress=on_progress)
-        from trainers.train import train
-
-        result = train(
-            **spec.arguments(),
-            should_stop=stop,
-            on_progress=on_progress,
-            on_note=self.reporter.say,
-            on_warning=self.reporter.warn,
-        )
-        return result.summary()
 
     def _processes(self, name: str, launch: LaunchConfig) -> int:
         try:
@@ -369,6 +284,7 @@ class Pipeline:
         suite = find_suite(config.suite)
         engine = choose_engine(config.engine)
         for column in suite.select(config.tasks):
+            data = data_fingerprints(column, suite, self._data_root)
             inputs = {
                 "suite": suite.name,
                 "task": column.task,
@@ -376,44 +292,37 @@ class Pipeline:
                 "engine": engine,
                 "engine_args": dict(config.engine_args),
                 "dtype": self.recipe.model.dtype,
-                "data": data_fingerprints(column, suite, self._data_root),
+                "data": data,
                 **self._base_input(model),
             }
+            job = EvaluationJob(
+                suite=suite.name,
+                task=column.task,
+                limit=config.limit,
+                data_root=self._data_root,
+                engine=engine,
+                checkpoint=self._checkpoint_path(model),
+                dtype=self.recipe.model.dtype,
+                batch_size=config.batch_size,
+                device=config.device,
+                engine_args=dict(config.engine_args),
+                journal=self.directory.path / rundir.JOURNAL,
+                trust_remote_code=self._trusted,
+            )
             self._add(
                 f"eval/{model}/{name}/{short_name(suite, column)}",
                 f"evaluate {model} on {column.title}",
                 inputs,
                 self._training_stages(model),
-                self._evaluation_work(name, suite, column, engine, model),
+                job,
+                after=self._scored_on_the_same(model, data),
             )
 
-    def _evaluation_work(
-        self, name: str, suite: Suite, column: Column, engine: str, model: str
-    ) -> Callable[[Path], Mapping[str, Any]]:
-        config = self.recipe.evaluations[name]
-
-        def work(folder: Path) -> Mapping[str, Any]:
-            loaded = self._engines.get(
-                engine,
-                self._checkpoint_path(model),
-                dtype=self.recipe.model.dtype,
-                batch_size=config.batch_size,
-                device=config.device,
-                engine_args=config.engine_args,
-                journal=self.directory.path / JOURNAL,
-                trust_remote_code=self._trusted,
-            )
-            return evaluate_column(
-                loaded,
-                suite,
-                column,
-                limit=config.limit,
-                data_root=self._data_root,
-                out_dir=folder,
-                report=self.reporter.update,
-            )
-
-        return work
+    def _scored_on_the_same(self, model: str, data: Mapping[str, str]) -> tuple[str, ...]:
+        """The stages before that score a model on some of the same rows: it is settled which answers a request."""
+        rows = set(data.values())
+        before = [stage for stage in self.stages if stage.name.startswith(f"eval/{model}/")]
+        return tuple(stage.name for stage in before if rows & set(stage.inputs["data"].values()))
 
     def _answering(self, name: str) -> Answering:
         config = self.recipe.mt_bench[name]
@@ -432,19 +341,15 @@ class Pipeline:
 
     def _add_answers(self, name: str, model: str) -> None:
         answering = self._dialogues[name]
-
-        def work(folder: Path) -> Mapping[str, Any]:
-            checkpoint = self._base
-            if model != BASE:
-                checkpoint = locate(str(self._checkpoint_path(model)), trust_remote_code=self._trusted)
-            return answering.answer(folder, model, checkpoint, self._engines)
-
+        checkpoint = self._base if model == BASE else self._checkpoint_path(model)
+        config, dtype = self.recipe.mt_bench[name], self.recipe.model.dtype
+        job = AnswersJob(config, self.recipe.seed, dtype, model, checkpoint, self._trusted)
         self._add(
             answers_stage(name, model),
             f"{model} answers {answering.questions.title}",
             answering.inputs | self._base_input(model),
             self._training_stages(model),
-            work,
+            job,
         )
 
     def _add_judgments(self, name: str) -> None:
@@ -501,6 +406,11 @@ class Pipeline:
         inputs = {"report": self.recipe.report.model_dump(), "name": self.recipe.name}
         self._add("report", "report", inputs, tuple(stage.name for stage in self.stages), work, (REPORT_FILE,))
 
+    def _take_record(self, stage: str) -> None:
+        """Bring the manifest up to date with what was recorded of a stage."""
+        self._records[stage] = self.directory.record(stage)
+        self._write_manifest()
+
     def _write_manifest(self) -> None:
         """Everything a reader needs to know where the numbers come from."""
         file = self.directory.path / rundir.MANIFEST
@@ -549,13 +459,6 @@ class Pipeline:
 def _settings(config: BaseModel, *without: str) -> dict[str, Any]:
     """The settings that decide a stage's result, under the names YAML uses."""
     return config.model_dump(mode="json", by_alias=True, exclude=set(without))
-
-
-def _training_note(row: Mapping[str, float]) -> str:
-    if not row:
-        return "scoring the reference"
-    shown = {"loss": "loss", "log_ratios/chosen": "chosen", "log_ratios/rejected": "rejected"}
-    return "  ".join(f"{label} {row[key]:+.2f}" for key, label in shown.items() if key in row)
 
 
 def _stage_line(stage: Stage, record: Mapping[str, Any]) -> dict[str, Any]:

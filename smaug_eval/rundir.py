@@ -29,6 +29,7 @@ from smaug_eval.names import refuse_links_out
 RECORD = "stage.json"
 MANIFEST = "manifest.json"
 LOG = "run.log"
+JOURNAL = "journal"
 SUPERSEDED = "superseded"
 
 _PACKAGES = (

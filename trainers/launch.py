@@ -7,6 +7,7 @@ The caller writes ``launch/spec.json`` into the training's folder and starts ``p
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -37,6 +38,8 @@ POLL_SECONDS = 0.5
 # torchrun gives its processes 30 s after a signal.
 GRACE_SECONDS = 45.0
 LINES_SHOWN = 15
+PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class TrainingSpec(BaseModel):
@@ -143,6 +146,7 @@ def train_in_processes(
             stderr=subprocess.STDOUT,
             # Away from the terminal's signals: the processes stop together, when they are told.
             start_new_session=True,
+            preexec_fn=_end_with_parent,
             env=_environment(),
         )
         try:
@@ -176,6 +180,12 @@ def accelerate_settings(path: Path) -> dict[str, Any]:
             fix="give a file made by `accelerate config`, or one of recipes/accelerate",
         )
     return settings
+
+
+def _end_with_parent() -> None:
+    """In a child: be sent SIGTERM when the process that started it is gone, lest two train in one folder."""
+    if _LIBC is not None:
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _command(launch: LaunchConfig, spec: Path) -> Sequence[str]:

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -47,15 +47,10 @@ class Journal:
         Raises:
             SmaugError: the folder cannot be written, or a file in it is no journal of this scope.
         """
-        self._answers: dict[str, Any] = {}
-        self._settings: dict[str, Any] = {}
-        self._scope = {"journal": VERSION, "scope": json.loads(canonical_json(redacted_values(scope)))}
         self._synced = time.monotonic()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            name = sha256_of_text(canonical_json(self._scope))[:16]
-            for file in sorted(folder.glob(f"{name}*.jsonl")):
-                self._read(file)
+            name = self._recall(folder, scope)
             self.file, self._lock = _own_file(folder, name)
             self._stream = self._open()
         except OSError as error:
@@ -91,6 +86,16 @@ class Journal:
         self._sync()
         self._stream.close()
         self._lock.release()
+
+    def _recall(self, folder: Path, scope: Mapping[str, Any]) -> str:
+        """Read what is there for a scope; gives what the names of its files begin with."""
+        self._answers: dict[str, Any] = {}
+        self._settings: dict[str, Any] = {}
+        self._scope = {"journal": VERSION, "scope": json.loads(canonical_json(redacted_values(scope)))}
+        name = sha256_of_text(canonical_json(self._scope))[:16]
+        for file in sorted(folder.glob(f"{name}*.jsonl")):
+            self._read(file)
+        return name
 
     def _append(self, line: Mapping[str, Any]) -> None:
         self._stream.write(canonical_json(line).encode() + b"\n")
@@ -129,6 +134,53 @@ class Journal:
                     continue
                 self._answers.update(found.get("answers", {}))
                 self._settings.update(found.get("settings", {}))
+
+
+class Relay(Protocol):
+    """Where a process that does not write the journal itself sends what belongs there."""
+
+    def opened(self, scope: Mapping[str, Any]) -> None:
+        """Told of the scope before anything else."""
+        ...
+
+    def answered(self, answers: Mapping[str, Any]) -> None:
+        """Told of a finished chunk's answers by their keys."""
+        ...
+
+    def settle(self, scope: str, name: str, value: Any, *, anew: bool) -> Any:
+        """Told of a choice; gives the one that holds: the first that any process made, or this one if ``anew``."""
+        ...
+
+
+class RelayedJournal(Journal):
+    """A journal that another process keeps: read once, and what is new is sent there."""
+
+    def __init__(self, folder: Path, scope: Mapping[str, Any], relay: Relay) -> None:
+        """Read what is there for a scope.
+
+        Args:
+            folder: Of the journal; need not be there.
+            scope: As of :class:`Journal`.
+            relay: The way to the process that keeps it.
+        """
+        self._relay = relay
+        self._name = self._recall(folder, scope)
+        self.file = folder / f"{self._name}.jsonl"
+        relay.opened(scope)
+
+    def add(self, answers: Mapping[str, Any]) -> None:
+        """Send the answers of a finished chunk."""
+        if answers:
+            self._relay.answered(dict(answers))
+            self._answers.update(answers)
+
+    def note(self, name: str, value: Any) -> None:
+        """Make a choice together with the others: :meth:`setting` then says which holds."""
+        if self._settings.get(name) != value:
+            self._settings[name] = self._relay.settle(self._name, name, value, anew=name in self._settings)
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
 
 def versions(*distributions: str) -> dict[str, str]:

@@ -7,9 +7,10 @@ What is left to each engine is how distinct texts are scored and how prompts are
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,9 @@ from tqdm import tqdm
 
 from smaug_eval.engines.encoding import TextEncoder
 from smaug_eval.engines.generation import Generation, Sampling
-from smaug_eval.engines.journal import Journal
+from smaug_eval.engines.journal import Journal, Relay, RelayedJournal
 from smaug_eval.engines.pace import Pace, Work
-from smaug_eval.engines.trie import Text, shared_lengths, sort_key, unique_tokens
+from smaug_eval.engines.trie import Text, cut_rows, shared_lengths, sort_key, unique_tokens
 from smaug_eval.files import canonical_json
 from smaug_eval.prefix import TokenIds
 
@@ -36,8 +37,41 @@ ScoredText = tuple[int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 """Index of a text; log-probabilities of its scored tokens, in nats; whether each is the likeliest one."""
 
 GREEDY_ARGUMENTS = {"until", "max_gen_toks", "do_sample", "temperature"}
+CHUNK_TOKENS, MOST_CHUNK_TOKENS = 16384, 65536
+"""Of texts that one process scores, where several divide the work and the engine does not say what belongs together."""
+CHUNK_PROMPTS = 64
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Share:
+    """One part of the work on some requests, which several processes divide among themselves.
+
+    Attributes:
+        number: Which part, from 0.
+        of: How many there are.
+    """
+
+    number: int
+    of: int
+
+
+class ShareDone(Exception):
+    """Raised to the caller, instead of answers: those of the share are in the journal, the others need not be."""
+
+
+@dataclass(frozen=True)
+class Credit:
+    """What other processes have done of the present work.
+
+    Attributes:
+        keys: Requests they answered, as the journal names them.
+        computed: Tokens they computed for log-likelihoods.
+    """
+
+    keys: Collection[str] = ()
+    computed: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,14 +99,20 @@ class SharedPrefixes(TemplateLM):
     Attributes:
         work: What the last scoring took; None before the first.
         pace: How fast the last or present work goes, in words; empty before the first.
+        share: What to do of the work; None for all of it.
+        credit: What others have done of it.
     """
 
     work: Work | None = None
     pace: str = ""
+    share: Share | None = None
+    credit: Credit = Credit()
+    _relay: Relay | None = None
     _encoder: TextEncoder | None = None
     _documents: Sequence[Any] = ()
     _journal_folder: Path | None = None
     _journal: Journal | None = None
+    _scope_of_journal: Mapping[str, Any] | None = None
     _pace: Pace | None = None
 
     @abstractmethod
@@ -104,6 +144,14 @@ class SharedPrefixes(TemplateLM):
     def journal_scope(self) -> Mapping[str, Any]:
         """Everything but the request that decides an answer: weights, tokenizer, settings, versions; plain data."""
 
+    def text_chunks(self, texts: Sequence[Text]) -> Iterable[Sequence[int]]:
+        """Indices of texts that belong together: how one chunk is scored does not change the answers of another."""
+        return cut_rows(texts, shared_lengths(texts), CHUNK_TOKENS, MOST_CHUNK_TOKENS)
+
+    def prompt_chunks(self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]) -> Iterable[Sequence[int]]:
+        """The same of prompts."""
+        return (range(len(prompts))[first : first + CHUNK_PROMPTS] for first in range(0, len(prompts), CHUNK_PROMPTS))
+
     def continues_greedily(self) -> bool:
         """Whether :meth:`continue_prompts` writes what the model's own greedy generation would."""
         return True
@@ -113,15 +161,30 @@ class SharedPrefixes(TemplateLM):
         if self._pace is not None:
             self._pace.computed += tokens
 
-    def keep_journal(self, folder: str | Path | None) -> None:
-        """Write every finished chunk to a journal in a folder, and answer from it what is there; None: no longer."""
+    @property
+    def computed(self) -> int:
+        """Tokens computed for the present work; 0 where there is none."""
+        return 0 if self._pace is None else self._pace.computed
+
+    def keep_journal(self, folder: str | Path | None, relay: Relay | None = None) -> None:
+        """Write every finished chunk to a journal in a folder, and answer from it what is there; None: no longer.
+
+        With a relay the journal is only read, and every finished chunk sent to the process that writes it.
+        """
         self.close_journal()
         self._journal_folder = None if folder is None else Path(folder)
+        self._relay = relay
 
     def journal(self) -> Journal | None:
         """The journal, opened on first use; None where none is kept."""
         if self._journal is None and self._journal_folder is not None:
-            self._journal = Journal(self._journal_folder, self.journal_scope())
+            if self._scope_of_journal is None:
+                self._scope_of_journal = self.journal_scope()  # hashes weights, which stay as they were loaded
+            scope = self._scope_of_journal
+            if self._relay is None:
+                self._journal = Journal(self._journal_folder, scope)
+            else:
+                self._journal = RelayedJournal(self._journal_folder, scope, self._relay)
             log.info("%s: %s answers from before", self._journal.file, f"{len(self._journal):,}")
         return self._journal
 
@@ -136,6 +199,7 @@ class SharedPrefixes(TemplateLM):
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Answer]:
         """As lm-eval's, but what texts have in common is tokenised once."""
         if self.backend != "causal" or getattr(self, "enable_thinking", False):
+            self._refuse_to_share()
             theirs: list[Answer] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
             return theirs
         self._documents = [(request.task_name, request.doc_id) for request in requests]
@@ -200,6 +264,7 @@ class SharedPrefixes(TemplateLM):
 
         def chunks(found: Mapping[int, Any]) -> Iterator[dict[int, Answer]]:
             known = {index for index, these in enumerate(owners) if all(owner in found for owner in these)}
+            known |= self._left_to_others(lambda: self.text_chunks(texts))
             for chunk in self.score_texts(texts, known) if len(known) < len(texts) else ():
                 known.update(index for index, _, _ in chunk)
                 yield {
@@ -211,7 +276,7 @@ class SharedPrefixes(TemplateLM):
         answers, pace = self._answer(job, chunks, "Scoring requests", disable_tqdm)
         asked = [text for text, these in zip(texts, owners, strict=True) if not pace.recalled.issuperset(these)]
         unique = unique_tokens(asked, shared_lengths(asked))
-        self.work = Work(pace.requested, unique, pace.computed, len(pace.recalled))
+        self.work = Work(pace.requested, unique, pace.computed + self.credit.computed, len(pace.recalled))
         return [(float(log_prob), bool(greedy)) for log_prob, greedy in answers]
 
     # Generation
@@ -222,6 +287,7 @@ class SharedPrefixes(TemplateLM):
         plain = all(set(each) <= GREEDY_ARGUMENTS and not each.get("do_sample") for each in settings)
         unthinking = not getattr(self, "think_end_token", None)
         if self.backend != "causal" or not (plain and unthinking and self.continues_greedily()):
+            self._refuse_to_share()
             theirs: list[str] = super().generate_until(requests, disable_tqdm=disable_tqdm)
             return theirs
         eos = self.tokenizer.decode([self.eot_token_id], skip_special_tokens=False)
@@ -253,6 +319,7 @@ class SharedPrefixes(TemplateLM):
         def chunks(found: Mapping[int, Any]) -> Iterator[dict[int, str]]:
             known = {index for index, number in enumerate(firsts) if number in found}
             asked = [prompts[number] for number in firsts], [samplings[number] for number in firsts]
+            known |= self._left_to_others(lambda: self.prompt_chunks(*asked))
             for chunk in self.continue_prompts(*asked, known):
                 known.update(index for index, _ in chunk)
                 yield {
@@ -291,6 +358,19 @@ class SharedPrefixes(TemplateLM):
 
     # Both
 
+    def _left_to_others(self, chunks: Callable[[], Iterable[Sequence[int]]]) -> set[int]:
+        """Indices of what belongs to other shares: of every ``share.of`` chunks in turn each has one."""
+        if self.share is None:
+            return set()
+        parts = enumerate(chunks())
+        others = (chunk for place, chunk in parts if place % self.share.of != self.share.number)
+        return set(itertools.chain.from_iterable(others))
+
+    def _refuse_to_share(self) -> None:
+        """What is left to lm-eval cannot be divided, and is done with the rest."""
+        if self.share is not None:
+            raise ShareDone
+
     def _answer(
         self, job: Job, chunks: Callable[[Mapping[int, Any]], Iterator[dict[int, Any]]], title: str, disable_tqdm: bool
     ) -> tuple[list[Any], Pace]:
@@ -299,7 +379,9 @@ class SharedPrefixes(TemplateLM):
         found: dict[int, Any] = {}
         if journal is not None:
             found = {number: journal[key] for number, key in enumerate(job.keys) if key in journal}
-        pace = self._pace = Pace(job.documents, job.lengths, found)
+        credited = [number for number in found if job.keys[number] in self.credit.keys]
+        pace = self._pace = Pace(job.documents, job.lengths, found.keys() - set(credited))
+        pace.answered(credited)
         with tqdm(total=len(job.keys), disable=disable_tqdm or self.rank != 0, desc=title) as progress:
 
             def tell(new: Mapping[int, Any]) -> None:
@@ -318,6 +400,8 @@ class SharedPrefixes(TemplateLM):
                 pace.answered(new)
                 tell(new)
         self._pace = None
+        if self.share is not None:
+            raise ShareDone
         return [found[number] for number in range(len(job.keys))], pace
 
 

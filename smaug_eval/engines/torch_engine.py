@@ -107,6 +107,12 @@ class TorchEngine(SharedPrefixes, HFLM):
                     log.warning("smaug-torch: out of memory; going on with rows of at most %d tokens", most)
                     free_memory()
 
+    def text_chunks(self, texts: Sequence[Text]) -> Iterable[Sequence[int]]:
+        """The rows."""
+        with scoring(self.model, known=self._scorer) as scorer:
+            self._scorer = scorer
+            return list(self._rows(scorer, texts, *self._agreed_limits()))
+
     def row_limits(self) -> tuple[int, int]:
         """Tokens of a row, and the most that the free memory allows for the sake of a long shared prefix."""
         most = min(MOST_TOKENS, max(LEAST_TOKENS, int(MEMORY_SHARE * self._free_bytes() / self._bytes_per_token())))
@@ -120,9 +126,11 @@ class TorchEngine(SharedPrefixes, HFLM):
         return self._agree("row_limits", (int(tokens), int(most)))
 
     def _agree(self, name: str, value: tuple[int, int]) -> tuple[int, int]:
-        if (journal := self.journal()) is not None:
-            journal.note(name, list(value))
-        return value
+        if (journal := self.journal()) is None:
+            return value
+        journal.note(name, list(value))
+        first, second = journal.setting(name)
+        return int(first), int(second)
 
     def _announce(self, scorer: Scorer) -> None:
         if scorer.describe() != self.way:
@@ -158,12 +166,10 @@ class TorchEngine(SharedPrefixes, HFLM):
         self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling], known: Collection[int]
     ) -> Iterator[Sequence[tuple[int, Generation]]]:
         """Continue prompts batch by batch, the longest first; where memory runs out, the rest in smaller batches."""
-        order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
         size = self._agreed_batch(prompts, samplings)
         while True:
             try:
-                for first in range(0, len(order), size):
-                    batch = order[first : first + size]
+                for batch in _batches(prompts, size):
                     if not all(index in known for index in batch):
                         yield self._continue_batch(batch, prompts, samplings)
                 return
@@ -173,6 +179,10 @@ class TorchEngine(SharedPrefixes, HFLM):
                 size = self._agree("batch", (size // 2, 0))[0]
                 log.warning("smaug-torch: out of memory; going on with %d prompts at a time", size)
                 free_memory()
+
+    def prompt_chunks(self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]) -> Iterable[Sequence[int]]:
+        """The batches."""
+        return _batches(prompts, self._agreed_batch(prompts, samplings))
 
     def _continue_batch(
         self, batch: Sequence[int], prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]
@@ -242,6 +252,12 @@ def tensors_sha256(model: nn.Module) -> str:
 
 def _by_device(choices: Mapping[str, int], device: Any) -> int:
     return choices.get(torch.device(device).type, choices["cpu"])
+
+
+def _batches(prompts: Sequence[Sequence[int]], size: int) -> Iterator[Sequence[int]]:
+    """Prompts of like length together, the longest first."""
+    order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
+    return (order[first : first + size] for first in range(0, len(order), size))
 
 
 def _padded_rows(texts: Sequence[Text], tokens: int) -> Iterator[Sequence[int]]:

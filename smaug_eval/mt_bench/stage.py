@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smaug_eval.console import Reporter
+from smaug_eval.console import Voice
 from smaug_eval.engines import choose_engine
 from smaug_eval.evaluation import EnginePool
 from smaug_eval.files import canonical_json, sha256_of_text, write_json
@@ -66,7 +66,7 @@ class Answering:
     """
 
     def __init__(
-        self, config: MtBenchConfig, *, seed: int, dtype: str, reporter: Reporter, trust_remote_code: bool = False
+        self, config: MtBenchConfig, *, seed: int, dtype: str, reporter: Voice, trust_remote_code: bool = False
     ) -> None:
         self._config, self._dtype, self._reporter = config, dtype, reporter
         self._trusted = trust_remote_code
@@ -184,7 +184,7 @@ class Judging:
         SmaugError: a limit to the cost without prices.
     """
 
-    def __init__(self, config: JudgeConfig, questions: QuestionSet, reporter: Reporter) -> None:
+    def __init__(self, config: JudgeConfig, questions: QuestionSet, reporter: Voice) -> None:
         self._config, self._questions, self._reporter = config, questions, reporter
         self.name = config.model or JUDGE_NAME
         prices = None

@@ -1,0 +1,97 @@
+"""What the driver orders, and what a worker sends back while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smaug_eval.engines.shared import Credit, Share
+from smaug_eval.jobs import Job
+
+
+@dataclass(frozen=True)
+class Order:
+    """A piece of work.
+
+    Attributes:
+        stage: Name of the stage.
+        folder: Of the stage.
+        job: The stage's work.
+        log: Receives what libraries print.
+        share: What of the work, for the journal only; None for all of it.
+        credit: What shares of it have brought.
+    """
+
+    stage: str
+    folder: Path
+    job: Job
+    log: Path
+    share: Share | None = None
+    credit: Credit | None = None
+
+    @property
+    def title(self) -> str:
+        """The stage, and which share of it."""
+        return self.stage if self.share is None else f"{self.stage} {self.share.number + 1}/{self.share.of}"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The journal of this scope is needed."""
+
+    scope: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A finished chunk: answers by the journal's keys, and the tokens computed for them."""
+
+    answers: Mapping[str, Any]
+    computed: int
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A choice that holds for the scope."""
+
+    name: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Progress:
+    """So many of so many units are done."""
+
+    done: int
+    total: int
+    note: str
+
+
+@dataclass(frozen=True)
+class Said:
+    """A line for the user."""
+
+    text: str
+    warning: bool
+
+
+@dataclass(frozen=True)
+class Done:
+    """The work is done: the summary for the record, and the sizes in bytes of the files in the stage's folder."""
+
+    summary: Mapping[str, Any]
+    files: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The work failed; ``interrupted`` where it was stopped on request, ``sound`` where the worker can go on."""
+
+    cause: str
+    interrupted: bool
+    sound: bool
+
+
+Message = Opened | Answered | Settled | Progress | Said | Done | Failed
