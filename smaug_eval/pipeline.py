@@ -7,9 +7,8 @@ recipe -> pairs -> search for test documents in them -> trainings -> evaluations
 from __future__ import annotations
 
 import contextlib
-import errno
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from smaug_eval.console import Reporter, captured_output
 from smaug_eval.engines import choose_engine
 from smaug_eval.errors import Interrupted, SmaugError
 from smaug_eval.evaluation import EnginePool, data_fingerprints, evaluate_column, short_name
-from smaug_eval.files import read_json, sha256_of_file, unwritable, write_json
+from smaug_eval.files import sha256_of_file, unwritable, write_failure, write_json
 from smaug_eval.interrupts import Interrupts
 from smaug_eval.leaderboard.registry import find_suite
 from smaug_eval.leaderboard.suite import Column, Suite
@@ -38,7 +37,6 @@ from trainers.pairs.sources import locations
 
 REPORT_FILE = "report.html"
 JOURNAL = "journal"
-_NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 TRAINING_DTYPES = ("float32", "bfloat16")
 DEFAULT_RUNS = Path("runs")
 
@@ -144,12 +142,20 @@ class Pipeline:
         """
         did: list[str] = []
         skipped: list[str] = []
-        with self.directory.locked(), self._interrupts.installed(), contextlib.closing(self._engines):
+        with (
+            self._stops_as_interrupted(),
+            self.directory.locked(self.reporter.warn),
+            self._interrupts.installed(),
+            contextlib.closing(self._engines),
+        ):
             self._check_judges()
             self._write_manifest()
             for number, stage in enumerate(self.stages, 1):
                 label = f"[{number}/{len(self.stages)}] {stage.title}"
-                if self.directory.state(stage.name, stage.key, stage.inputs).status == "done":
+                state = self.directory.state(stage.name, stage.key, stage.inputs, thorough=True)
+                if state.status == "damaged":
+                    self.reporter.warn(f"{stage.title}: {state.reason}; it is done again")
+                if state.status == "done":
                     skipped.append(stage.name)
                     self.reporter.say(f"{label}: done before")
                     continue
@@ -159,15 +165,28 @@ class Pipeline:
                     raise self._interrupted(f"stopped during {stage.title}") from None
                 except Interrupted as error:
                     raise self._interrupted(error.message) from None
-                except OSError as error:
-                    if error.errno in _NOT_WRITABLE:
-                        raise unwritable(self.directory.path, error) from error
+                except SmaugError:
+                    raise
+                except Exception as error:
+                    self.directory.check_held()
+                    if (failure := write_failure(error)) is not None:
+                        raise unwritable(self.directory.path, failure) from error
                     raise
                 finally:
                     self._write_manifest()
                 did.append(stage.name)
                 self.reporter.say(f"{label}: {seconds:.1f} s")
+                if self._interrupts.requested() and stage is not self.stages[-1]:
+                    raise self._interrupted(f"stopped after {stage.title}")
         return RunResult(self.directory.path, self.directory.path / REPORT_FILE, tuple(did), tuple(skipped))
+
+    @contextlib.contextmanager
+    def _stops_as_interrupted(self) -> Iterator[None]:
+        """A stop between two stages is told like one within a stage."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise self._interrupted("stopped between two stages") from None
 
     def _interrupted(self, message: str) -> Interrupted:
         return Interrupted(message, fix=f"continue with: {self.command}" if self.command else "call it again to go on")
@@ -462,8 +481,9 @@ class Pipeline:
 
     def _write_manifest(self) -> None:
         """Everything a reader needs to know where the numbers come from."""
+        self.directory.check_held()
         file = self.directory.path / rundir.MANIFEST
-        before = read_json(file) if file.is_file() else {}
+        before = self.directory.manifest()
         records = {stage.name: self.directory.record(stage.name) for stage in self.stages}
         write_json(
             file,
