@@ -1,6 +1,7 @@
 """What the user sees while work goes on: one console, one progress display, one log file.
 
 On a terminal a live progress bar with the time left; elsewhere (a pipe, a scheduler's log) plain lines now and then.
+The log has these lines in any case, so that a closed terminal or ``--quiet`` hides nothing.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import contextlib
 import io
 import logging
 import os
+import shutil
 import sys
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import IO, Protocol, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -32,6 +34,10 @@ from rich.progress import (
 from smaug_eval.redaction import mask_file, redacted
 
 PLAIN_LINE_SECONDS = 10.0
+LOG_BYTES = 32 << 20
+LOGS_KEPT = 3
+
+log = logging.getLogger(__name__)
 
 
 class Voice(Protocol):
@@ -129,13 +135,48 @@ class Reporter:
         """As :meth:`update`, of all that goes on inside :meth:`overall`."""
         if self._task is not None:
             self._progress.update(self._task, completed=done, total=total, note=note.replace("[", "\\["))
-            return
         now = time.monotonic()
-        if self.quiet or now - self._last_line < PLAIN_LINE_SECONDS or not 0 < done <= total:
+        if now - self._last_line < PLAIN_LINE_SECONDS or not 0 < done <= total:
             return
         self._last_line = now
         left = (now - self._started) / done * (total - done)
-        self.say(f"  {self._title}: {done}/{total}, about {left:.0f} s left{', ' + note if note else ''}")
+        line = f"{self._title}: {done}/{total}, about {left:.0f} s left{', ' + note if note else ''}"
+        log.info(line)
+        if self._task is None:
+            self.say(f"  {line}")
+
+
+class SteadyStream(io.TextIOBase):
+    """Text to a file descriptor; once that is gone, a closed terminal or pipe, what is written is dropped.
+
+    Args:
+        descriptor: Where to write.
+    """
+
+    encoding = "utf-8"
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return os.isatty(self._descriptor)
+
+    def write(self, text: str) -> int:
+        """Write at once, or not at all."""
+        left = text.encode("utf-8", "replace")
+        with contextlib.suppress(OSError):
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        return len(text)
 
 
 class _LogFormatter(logging.Formatter):
@@ -146,6 +187,44 @@ class _LogFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return redacted(super().format(record))
+
+
+class _SharedLog(logging.Handler):
+    """Appends to a log that other processes and compiled code append to as well, and keeps it from growing on.
+
+    A log of more than ``LOG_BYTES`` is copied to ``<name>.1`` and emptied in place, as ``logrotate`` does with
+    ``copytruncate``: everybody who appends to it by a descriptor goes on in the same file. A full disk costs lines.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+        self._stream = file.open("ab", buffering=0)
+        self.setFormatter(_LogFormatter())
+
+    @property
+    def descriptor(self) -> int:
+        """What others may append to."""
+        return self._stream.fileno()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write((self.format(record) + "\n").encode("utf-8", "replace"))
+            if os.fstat(self.descriptor).st_size > LOG_BYTES:
+                self._rotate()
+
+    def _rotate(self) -> None:
+        names = [self._file, *(self._file.with_name(f"{self._file.name}.{n}") for n in range(1, LOGS_KEPT + 1))]
+        for older, newer in zip(reversed(names), reversed(names[1:-1]), strict=False):
+            if newer.exists():
+                newer.replace(older)
+        mask_file(self._file)
+        shutil.copyfile(self._file, names[1])
+        os.ftruncate(self.descriptor, 0)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 class _LineLogger(io.TextIOBase):
@@ -172,13 +251,14 @@ class _LineLogger(io.TextIOBase):
 def captured_output(log_file: Path) -> Iterator[None]:
     """Send what libraries print, log and warn to ``log_file`` so that the console stays readable.
 
+    The file is rotated at ``LOG_BYTES``; ``LOGS_KEPT`` older ones stay.
+
     Covered are Python's logging, warnings and streams, and what subprocesses and compiled code write to the standard
     file descriptors. All is restored afterwards; a console of :func:`make_console` keeps writing to the terminal.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(log_file, encoding="utf-8")
-    handler.setFormatter(_LogFormatter())
     mask_file(log_file)  # what a process that was killed had no time for
+    handler = _SharedLog(log_file)
     root = logging.getLogger()
     previous_handlers, previous_level = root.handlers[:], root.level
     propagation = {}
@@ -191,7 +271,7 @@ def captured_output(log_file: Path) -> Iterator[None]:
     stream = _LineLogger(logging.getLogger("output"))
     try:
         with (
-            _descriptors_redirected(log_file),
+            _descriptors_redirected(handler.descriptor),
             contextlib.redirect_stdout(stream),
             contextlib.redirect_stderr(stream),
             warnings.catch_warnings(),
@@ -208,11 +288,11 @@ def captured_output(log_file: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _descriptors_redirected(log_file: Path) -> Iterator[None]:
-    sys.stdout.flush()
-    sys.stderr.flush()
+def _descriptors_redirected(target: int) -> Iterator[None]:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # a closed terminal or pipe
+            stream.flush()
     saved = {number: os.dup(number) for number in (1, 2)}
-    target = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         for number in saved:
             os.dup2(target, number)
@@ -221,10 +301,11 @@ def _descriptors_redirected(log_file: Path) -> Iterator[None]:
         for number, original in saved.items():
             os.dup2(original, number)
             os.close(original)
-        os.close(target)
 
 
 def make_console() -> Console:
-    """A console on a standard error stream of its own, which :func:`captured_output` leaves alone."""
-    stream = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace")
-    return Console(file=stream, soft_wrap=True)
+    """A console on a standard error stream of its own, which :func:`captured_output` leaves alone.
+
+    A terminal that is closed, or a pipe that nobody reads any more, does not stop the work.
+    """
+    return Console(file=cast(IO[str], SteadyStream(os.dup(2))), soft_wrap=True)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from smaug_eval.console import Reporter, captured_output
-from smaug_eval.errors import Interrupted
-from smaug_eval.files import unwritable
+from smaug_eval.errors import Interrupted, SmaugError
+from smaug_eval.files import unwritable, write_failure
 from smaug_eval.interrupts import Interrupts
 from smaug_eval.jobs import Job, TrainingJob, Workplace
 from smaug_eval.rundir import RunDirectory
 
-NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 LISTED = 20
 """Most stages in a row that are named each where they were done before."""
 
@@ -96,13 +95,26 @@ class Execution:
                 raise self.interrupted(f"stopped during {stage.title}") from None
             except Interrupted as error:
                 raise self.interrupted(error.message) from None
-            except OSError as error:
-                if error.errno in NOT_WRITABLE:
-                    raise unwritable(self.directory.path, error) from error
+            except SmaugError:
+                raise
+            except Exception as error:
+                self.directory.check_held()
+                if (failure := write_failure(error)) is not None:
+                    raise unwritable(self.directory.path, failure) from error
                 raise
             finally:
                 self.take_record(stage.name)
+            if self.interrupts.requested() and stage is not self.stages[-1]:
+                raise self.interrupted(f"stopped after {stage.title}")
         self.say_skipped()
+
+    @contextlib.contextmanager
+    def stops_as_interrupted(self) -> Iterator[None]:
+        """A stop between two stages is told like one within a stage."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise self.interrupted("stopped between two stages") from None
 
     def label(self, stage: Stage) -> str:
         """What the user reads of a stage."""
@@ -110,8 +122,11 @@ class Execution:
 
     def skip(self, stage: Stage) -> bool:
         """Whether a stage was done before; :meth:`say_skipped` then says so, at the next one that was not."""
-        if self.directory.state(stage.name, stage.key, stage.inputs).status != "done":
+        state = self.directory.state(stage.name, stage.key, stage.inputs, thorough=True)
+        if state.status != "done":
             self.say_skipped()
+            if state.status == "damaged":
+                self.reporter.warn(f"{stage.title}: {state.reason}; it is done again")
             return False
         self.skipped.append(stage.name)
         self._unsaid.append(self.label(stage))

@@ -1,12 +1,18 @@
-"""Ctrl-C and SIGTERM: finish what can be finished, leave a state that the same command continues."""
+"""Ctrl-C and SIGTERM: finish what can be finished, leave a state that the same command continues.
+
+A closed terminal (SIGHUP) stops nothing: the run goes on, and its progress is in its log.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+
+log = logging.getLogger(__name__)
 
 
 class Interrupts:
@@ -36,11 +42,13 @@ class Interrupts:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Handle SIGINT and SIGTERM inside; outside the main thread signals stay as they are."""
+        """Handle SIGINT, SIGTERM and SIGHUP inside; outside the main thread signals stay as they are."""
+        self._requested = False
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._go_on)
         try:
             yield
         finally:
@@ -54,3 +62,6 @@ class Interrupts:
             return
         self._requested = True
         raise KeyboardInterrupt
+
+    def _go_on(self, number: int, frame: FrameType | None) -> None:
+        log.warning("the terminal is closed; the run goes on")

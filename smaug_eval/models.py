@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from smaug_eval.embedded import PREFIX, embedded_path
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import read_json, sha256_of_files
@@ -122,8 +124,7 @@ def _local(source: str, path: Path, revision: str | None = None, *, trusted: boo
         raise SmaugError(f"model {source!r}: {path} has no *.safetensors", fix="fetch the weights again")
     check_own_code(source, path, trusted=trusted)
     _check_shards(source, path)
-    for file in sorted(path.glob("*.safetensors")):
-        _check_header(file)
+    _check_whole(source, path)
     if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise SmaugError(
             f"model {source!r}: {path} has no tokenizer", fix="put the base model's tokenizer files beside the weights"
@@ -156,15 +157,16 @@ def _check_shards(source: str, path: Path) -> None:
         raise SmaugError(f"model {source!r}: missing weight files {', '.join(missing)}", fix="fetch the weights again")
 
 
-def _check_header(file: Path) -> None:
-    """Read what a file of weights says of itself: its length, names and shapes, not the weights."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="numpy"):
-            pass
-    except (SafetensorError, OSError, ValueError) as error:
-        raise SmaugError(f"{file} is damaged, or no safetensors: {error}", fix="fetch the weights again") from error
+def _check_whole(source: str, path: Path) -> None:
+    """Open every file of weights, which fails unless its header is whole and its size is what that says."""
+    for file in sorted(path.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise SmaugError(
+                f"model {source!r}: {file} is truncated or damaged: {error}", fix="fetch or copy the file again"
+            ) from error
 
 
 def _from_hub(name: str, revision: str | None, trusted: bool) -> Checkpoint:

@@ -20,7 +20,7 @@ from smaug_eval.engines import choose_engine
 from smaug_eval.errors import SmaugError
 from smaug_eval.evaluation import EnginePool, data_fingerprints, short_name
 from smaug_eval.execution import Execution, Stage
-from smaug_eval.files import read_json, sha256_of_file, write_json
+from smaug_eval.files import sha256_of_file, write_json
 from smaug_eval.interrupts import Interrupts
 from smaug_eval.jobs import AnswersJob, EvaluationJob, Job, TrainingJob, Workplace
 from smaug_eval.leaderboard.registry import find_suite
@@ -132,7 +132,12 @@ class Pipeline:
             from smaug_eval.cluster.execution import ClusterExecution
 
             execution = ClusterExecution(*parts, options=cluster)
-        with self.directory.locked(), self._interrupts.installed(), contextlib.closing(self._engines):
+        with (
+            execution.stops_as_interrupted(),
+            self.directory.locked(self.reporter.warn),
+            self._interrupts.installed(),
+            contextlib.closing(self._engines),
+        ):
             self._check_judges()
             self._records = {stage.name: self.directory.record(stage.name) for stage in self.stages}
             self._write_manifest()
@@ -413,8 +418,9 @@ class Pipeline:
 
     def _write_manifest(self) -> None:
         """Everything a reader needs to know where the numbers come from."""
+        self.directory.check_held()
         file = self.directory.path / rundir.MANIFEST
-        before = read_json(file) if file.is_file() else {}
+        before = self.directory.manifest()
         records = self._records  # read once: a study has hundreds of stages
         write_json(
             file,

@@ -2,6 +2,9 @@
 
 A stage is *done* when its record carries the key of its present inputs and the files it wrote are still there. The key
 is a hash over the stage's inputs and the keys of the stages it needs, so a change anywhere upstream is seen.
+
+A record is there twice, each written atomically, so that a damaged one costs no work; it holds sizes and digests of the
+files, which are on the disk before it is.
 """
 
 from __future__ import annotations
@@ -9,9 +12,11 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import re
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,10 +28,21 @@ from filelock import FileLock, Timeout
 
 from smaug_eval import __version__
 from smaug_eval.errors import SmaugError
-from smaug_eval.files import canonical_json, read_json, sha256_of_text, unwritable, write_json
+from smaug_eval.files import (
+    canonical_json,
+    read_json,
+    sha256_of_file,
+    sha256_of_text,
+    sweep,
+    sync_folder,
+    unwritable,
+    write_json,
+)
 from smaug_eval.names import refuse_links_out
 
 RECORD = "stage.json"
+TWIN = ".stage.json"
+HOLDER = ".holder.json"
 MANIFEST = "manifest.json"
 LOG = "run.log"
 JOURNAL = "journal"
@@ -72,6 +88,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock_file: tuple[int, int] | None = None
 
     @property
     def log_file(self) -> Path:
@@ -83,82 +100,132 @@ class RunDirectory:
         return self.path / stage
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, notice: Callable[[str], None] = lambda text: None) -> Iterator[None]:
         """Hold the run against a second process writing to it.
+
+        The lock is the operating system's and ends with the process; who holds it stands in a file beside it, which
+        stays behind where the process was killed.
+
+        Args:
+            notice: Receives a line where the last run did not end cleanly.
 
         Raises:
             SmaugError: another process holds it, the folder cannot be written, or a link in it leads out of it.
         """
+        lock_file, holder = self.path / ".lock", self.path / HOLDER
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             refuse_links_out(self.path)
-            lock = FileLock(self.path / ".lock")
+            lock = FileLock(lock_file)
             lock.acquire(timeout=0)
         except Timeout:
             raise SmaugError(
-                f"{self.path} is in use by another smaug-eval process", fix="wait for it, or run under another name"
+                f"{self.path} is in use by another smaug-eval process{_who(_read_or_none(holder))}",
+                fix="wait for it, or run under another name",
             ) from None
         except OSError as error:
             raise unwritable(self.path, error) from error
         try:
+            if holder.exists():
+                notice(f"the last run{_who(_read_or_none(holder))} did not end cleanly; going on from what it left")
+            sweep(self.path)
+            write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": now()})
+            self._lock_file = _identity(lock_file)
             yield
         finally:
+            if self._lock_file is not None and _identity(lock_file) == self._lock_file:
+                holder.unlink(missing_ok=True)
+            self._lock_file = None
             lock.release()
 
-    def state(self, stage: str, key: str, inputs: Mapping[str, Any]) -> StageState:
-        """Compare a stage's record with its present inputs."""
-        file = self.folder(stage) / RECORD
-        if not file.is_file():
+    def check_held(self) -> None:
+        """Make sure that the directory is still the one that was locked.
+
+        Raises:
+            SmaugError: it was removed, or what it lay on is no longer mounted; nothing must be written in its place.
+        """
+        if self._lock_file is not None and _identity(self.path / ".lock") != self._lock_file:
+            raise SmaugError(
+                f"{self.path} is gone: removed, moved, or no longer mounted",
+                fix="put it back or mount it again, and run the same command again",
+            )
+
+    def state(self, stage: str, key: str, inputs: Mapping[str, Any], *, thorough: bool = False) -> StageState:
+        """Compare a stage's record with its present inputs.
+
+        Args:
+            stage: Its name.
+            key: Of its present inputs.
+            inputs: Those.
+            thorough: Compare the contents of its files with what they were, not their sizes alone.
+        """
+        if not any((self.folder(stage) / name).is_file() for name in (RECORD, TWIN)):
             return StageState("new")
-        record = read_json(file)
-        if record.get("key") != key:
+        record = self.record(stage)
+        if not record:
+            return StageState("damaged", f"{stage}/{RECORD} cannot be read")
+        if record["key"] != key:
             return StageState("changed", _difference(record.get("inputs", {}), inputs))
-        if record.get("status") != "done":
+        if record["status"] != "done":
             return StageState("started", "was interrupted")
-        missing = [name for name, size in record["outputs"].items() if _size(self.path / name) != size]
-        if missing:
-            return StageState("damaged", f"missing or altered: {', '.join(missing[:3])}")
+        wrong = [name for name, size in record["outputs"].items() if _size(self.path / name) != size]
+        if thorough and not wrong:
+            digests = record.get("sha256", {})
+            wrong = [name for name, digest in digests.items() if sha256_of_file(self.path / name) != digest]
+        if wrong:
+            return StageState("damaged", f"missing or altered: {', '.join(wrong[:3])}")
         return StageState("done")
 
     def record(self, stage: str) -> dict[str, Any]:
-        """What is recorded of a stage: ``{}`` if nothing."""
-        file = self.folder(stage) / RECORD
-        return read_json(file) if file.is_file() else {}
+        """What is recorded of a stage: ``{}`` if nothing, or nothing that can be read."""
+        found = (_read_or_none(self.folder(stage) / name) for name in (RECORD, TWIN))
+        return next((record for record in found if record is not None and _is_record(record)), {})
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest; ``{}`` where there is none that can be read."""
+        return _read_or_none(self.path / MANIFEST) or {}
 
     def begin(self, stage: str, key: str, inputs: Mapping[str, Any]) -> Path:
-        """Get a stage's folder ready: unfinished work on the same inputs stays, results of other inputs move away."""
+        """Get a stage's folder ready: unfinished work on the same inputs stays, other and damaged results move away."""
+        self.check_held()
         folder = self.folder(stage)
-        state = self.state(stage, key, inputs)
-        if state.status == "changed" and any(file.name != RECORD for file in folder.iterdir()):
+        state = self.state(stage, key, inputs, thorough=True)
+        if state.status in ("changed", "damaged") and any(file.name not in (RECORD, TWIN) for file in folder.iterdir()):
             self._supersede(stage)
-        write_json(
-            folder / RECORD, {"stage": stage, "status": "started", "key": key, "inputs": inputs, "started": now()}
-        )
+        self._write_record(stage, {"stage": stage, "status": "started", "key": key, "inputs": inputs, "started": now()})
         return folder
 
     def finish(self, stage: str, *, seconds: float, summary: Mapping[str, Any], outputs: Sequence[str] = ()) -> None:
         """Record that a stage is done, with the sizes of the files it left in its folder and of ``outputs``."""
+        self.check_held()
         folder = self.folder(stage)
-        own = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != RECORD)
-        sizes = {
-            file.relative_to(self.path).as_posix(): file.stat().st_size
-            for file in (*own, *(self.path / name for name in outputs))
-        }
+        own = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.name not in (RECORD, TWIN))
+        files = {file.relative_to(self.path).as_posix(): file for file in (*own, *(self.path / o for o in outputs))}
+        sync_folder(folder)
         record = self.record(stage)
-        record |= {"status": "done", "finished": now(), "seconds": round(seconds, 3)}
-        record |= {"summary": dict(summary), "outputs": sizes}
-        write_json(folder / RECORD, record)
+        record |= {"status": "done", "finished": now(), "seconds": round(seconds, 3), "summary": dict(summary)}
+        record["outputs"] = {name: file.stat().st_size for name, file in files.items()}
+        record["sha256"] = {name: sha256_of_file(file) for name, file in files.items()}
+        self._write_record(stage, record)
 
     def superseded(self, stage: str) -> list[Path]:
-        """Where results of a stage on other inputs were moved to, the newest last."""
-        return sorted((self.path / SUPERSEDED).glob(f"{_flat(stage)}-*"))
+        """Where results of a stage on other inputs were moved to, the newest last, whatever the clock said."""
+        name = re.compile(rf"{re.escape(_flat(stage))}-((\d{{4}})-)?\d{{8}}T\d+")
+        found = {path: name.fullmatch(path.name) for path in (self.path / SUPERSEDED).glob("*")}
+        return sorted(
+            (path for path, match in found.items() if match), key=lambda path: (_number(found[path]), path.name)
+        )
 
     def _supersede(self, stage: str) -> None:
         """Keep the results of other inputs: an edited recipe must not destroy days of training."""
         stamp = datetime.datetime.now().strftime("%Y%m%dT%H%M%S%f")
-        target = self.path / SUPERSEDED / f"{_flat(stage)}-{stamp}"
+        target = self.path / SUPERSEDED / f"{_flat(stage)}-{len(self.superseded(stage)) + 1:04d}-{stamp}"
         target.parent.mkdir(parents=True, exist_ok=True)
         self.folder(stage).rename(target)
+
+    def _write_record(self, stage: str, record: Mapping[str, Any]) -> None:
+        for name in (TWIN, RECORD):
+            write_json(self.folder(stage) / name, record)
 
 
 def _flat(stage: str) -> str:
@@ -236,6 +303,41 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _read_or_none(file: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None where there is none."""
+    try:
+        found = read_json(file)
+    except SmaugError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _is_record(found: Mapping[str, Any]) -> bool:
+    """Whether all is there that a record must hold."""
+    known = isinstance(found.get("key"), str) and isinstance(found.get("status"), str)
+    return known and (found["status"] != "done" or isinstance(found.get("outputs"), dict))
+
+
+def _who(holder: Mapping[str, Any] | None) -> str:
+    """The process of a holder's file, in words with a blank before them."""
+    if holder is None:
+        return ""
+    return f" (process {holder.get('pid')} on {holder.get('host')}, since {holder.get('since')})"
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """What tells a file from another one of its name."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _number(match: re.Match[str] | None) -> int:
+    return int(match[2] or 0) if match else 0
 
 
 def _size(path: Path) -> int | None:

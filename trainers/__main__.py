@@ -15,11 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+from filelock import FileLock
+
 from smaug_eval.console import Reporter, make_console
 from smaug_eval.errors import EXIT_BAD_INPUT, EXIT_DONE, SmaugError
 from smaug_eval.files import write_json
 from smaug_eval.redaction import hide_keys_in_tracebacks
-from trainers.launch import OUTCOME_FILE, PROGRESS_FILE, STOP_FILE, TrainingSpec, read_spec
+from trainers.launch import CALLER, LOCK_FILE, OUTCOME_FILE, PROGRESS_FILE, STOP_FILE, TrainingSpec, read_spec
 
 # An error that every process runs into is told by the main one, and ends the others while they wait.
 OTHERS_WAIT_SECONDS = 10.0
@@ -48,6 +51,9 @@ def main(arguments: list[str]) -> int:
             raise SmaugError("one argument is needed", fix="python -m trainers SPEC.json")
         spec = read_spec(Path(arguments[0]))
         if is_main:
+            # Held until the process ends.
+            lock = FileLock(spec.out_dir / LOCK_FILE)
+            lock.acquire()
             for name in (STOP_FILE, OUTCOME_FILE):
                 (spec.folder / name).unlink(missing_ok=True)
         _train(spec, is_main)
@@ -75,12 +81,17 @@ def _train(spec: TrainingSpec, is_main: bool) -> None:
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if half else "no"
     # Every process finds out by itself how the model is asked, so every one needs the weights.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
-    stop = spec.folder / STOP_FILE
+    stop, caller = spec.folder / STOP_FILE, os.environ.get(CALLER)
+
+    def should_stop() -> bool:
+        told = stop.exists() or (caller is not None and not psutil.pid_exists(int(caller)))
+        return signals.received or (is_main and told)
+
     with Reporter(make_console(), quiet=not is_main) as reporter, reporter.stage(f"train {spec.name}"):
         notes: dict[str, Any] = {"on_note": reporter.say, "on_warning": reporter.warn} if is_main else {}
         train(
             **spec.arguments(),
-            should_stop=lambda: signals.received or (is_main and stop.exists()),
+            should_stop=should_stop,
             on_progress=_progress(spec, reporter) if is_main else None,
             **notes,
         )

@@ -20,16 +20,26 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
 )
 
-from smaug_eval.files import read_json, write_text
+from smaug_eval.errors import SmaugError
+from smaug_eval.files import read_json, sha256_of_files, sync, sync_folder, write_json, write_text
 from trainers.adapters import merged
 from trainers.config import LOSS_WEIGHTS
 from trainers.models import DTYPES, load_model
+from trainers.processes import wait_for_all
 
 STATE_FILE = "trainer_state.json"
 PROCESSES_FILE = "processes.json"
 """Beside the checkpoints: how many processes write them."""
+SEAL_FILE = "complete.json"
+"""In a checkpoint to resume from, written last: the sizes of its files, which are on the disk."""
+FINISHED_FILE = "finished.json"
+"""Beside a finished checkpoint, written last: what it was made of, and a digest of its files."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +128,31 @@ def newest_checkpoint(folder: Path, *, remove_incomplete: bool = False) -> Path 
     return complete[max(complete)] if complete else None
 
 
+class Sealing(TrainerCallback):
+    """Seals every checkpoint once all processes have written theirs, and only then removes the older ones."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Do it."""
+        wait_for_all()
+        if state.is_world_process_zero:
+            newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            seal(newest)
+            for older in set(newest.parent.glob("checkpoint-*")) - {newest}:
+                shutil.rmtree(older)
+
+
+def seal(checkpoint: Path) -> None:
+    """Bring a checkpoint to the disk, and write down what belongs to it.
+
+    Raises:
+        SmaugError: the disk refuses it.
+    """
+    sync_folder(checkpoint)
+    sizes = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in _files(checkpoint)}
+    write_json(checkpoint / SEAL_FILE, {"bytes": sizes})
+    sync(checkpoint.parent)
+
+
 def processes_of(folder: Path) -> int:
     """How many processes write the checkpoints of a folder."""
     note = folder / PROCESSES_FILE
@@ -125,18 +160,46 @@ def processes_of(folder: Path) -> int:
 
 
 def checkpoint_step(checkpoint: Path) -> int | None:
-    """The step of a complete checkpoint, None for an incomplete one.
+    """The step of a complete checkpoint, whose files are those that were sealed; None for an incomplete one."""
+    try:
+        sizes = read_json(checkpoint / SEAL_FILE)["bytes"]
+        if sizes != {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in _files(checkpoint)}:
+            return None
+        return int(json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))["global_step"])
+    except (OSError, SmaugError, ValueError, KeyError, TypeError):
+        return None
 
-    The main process writes ``trainer_state.json`` last; the others' last file is the state of their random numbers.
+
+def mark_finished(out_dir: Path, identity: str) -> None:
+    """Note that a training's results are all there.
+
+    Args:
+        out_dir: Holds ``checkpoint/`` and ``summary.json``.
+        identity: Digest of all that decides them.
     """
-    processes = processes_of(checkpoint.parent)
-    states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
-    if not all((checkpoint / name).is_file() for name in (STATE_FILE, "scheduler.pt", *states)):
+    write_json(out_dir / FINISHED_FILE, {"identity": identity, "sha256": _results_sha256(out_dir)})
+
+
+def finished_result(out_dir: Path, identity: str) -> TrainingResult | None:
+    """The result of a training that was finished before; None where it was not, or its files are not what they were."""
+    if not (out_dir / FINISHED_FILE).is_file():
         return None
     try:
-        return int(json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))["global_step"])
-    except (ValueError, KeyError, TypeError):
+        if read_json(out_dir / FINISHED_FILE) != {"identity": identity, "sha256": _results_sha256(out_dir)}:
+            return None
+        summary = read_json(out_dir / "summary.json")
+        return TrainingResult(**{"lambda_" if name == "lambda" else name: value for name, value in summary.items()})
+    except (OSError, SmaugError, TypeError):
         return None
+
+
+def _results_sha256(out_dir: Path) -> str:
+    folders = [folder for name in ("checkpoint", "adapter") for folder in (out_dir / name).rglob("*")]
+    return sha256_of_files([file for file in (*folders, out_dir / "summary.json") if file.is_file()], out_dir)
+
+
+def _files(checkpoint: Path) -> list[Path]:
+    return [path for path in checkpoint.rglob("*") if path.is_file() and path.name != SEAL_FILE]
 
 
 def save_result(
@@ -212,8 +275,10 @@ def replacing(folder: Path) -> Iterator[Path]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     yield partial
+    sync_folder(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
+    sync(folder.parent)
 
 
 def _model_card(result: TrainingResult, *, adapter: bool) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from smaug_eval.files import write_text
+from smaug_eval.files import GrowingFile, write_text
 from trainers.diagnostics import (
     by_bucket,
     changes,
@@ -137,8 +137,9 @@ class HeldOutWatch:
     def _append(self, row: Row) -> None:
         self._rows.append(row)
         if self._writes:
-            with self._path.open("a", encoding="utf-8") as stream:
-                stream.write(_line(row))
+            stream = GrowingFile(self._path)
+            stream.append(_line(row).encode())
+            stream.close()
 
 
 def held_out_rows(policy: TokenLogProbs, reference: TokenLogProbs, pairs: Sequence[EncodedPair]) -> list[Row]:

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from smaug_eval.errors import SmaugError
-from smaug_eval.files import sha256_of_text, write_text
+from smaug_eval.files import GrowingFile, sha256_of_text, write_text
 
 Row = dict[str, Any]
 NOT_PLOTTED = ("split", "step", "epoch")
 
+log = logging.getLogger(__name__)
+
 
 def read_log(path: Path) -> list[Row]:
-    """The rows of a log; nothing where it does not exist, and without a last line that was being written."""
+    """The rows of a log; nothing where it does not exist, and without a last line that was being written.
+
+    A damaged line is left out, with a warning in the log: the weights do not depend on it.
+    """
     if not path.is_file():
         return []
-    complete, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    return [json.loads(line) for line in complete.splitlines()]
+    complete, _, _ = path.read_bytes().rpartition(b"\n")
+    rows = []
+    for number, line in enumerate(complete.splitlines(), 1):
+        row = _parsed(line)
+        if row is None:
+            log.warning("%s, line %d: damaged; it is left out", path, number)
+        else:
+            rows.append(row)
+    return rows
 
 
 class Journal:
@@ -48,7 +61,7 @@ class Journal:
             return
         write_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
         self._wandb = _wandb_run(wandb_project, folder) if wandb_project else None
-        self._stream = self._path.open("a", encoding="utf-8")
+        self._stream = GrowingFile(self._path)
         self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=0 if step is None else step + 1)
 
     def append(self, row: Row) -> None:
@@ -56,8 +69,7 @@ class Journal:
         self.rows.append(row)
         if not self._writes:
             return
-        self._stream.write(json.dumps(row, allow_nan=False) + "\n")
-        self._stream.flush()
+        self._stream.append(json.dumps(row, allow_nan=False).encode() + b"\n")
         plotted = {f"{row['split']}/{name}": value for name, value in row.items() if name not in NOT_PLOTTED}
         for name, value in plotted.items():
             self._events.add_scalar(name, value, row["step"])
@@ -76,6 +88,14 @@ class Journal:
         self._events.close()
         if self._wandb is not None:
             self._wandb.finish(exit_code=0 if error is None else 1)
+
+
+def _parsed(line: bytes) -> Row | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
 
 
 def _wandb_run(project: str, folder: Path) -> Any:

@@ -7,7 +7,6 @@ The caller writes ``launch/spec.json`` into the training's folder and starts ``p
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
@@ -18,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from smaug_eval.errors import EXIT_INTERRUPTED, Interrupted, SmaugError
@@ -34,12 +34,14 @@ SPEC_FILE, STOP_FILE, PROGRESS_FILE, OUTCOME_FILE, OUTPUT_FILE = (
     "outcome.json",
     "output.log",
 )
+LOCK_FILE = ".launch.lock"
+"""Beside the folder, held by the main process: the processes of a caller that was killed may still be at work."""
+CALLER = "SMAUG_EVAL_CALLER"
+"""Environment variable with the caller's process id; without it, the processes stop after the same step."""
 POLL_SECONDS = 0.5
 # torchrun gives its processes 30 s after a signal.
 GRACE_SECONDS = 45.0
 LINES_SHOWN = 15
-PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class TrainingSpec(BaseModel):
@@ -134,6 +136,7 @@ def train_in_processes(
         SmaugError: the training failed; the message is its own, or the last lines it printed.
     """
     folder = spec.folder
+    _wait_for_earlier(spec, should_stop)
     shutil.rmtree(folder, ignore_errors=True)
     # Settled settings are valid settings; the launch itself is not theirs to read.
     settings = spec.config.model_dump(mode="json", by_alias=True, exclude={"launch"})
@@ -146,7 +149,6 @@ def train_in_processes(
             stderr=subprocess.STDOUT,
             # Away from the terminal's signals: the processes stop together, when they are told.
             start_new_session=True,
-            preexec_fn=_end_with_parent,
             env=_environment(),
         )
         try:
@@ -182,12 +184,6 @@ def accelerate_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _end_with_parent() -> None:
-    """In a child: be sent SIGTERM when the process that started it is gone, lest two train in one folder."""
-    if _LIBC is not None:
-        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def _command(launch: LaunchConfig, spec: Path) -> Sequence[str]:
     if launch.config is None:
         group = ["torch.distributed.run", "--standalone", f"--nproc-per-node={launch.processes}"]
@@ -200,7 +196,27 @@ def _command(launch: LaunchConfig, spec: Path) -> Sequence[str]:
 def _environment() -> dict[str, str]:
     """This process's environment, with its import path: it may not be the installed one."""
     path = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), CALLER: str(os.getpid())}
+
+
+def _wait_for_earlier(spec: TrainingSpec, should_stop: Callable[[], bool]) -> None:
+    """Let the processes of an earlier call, which was killed, save their checkpoint and end.
+
+    Raises:
+        Interrupted: stopped on request meanwhile.
+    """
+    spec.out_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(spec.out_dir / LOCK_FILE)
+    while True:
+        try:
+            lock.acquire(timeout=POLL_SECONDS)
+        except Timeout:
+            if should_stop():
+                raise Interrupted(f"training {spec.name} stopped while processes of an earlier call end") from None
+            write_text(spec.folder / STOP_FILE, "")
+        else:
+            lock.release()
+            return
 
 
 def _follow(

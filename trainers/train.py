@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,25 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
+from smaug_eval.engines.journal import Journal
 from smaug_eval.errors import Interrupted, SmaugError
-from smaug_eval.files import sha256_of_file, write_json
+from smaug_eval.files import canonical_json, sha256_of_file, sha256_of_text, write_json
 from smaug_eval.scorer import NoHiddenStates, Scorer, scoring
 from trainers.checkpoints import (
     PROCESSES_FILE,
+    Sealing,
     TrainingResult,
     checkpoint_step,
+    finished_result,
+    mark_finished,
     newest_checkpoint,
     processes_of,
     save_result,
 )
 from trainers.config import TrainingConfig
 from trainers.held_out import HeldOutWatch, last_diagnosis
-from trainers.journal import Journal, Row
+from trainers.journal import Journal as TrainingLog
+from trainers.journal import Row
 from trainers.losses import preference_loss
 from trainers.models import (
     DTYPES,
@@ -50,6 +55,9 @@ from trainers.trainer import PreferenceTrainer, Schedule, ScoredPairs, pair_scor
 
 # Largest log-ratio in nats that rounding explains while the policy equals its reference.
 START_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
+
+# Of a folder with the finished batches of a reference that is being scored.
+UNFINISHED = ".unfinished"
 
 # Seconds that processes wait for each other: the main one may be writing a large checkpoint.
 PATIENCE = 7200
@@ -92,8 +100,8 @@ def train(
         train_file: Pairs as ``{"prompt", "chosen", "rejected"}`` JSON lines.
         eval_file: Held-out pairs in the same form; None or an empty file for none.
         out_dir: Receives ``checkpoint/`` (and ``adapter/`` for LoRA), ``log.jsonl``, ``tensorboard/``,
-            ``diagnostics.jsonl`` and ``held_out.jsonl`` (:mod:`trainers.held_out`), ``summary.json``, and ``resume/``
-            while unfinished.
+            ``diagnostics.jsonl`` and ``held_out.jsonl`` (:mod:`trainers.held_out`), ``summary.json``, ``finished.json``
+            last of all, and ``resume/`` while unfinished.
         seed: Seed of the order of the pairs and of a fresh adapter.
         model_sha256: Digest of the base model's weights: the key of the saved reference log-probabilities.
         base: Name of the base model for the model card; its folder's name if None.
@@ -134,6 +142,7 @@ def train(
         result = training.finish()
     if process_index() == 0:
         write_json(out_dir / "summary.json", result.summary())
+        mark_finished(out_dir, training.identity)
         shutil.rmtree(training.resume_dir, ignore_errors=True)
     return result
 
@@ -163,6 +172,14 @@ class _Training:
     def resume_dir(self) -> Path:
         return self.out_dir / "resume"
 
+    @cached_property
+    def identity(self) -> str:
+        """A digest of all that decides the result."""
+        files = [None if file is None else sha256_of_file(file) for file in (self.train_file, self.eval_file)]
+        settings = self.config.model_dump(mode="json", by_alias=True, exclude={"launch"})
+        decisive = [settings, self.name, self.dtype, self.seed, self.model_sha256, self.base, process_count(), *files]
+        return sha256_of_text(canonical_json(decisive))
+
     @property
     def autocast(self) -> torch.dtype | None:
         """The type to compute in where the weights are kept in float32 but wanted in half precision."""
@@ -173,6 +190,10 @@ class _Training:
         if self.dtype not in START_TOLERANCE:
             raise SmaugError(f"cannot train in dtype {self.dtype!r}", fix=f"choose one of {', '.join(START_TOLERANCE)}")
         arguments = _arguments(self.config, self.resume_dir, self.seed)  # brings several processes together
+        # A caller may have been killed before it took note of the result.
+        before = finished_result(self.out_dir, self.identity)
+        if not any_process(before is None) and before is not None:
+            return before
         resume_from = self._checkpoint_to_resume_from()
         arguments.eval_on_start = resume_from is None
         model, tokenizer = load_model(
@@ -284,14 +305,16 @@ class _Training:
         # All must do the same, even where one cannot read what the others can.
         reference = None if any_process(reference is None) else reference
         if reference is None and not weights_are_sharded():
-            reference = score_pairs(
-                scorer,
-                model,
-                encoded.pairs,
-                row_tokens=self.config.row_tokens,
-                autocast=self.autocast,
-                before_batch=self._between_reference_batches,
-            )
+            with self._finished_batches(encoded) as journal:
+                reference = score_pairs(
+                    scorer,
+                    model,
+                    encoded.pairs,
+                    row_tokens=self.config.row_tokens,
+                    autocast=self.autocast,
+                    before_batch=self._between_reference_batches,
+                    journal=journal,
+                )
             self._keep(reference, encoded)
         return ScoredPairs(encoded.pairs, reference or TokenLogProbs((), ()))
 
@@ -300,13 +323,27 @@ class _Training:
         policy = trainer.model
         with policy.disable_adapter() if isinstance(policy, PeftModel) else nullcontext():
             for pairs in sets:
-                pairs.reference = trainer.score(pairs.pairs, self._between_reference_batches)
-                self._keep(pairs.reference, EncodedPairs(list(pairs.pairs)))
+                encoded = EncodedPairs(list(pairs.pairs))
+                with self._finished_batches(encoded) as journal:
+                    pairs.reference = trainer.score(pairs.pairs, self._between_reference_batches, journal)
+                self._keep(pairs.reference, encoded)
+
+    @contextmanager
+    def _finished_batches(self, encoded: EncodedPairs) -> Iterator[Journal]:
+        """A journal of the reference's batches, from which a stopped scoring goes on."""
+        path = self._reference_path(encoded)
+        journal = Journal(path.with_suffix(UNFINISHED), {"reference": path.stem})
+        try:
+            yield journal
+        finally:
+            journal.close()
 
     def _keep(self, reference: TokenLogProbs, encoded: EncodedPairs) -> None:
+        wait_for_all()
         if process_index() == 0:
-            self.reference_dir.mkdir(parents=True, exist_ok=True)
-            save_reference(reference, self._reference_path(encoded))
+            path = self._reference_path(encoded)
+            save_reference(reference, path)
+            shutil.rmtree(path.with_suffix(UNFINISHED), ignore_errors=True)
 
     def _reference_path(self, encoded: EncodedPairs) -> Path:
         quantize = self.config.lora.quantize if self.config.lora else None
@@ -360,7 +397,7 @@ class _Training:
         """
         step = None if resume_from is None else checkpoint_step(resume_from)
         main, wandb_project = process_index() == 0, self.config.wandb_project
-        with Journal(self.out_dir, step=step, wandb_project=wandb_project, writes=main) as journal:
+        with TrainingLog(self.out_dir, step=step, wandb_project=wandb_project, writes=main) as journal:
             start = time.monotonic() - (journal.rows[-1]["seconds"] if journal.rows else 0.0)
 
             def on_row(step: int, steps: int, row: dict[str, Any]) -> None:
@@ -384,7 +421,7 @@ class _Training:
                 train_pairs=train_pairs,
                 eval_pairs=eval_pairs,
                 autocast=self.autocast,
-                callbacks=[schedule],
+                callbacks=[schedule, Sealing()],
                 on_held_out=on_held_out,
             )
             self._score_when_training_begins(trainer, [train_pairs, eval_pairs], resume_from)
@@ -516,7 +553,7 @@ def _arguments(config: TrainingConfig, folder: Path, seed: int) -> TrainingArgum
         logging_strategy="no",
         eval_strategy="no",
         save_strategy="no",
-        save_total_limit=1,
+        save_total_limit=None,  # trainers.checkpoints.Sealing removes the older ones
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from smaug_eval.engines.journal import Journal
 from smaug_eval.prefix import Layout, row_budgets
 from smaug_eval.scorer import Scorer
 from trainers.config import TrainingConfig
@@ -290,13 +291,22 @@ class PreferenceTrainer(Trainer):
         super().log(logs, start_time)
 
     def score(
-        self, pairs: Sequence[EncodedPair], before_batch: Callable[[int, int], None] = lambda done, total: None
+        self,
+        pairs: Sequence[EncodedPair],
+        before_batch: Callable[[int, int], None] = lambda done, total: None,
+        journal: Journal | None = None,
     ) -> TokenLogProbs:
-        """What the policy thinks of some pairs; every process must ask."""
+        """What the policy thinks of some pairs; every process must ask. Arguments as of :func:`score_pairs`."""
         model = self.model_wrapped if self._sharded else self.model
         row_tokens = self._config.row_tokens
         return score_pairs(
-            self._scorer, model, pairs, row_tokens=row_tokens, autocast=self._autocast, before_batch=before_batch
+            self._scorer,
+            model,
+            pairs,
+            row_tokens=row_tokens,
+            autocast=self._autocast,
+            before_batch=before_batch,
+            journal=journal,
         )
 
     def full_weights(self) -> dict[str, Tensor]:

@@ -28,8 +28,8 @@ from smaug_eval.console import captured_output
 from smaug_eval.engines.journal import Journal
 from smaug_eval.engines.shared import Credit, Share
 from smaug_eval.errors import SmaugError
-from smaug_eval.execution import NOT_WRITABLE, Execution, Stage
-from smaug_eval.files import canonical_json, unwritable, write_text
+from smaug_eval.execution import Execution, Stage
+from smaug_eval.files import canonical_json, unwritable, write_failure, write_text
 from smaug_eval.jobs import EvaluationJob, Job, TrainingJob
 from smaug_eval.rundir import JOURNAL, RECORD
 
@@ -225,10 +225,9 @@ class ClusterExecution(Execution):
                 self._show()
             if self._stop.is_set():
                 self._wind_up()
-        except OSError as error:
-            self._error = unwritable(self.directory.path, error) if error.errno in NOT_WRITABLE else error
         except BaseException as error:  # for the main thread to raise
-            self._error = error
+            failure = None if isinstance(error, SmaugError) else write_failure(error)
+            self._error = error if failure is None else unwritable(self.directory.path, failure)
         finally:
             self._crew.call_off(keep=lambda order: False)
             for journal in self._journals.values():

@@ -22,6 +22,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from smaug_eval.demo import MODEL_DIR
 from smaug_eval.demo.world import documents
+from smaug_eval.files import write_text
 from smaug_eval.leaderboard.demo import demo_suite
 from smaug_eval.leaderboard.scores import SuiteScores, suite_scores
 
@@ -266,7 +267,7 @@ def main() -> None:
     minutes = (time.monotonic() - begun) / 60
     save(model, tokenizer, arguments.out)
     card = model_card(plan, model.num_parameters(), mean_of_last(losses), minutes, measure(arguments.out))
-    (arguments.out / "README.md").write_text(card, encoding="utf-8")
+    write_text(arguments.out / "README.md", card)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tasks
 from smaug_eval.demo.world import Row, task_data
+from smaug_eval.files import write_text
 
 DATA_DIR = Path(tasks.__file__).parent / "demo" / "data"
 """Where the packaged data lie: ``<task>/<split>.jsonl``."""
@@ -31,9 +32,7 @@ def rendered_files() -> dict[str, str]:
 def write_data(folder: Path) -> None:
     """Write every data file under ``folder``."""
     for name, text in rendered_files().items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
 
 
 def main() -> None:

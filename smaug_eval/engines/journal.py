@@ -1,7 +1,8 @@
 """What a model has answered, on disk: an append-only file that survives being killed at any moment.
 
-One line for every finished chunk of work. A file belongs to one *scope*: the model's weights, its tokenizer and every
-setting that changes numbers; another scope has another file, so that no model ever sees another's answers.
+One line for every finished chunk of work, with a checksum. A file belongs to one *scope*: the model's weights, its
+tokenizer and every setting that changes numbers; another scope has another file, so that no model ever sees another's
+answers.
 """
 
 from __future__ import annotations
@@ -10,20 +11,20 @@ import contextlib
 import importlib.metadata
 import json
 import logging
-import os
-import time
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
 from smaug_eval.errors import SmaugError
-from smaug_eval.files import canonical_json, sha256_of_text, unwritable
+from smaug_eval.files import GrowingFile, canonical_json, cut_torn_line, sha256_of_text, unwritable
 from smaug_eval.redaction import redacted_values
 
 VERSION = 1
-SYNC_SECONDS = 1.0  # a killed process loses nothing that was written; a machine without power loses this much
+CHECKSUM = "crc32"
+"""Of the rest of a line: a flipped bit in a number would else be a wrong result."""
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,6 @@ class Journal:
         Raises:
             SmaugError: the folder cannot be written, or a file in it is no journal of this scope.
         """
-        self._synced = time.monotonic()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             name = self._recall(folder, scope)
@@ -83,7 +83,6 @@ class Journal:
 
     def close(self) -> None:
         """Write everything to the disk and let go of the file."""
-        self._sync()
         self._stream.close()
         self._lock.release()
 
@@ -98,27 +97,16 @@ class Journal:
         return name
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        self._stream.write(canonical_json(line).encode() + b"\n")
-        self._stream.flush()
-        if time.monotonic() - self._synced > SYNC_SECONDS:
-            self._sync()
+        summed = {**line, CHECKSUM: zlib.crc32(canonical_json(line).encode())}
+        self._stream.append(canonical_json(summed).encode() + b"\n")
 
-    def _sync(self) -> None:
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        self._synced = time.monotonic()
-
-    def _open(self) -> BinaryIO:
+    def _open(self) -> GrowingFile:
         """The file to append to, with a header if it is new and without a torn last line."""
-        stream = self.file.open("ab")
-        size = self.file.stat().st_size
-        whole = _whole_lines(self.file)
-        if whole < size:
+        if cut_torn_line(self.file):
             log.warning("%s: the last line is torn; what it held is computed again", self.file)
-            os.truncate(self.file, whole)
-        if not whole:
-            stream.write(canonical_json(self._scope).encode() + b"\n")
-            stream.flush()
+        stream = GrowingFile(self.file)
+        if not self.file.stat().st_size:
+            stream.append(canonical_json(self._scope).encode() + b"\n")
         return stream
 
     def _read(self, file: Path) -> None:
@@ -127,7 +115,9 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break  # torn, or just being written
                 found = _parsed(line)
-                if number == 1 and found != self._scope:
+                if number == 1 and found == self._scope:
+                    continue
+                if number == 1 and found is not None:
                     raise SmaugError(f"{file} is not a journal of this model and these settings", fix="move it away")
                 if found is None:
                     log.warning("%s, line %d: damaged; what it held is computed again", file, number)
@@ -207,15 +197,14 @@ def _own_file(folder: Path, name: str) -> tuple[Path, FileLock]:
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
+    """What a line holds; None where it is damaged. A line without a checksum, as the first is, is taken as it is."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    whole = isinstance(found, dict) and all(isinstance(found.get(part, {}), dict) for part in ("answers", "settings"))
-    return found if whole else None
-
-
-def _whole_lines(file: Path) -> int:
-    """Bytes up to and including the last line end."""
-    data = file.read_bytes()
-    return data.rfind(b"\n") + 1
+    if not isinstance(found, dict):
+        return None
+    checksum = found.pop(CHECKSUM, None)
+    if checksum is not None and checksum != zlib.crc32(canonical_json(found).encode()):
+        return None
+    return found if all(isinstance(found.get(part, {}), dict) for part in ("answers", "settings")) else None

@@ -18,7 +18,7 @@ from typing import Any
 from smaug_eval.engines.generation import Generation, Generator, Sampling
 from smaug_eval.files import canonical_json, sha256_of_text, write_json, write_text
 from smaug_eval.mt_bench.layout import answers_file, read_settings, set_aside, settings_file
-from smaug_eval.mt_bench.lines import read_lines
+from smaug_eval.mt_bench.lines import mend, read_lines
 from smaug_eval.mt_bench.questions import Question, QuestionId, question_id
 from smaug_eval.mt_bench.records import AnswerRecord, RecordWriter
 from smaug_eval.mt_bench.templates import Template
@@ -179,6 +179,7 @@ def answer_questions(
     _set_other_answers_aside(file, unfinished, asdict(settings), notice)
     if not file.is_file():
         answering = _Answering(load(), template, settings, report)
+        mend(unfinished, notice)
         answering.load(unfinished)
         with RecordWriter(unfinished) as journal:
             if journal.repaired:

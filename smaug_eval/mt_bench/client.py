@@ -235,7 +235,8 @@ def retry_after(header: str | None) -> float | None:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.timezone.utc)
-    return max(0.0, (moment - datetime.datetime.now(datetime.timezone.utc)).total_seconds())
+    # Clamped, as this machine's clock may be wrong.
+    return max(0.0, min((moment - datetime.datetime.now(datetime.timezone.utc)).total_seconds(), 86400.0))
 
 
 def _reply(body: str, prompt_tokens: int, sent: dict[str, float]) -> Reply:

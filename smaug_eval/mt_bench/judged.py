@@ -12,8 +12,8 @@ from typing import Any
 from smaug_eval.files import canonical_json, sha256_of_text, write_text
 from smaug_eval.mt_bench.budget import Tokens
 from smaug_eval.mt_bench.endpoint import Reply
-from smaug_eval.mt_bench.layout import set_aside
-from smaug_eval.mt_bench.lines import read_lines
+from smaug_eval.mt_bench.layout import copy_aside
+from smaug_eval.mt_bench.lines import mend, read_lines
 from smaug_eval.mt_bench.parsing import fastchat_winner, read_judgment
 from smaug_eval.mt_bench.plan import Key, Match
 from smaug_eval.mt_bench.prompts import JudgeRequest
@@ -73,11 +73,12 @@ def drop_out_of_date(file: Path, judge: str, matches: Sequence[Match], notice: C
     Returns:
         Which matches are judged in it.
     """
+    mend(file, notice)
     judged, kept = up_to_date(file, judge, matches)
     there = len(read_records(file))
     if len(kept) < there:
         dropped = there - len(kept)
-        notice(f"{file}: {dropped} judgments of other answers or prompts; they are now in {set_aside(file).name}")
+        notice(f"{file}: {dropped} judgments of other answers or prompts; they are now in {copy_aside(file).name}")
         write_records(file, kept)
     return judged
 

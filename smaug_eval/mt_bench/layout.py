@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,5 +84,14 @@ def find_benches(run: Path) -> list[Bench]:
 
 def set_aside(file: Path) -> Path:
     """Give a file another name, under which nothing reads it; returns that."""
+    return file.rename(_aside(file))
+
+
+def copy_aside(file: Path) -> Path:
+    """Copy a file, which is about to be rewritten, to a name under which nothing reads it; returns that."""
+    return Path(shutil.copyfile(file, _aside(file)))
+
+
+def _aside(file: Path) -> Path:
     stamp = datetime.datetime.now().strftime("%Y%m%dT%H%M%S%f")
-    return file.rename(file.with_name(f"{file.name}.superseded-{stamp}"))
+    return file.with_name(f"{file.name}.superseded-{stamp}")

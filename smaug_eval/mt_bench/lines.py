@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from smaug_eval.errors import SmaugError
+from smaug_eval.files import open_atomically
+from smaug_eval.mt_bench.layout import copy_aside
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SURROGATE = "\\ud"
@@ -81,6 +83,30 @@ def torn_line(path: Path) -> int | None:
     start = content.rfind(b"\n") + 1
     tail = content[start:].removeprefix(BYTE_ORDER_MARK)
     return start if tail.strip() and not isinstance(_parsed(tail), dict) else None
+
+
+def mend(path: Path, notice: Callable[[str], None]) -> None:
+    """Take lines that are no JSON objects out of a file of our own; it is kept as it was under another name.
+
+    What they held is done again. A last line without its line feed is left to who appends to the file.
+
+    Args:
+        path: The file, which need not be there.
+        notice: Receives a line where something was wrong.
+
+    Raises:
+        SmaugError: the file cannot be read or written.
+    """
+    *lines, tail = _bytes(path).split(b"\n") if path.is_file() else [b""]
+    damaged = [n for n, line in enumerate(lines, 1) if line.strip() and not isinstance(_parsed(line), dict)]
+    if not damaged:
+        return
+    kept = [line for n, line in enumerate(lines, 1) if n not in damaged]
+    old = copy_aside(path)
+    with open_atomically(path) as file:
+        file.write(b"\n".join([*kept, tail]))
+    shown = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
+    notice(f"{path}: line {shown} damaged; what was there is done again. The file is kept as {old.name}")
 
 
 def _bytes(path: Path) -> bytes:

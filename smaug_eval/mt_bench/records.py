@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from smaug_eval.files import unwritable
+from smaug_eval.files import GrowingFile, unwritable
 from smaug_eval.mt_bench.lines import Line, ascii_line, read_lines, torn_line
 from smaug_eval.mt_bench.questions import QuestionId, question_id
 from smaug_eval.redaction import values_without_keys
@@ -222,11 +222,10 @@ class RecordWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.repaired = _repair(path)
-            self._stream = path.open("a", encoding="ascii", newline="\n")
+            self._stream = GrowingFile(path)
         except OSError as error:
             raise unwritable(path, error) from error
 
@@ -236,11 +235,7 @@ class RecordWriter:
         Raises:
             SmaugError: the disk refuses it.
         """
-        try:
-            self._stream.write(ascii_line(values_without_keys(record.as_json())))
-            self._stream.flush()
-        except OSError as error:
-            raise unwritable(self._path, error) from error
+        self._stream.append(ascii_line(values_without_keys(record.as_json())).encode("ascii"))
 
     def close(self) -> None:
         """Close the file; nothing is pending."""

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 import smaug_eval
 from smaug_eval.files import sha256_of_file, write_json
-from trainers.checkpoints import TrainingResult, checkpoint_step, newest_checkpoint
+from trainers.checkpoints import TrainingResult, checkpoint_step, newest_checkpoint, seal
 
 Run = Callable[..., TrainingResult]
 TEMPLATE = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
@@ -75,6 +75,7 @@ def saved_by(folder: Path, processes: int, step: int) -> Path:
     for name in ("scheduler.pt", *states):
         (checkpoint / name).touch()
     (checkpoint / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    seal(checkpoint)
     write_json(folder / "processes.json", {"processes": processes})
     return checkpoint
 
@@ -97,6 +98,7 @@ def test_a_damaged_state_is_no_checkpoint(tmp_path: Path) -> None:
     checkpoint = saved_by(tmp_path, 1, 4)
     for text in ("{", "[]", '{"global_step": "x"}', "{}"):
         (checkpoint / "trainer_state.json").write_text(text)
+        seal(checkpoint)
         assert checkpoint_step(checkpoint) is None
     shutil.rmtree(checkpoint)
     assert newest_checkpoint(tmp_path) is None

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from smaug_eval.errors import Interrupted, SmaugError
-from trainers.checkpoints import TrainingResult, newest_checkpoint
+from trainers.checkpoints import TrainingResult, newest_checkpoint, seal
 from trainers.journal import read_log
 from trainers.train import start_warnings
 
@@ -77,6 +77,7 @@ def test_training_starts_at_ln_2_and_leaves_everything_in_place(run: Run, tmp_pa
     assert sorted(path.name for path in folder.iterdir() if not path.name.startswith("reference-")) == [
         "checkpoint",
         "diagnostics.jsonl",
+        "finished.json",
         "log.jsonl",
         "summary.json",
         "tensorboard",
@@ -228,6 +229,7 @@ def test_an_incomplete_checkpoint_is_not_resumed_from(tmp_path: Path) -> None:
             (folder / name).touch()
         if step != 11:
             (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+            seal(folder)
     assert newest_checkpoint(tmp_path, remove_incomplete=True) == tmp_path / "checkpoint-10"
     assert not (tmp_path / "checkpoint-11").exists()
 
