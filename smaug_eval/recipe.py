@@ -78,7 +78,10 @@ class ReportConfig(_Strict):
     """The HTML comparison."""
 
     title: str | None = Field(None, description="Heading of the report; the recipe's name if empty.")
-    baseline: str = Field(BASE, description="The model that differences are taken against.")
+    baseline: str = Field(
+        BASE,
+        description="The model that differences are taken against (default: base, or the first that is scored).",
+    )
 
 
 class Recipe(_Strict):
@@ -151,7 +154,18 @@ class Recipe(_Strict):
             raise ValueError(
                 f"report.baseline = {self.report.baseline!r}: no such model{nearest(self.report.baseline, known)}"
             )
+        self._settle_baseline()
         return self
+
+    def _settle_baseline(self) -> None:
+        """Differences need a model that is scored: where the base is not, the first that is."""
+        entries: Sequence[EvaluationConfig | MtBenchConfig] = [*(self.evaluations or self.mt_bench).values()]
+        scored = [model for model in self.model_names if any(model in self.models_of(entry) for entry in entries)]
+        if not scored or self.report.baseline in scored:
+            return
+        if "baseline" in self.report.model_fields_set:
+            raise ValueError(f"report.baseline = {self.report.baseline!r}: no evaluation is for this model")
+        self.report.baseline = scored[0]
 
     def _add_study(self, study: Study) -> None:
         """Make the study's grid part of the trainings; those of a recipe that was written out with it are there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from smaug_eval.embedded import find_recipe, recipes_folder
 from smaug_eval.errors import SmaugError
-from smaug_eval.recipe import Recipe, load_recipe, parse_recipe, parse_settings, recipe_as_dict
+from smaug_eval.recipe import BASE, Recipe, load_recipe, parse_recipe, parse_settings, recipe_as_dict
 from trainers.config import MixturePairs
 
 RECIPE = """\
@@ -202,3 +203,19 @@ def test_any_data_is_read_or_refused_with_our_own_error(raw: dict[str, object]) 
         parse_recipe({"model": "org/base", "name": "x", **raw})
     except SmaugError as error:
         assert error.message
+
+
+def test_the_baseline_is_a_model_that_is_scored() -> None:
+    raw: dict[str, Any] = {
+        "name": "mine",
+        "model": "embedded:demo-model",
+        "pairs": {"rows": {"source": "rows", "path": "pairs.jsonl"}},
+        "trainings": {"dpo": {"loss": "dpo"}, "dpop": {"loss": "dpop"}},
+        "evaluations": {"demo": {"suite": "demo", "models": ["dpop"]}},
+    }
+    settled = parse_recipe(raw)
+    assert settled.report.baseline == "dpop"
+    assert parse_recipe(recipe_as_dict(settled)) == settled
+    assert parse_recipe({**raw, "evaluations": {}}).report.baseline == BASE
+    with pytest.raises(SmaugError, match=r"report.baseline = 'dpo': no evaluation is for this model"):
+        parse_recipe({**raw, "report": {"baseline": "dpo"}})
