@@ -158,7 +158,8 @@ def fake_run(tmp_path: Path, notes: list[str], engine_args: dict[str, int]) -> P
     entry = {"sample_len": 1_172, "acc_norm,none": 0.5, "acc_norm_stderr,none": (0.25 / 1_171) ** 0.5}
     (folder / "results_x.json").write_text(json.dumps({"results": {"open_llm_v1_arc_challenge": entry}}))
     inputs = {"engine": "hf", "engine_args": engine_args}
-    (folder / "stage.json").write_text(json.dumps({"inputs": inputs, "summary": {"notes": notes}}))
+    record = {"status": "done", "key": "k", "inputs": inputs, "outputs": {}, "summary": {"notes": notes}}
+    (folder / "stage.json").write_text(json.dumps(record))
     (tmp_path / "manifest.json").write_text(json.dumps({"name": "x", "models": {"base": {"dtype": "bfloat16"}}}))
     return tmp_path
 
