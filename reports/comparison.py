@@ -180,7 +180,12 @@ def headline_metric(suites: Sequence[Suite], task: str) -> str | None:
 
 
 def compare(
-    sources: Sequence[Source], *, title: str | None, baseline: str | None, archive: Path | None = None
+    sources: Sequence[Source],
+    *,
+    title: str | None,
+    baseline: str | None,
+    archive: Path | None = None,
+    whole: bool = False,
 ) -> Comparison:
     """Bring sources together.
 
@@ -189,11 +194,12 @@ def compare(
         title: The page's title; made from the labels where None.
         baseline: A model; where None, the model called "base", else the first.
         archive: The archived leaderboard's rows as CSV.
+        whole: Keep every model of a study, not only those that its page sets side by side.
 
     Raises:
         SmaugError: there is no such baseline, or results are not in lm-eval's format.
     """
-    study = read_study(sources[0]) if len(sources) == 1 else None
+    study = read_study(sources[0]) if len(sources) == 1 and not whole else None
     if study is not None:
         sources = [selection(sources[0], study, baseline)]
     models = merge_models(sources)

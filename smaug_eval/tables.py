@@ -38,7 +38,7 @@ def scores(paths: Sequence[Path], *, baseline: str | None = None) -> pd.DataFram
         SmaugError: a path holds nothing, or a damaged file.
     """
     sources = with_distinct_labels([read_source(path) for path in paths])
-    tables = compare(sources, title=None, baseline=baseline).tables
+    tables = compare(sources, title=None, baseline=baseline, whole=True).tables
     return pd.DataFrame((row for table in tables for row in _rows(table)), columns=list(_COLUMNS))
 
 
