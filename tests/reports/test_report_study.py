@@ -22,6 +22,7 @@ from reports.study_distance import curve_places, curves
 from reports.study_panels import findings
 from smaug_eval.errors import SmaugError
 from smaug_eval.stats import Values
+from smaug_eval.tables import scores
 
 FACTS, PRONOUNS = "demo_facts", "demo_pronouns"
 EDITS = {"low": 1, "edits-4": 4, "edits-16": 16, "high": 30}
@@ -143,6 +144,14 @@ def answers(path: Path) -> list[str]:
 
 def finding(path: Path, place: int) -> Finding:
     return findings(study_of(path))[place]
+
+
+def test_the_page_sets_few_models_side_by_side_and_a_table_all(run: Any) -> None:
+    path = write_study(run, PAPER)
+    shown = compare([read_source(path)], title=None, baseline=None).models
+    trained = sum(len(effect.chosen) for effect in PAPER.values()) * 3
+    assert list(shown) == ["base", "dpo.low.s1", "dpop.low.s1"]
+    assert scores([path]).model.nunique() == 1 + trained
 
 
 def test_the_papers_effects_are_found(run: Any) -> None:
