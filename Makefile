@@ -22,7 +22,7 @@ demo: setup
 
 # The grid of recipes/study.yaml; the report is runs/study/report.html.
 study: setup
-	HF_HUB_OFFLINE=1 $(BIN)/smaug-eval run study
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/smaug-eval run study
 
 test: check
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
