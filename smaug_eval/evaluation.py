@@ -11,7 +11,7 @@ from typing import Any
 
 from smaug_eval.engines import Watch, build_engine, set_batch_size
 from smaug_eval.engines.journal import Relay
-from smaug_eval.engines.shared import Credit, Share, ShareDone
+from smaug_eval.engines.shares import Credit, Share, ShareDone
 from smaug_eval.engines.watch import ProgressCallback
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import canonical_json, sha256_of_text

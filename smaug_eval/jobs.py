@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from smaug_eval.console import Voice
 from smaug_eval.engines.journal import Relay
-from smaug_eval.engines.shared import Credit, Share
+from smaug_eval.engines.shares import Credit, Share
 from smaug_eval.evaluation import EnginePool, LoadedEngine, evaluate_column, evaluate_share
 from smaug_eval.leaderboard.registry import find_suite
 from smaug_eval.leaderboard.suite import Column, Suite

@@ -58,6 +58,15 @@ def test_help_and_version_load_nothing_heavy(tmp_path: Path) -> None:
     assert smaug("--version", cwd=tmp_path).stdout == f"smaug-eval {__version__}\n"
 
 
+def test_what_needs_no_model_is_there_without_loading_what_runs_one() -> None:
+    code = (
+        "import sys, smaug_eval.api, reports\n"
+        "heavy = {'torch', 'transformers', 'lm_eval', 'vllm', 'ray'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_unknown_verb_and_option(tmp_path: Path) -> None:
     assert "No such command 'evl'" in refused("evl", cwd=tmp_path)
     assert "No such option" in refused("run", "demo", "--sett", "x=1", cwd=tmp_path)

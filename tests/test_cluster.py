@@ -26,7 +26,7 @@ from smaug_eval.cluster.options import ClusterOptions
 from smaug_eval.cluster.probe import SENT, Facts, Setting, look_around, misfit, settle_in, versions
 from smaug_eval.cluster.ray_library import Choices, last_line
 from smaug_eval.engines.journal import Journal, RelayedJournal
-from smaug_eval.engines.shared import Credit, Share
+from smaug_eval.engines.shares import Credit, Share
 from smaug_eval.engines.torch_engine import TorchEngine
 from smaug_eval.errors import Interrupted, SmaugError
 from smaug_eval.evaluation import EnginePool

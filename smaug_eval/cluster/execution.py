@@ -26,7 +26,7 @@ from smaug_eval.cluster.ray_library import Node, joined, look_at, make_choices, 
 from smaug_eval.cluster.worker import sizes
 from smaug_eval.console import captured_output
 from smaug_eval.engines.journal import Journal
-from smaug_eval.engines.shared import Credit, Share
+from smaug_eval.engines.shares import Credit, Share
 from smaug_eval.errors import SmaugError
 from smaug_eval.execution import Execution, Stage
 from smaug_eval.files import canonical_json, unwritable, write_failure, write_text

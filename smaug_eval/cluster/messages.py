@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smaug_eval.engines.shared import Credit, Share
+from smaug_eval.engines.shares import Credit, Share
 from smaug_eval.jobs import Job
 
 

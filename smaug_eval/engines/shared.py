@@ -26,6 +26,7 @@ from smaug_eval.engines.encoding import TextEncoder
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.journal import Journal, Relay, RelayedJournal
 from smaug_eval.engines.pace import Pace, Work
+from smaug_eval.engines.shares import Credit, Share, ShareDone
 from smaug_eval.engines.trie import Text, cut_rows, shared_lengths, sort_key, unique_tokens
 from smaug_eval.files import canonical_json
 from smaug_eval.prefix import TokenIds
@@ -42,36 +43,6 @@ CHUNK_TOKENS, MOST_CHUNK_TOKENS = 16384, 65536
 CHUNK_PROMPTS = 64
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Share:
-    """One part of the work on some requests, which several processes divide among themselves.
-
-    Attributes:
-        number: Which part, from 0.
-        of: How many there are.
-    """
-
-    number: int
-    of: int
-
-
-class ShareDone(Exception):
-    """Raised to the caller, instead of answers: those of the share are in the journal, the others need not be."""
-
-
-@dataclass(frozen=True)
-class Credit:
-    """What other processes have done of the present work.
-
-    Attributes:
-        keys: Requests they answered, as the journal names them.
-        computed: Tokens they computed for log-likelihoods.
-    """
-
-    keys: Collection[str] = ()
-    computed: int = 0
 
 
 @dataclass(frozen=True)
