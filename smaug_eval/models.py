@@ -163,7 +163,7 @@ def _check_whole(source: str, path: Path) -> None:
         try:
             with safe_open(file, framework="numpy"):
                 pass
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, ValueError) as error:
             raise SmaugError(
                 f"model {source!r}: {file} is truncated or damaged: {error}", fix="fetch or copy the file again"
             ) from error

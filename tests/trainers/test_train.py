@@ -78,6 +78,7 @@ def test_training_starts_at_ln_2_and_leaves_everything_in_place(run: Run, tmp_pa
         "checkpoint",
         "diagnostics.jsonl",
         "finished.json",
+        "held_out.jsonl",
         "log.jsonl",
         "summary.json",
         "tensorboard",
