@@ -15,6 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol, cast
@@ -194,12 +195,16 @@ class _SharedLog(logging.Handler):
 
     A log of more than ``LOG_BYTES`` is copied to ``<name>.1`` and emptied in place, as ``logrotate`` does with
     ``copytruncate``: everybody who appends to it by a descriptor goes on in the same file. A full disk costs lines.
+
+    Attributes:
+        begun: Byte at which what is appended from now on begins.
     """
 
     def __init__(self, file: Path) -> None:
         super().__init__()
         self._file = file
         self._stream = file.open("ab", buffering=0)
+        self.begun = os.fstat(self.descriptor).st_size
         self.setFormatter(_LogFormatter())
 
     @property
@@ -218,9 +223,10 @@ class _SharedLog(logging.Handler):
         for older, newer in zip(reversed(names), reversed(names[1:-1]), strict=False):
             if newer.exists():
                 newer.replace(older)
-        mask_file(self._file)
+        mask_file(self._file, self.begun)
         shutil.copyfile(self._file, names[1])
         os.ftruncate(self.descriptor, 0)
+        self.begun = 0
 
     def close(self) -> None:
         self._stream.close()
@@ -257,7 +263,7 @@ def captured_output(log_file: Path) -> Iterator[None]:
     file descriptors. All is restored afterwards; a console of :func:`make_console` keeps writing to the terminal.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    mask_file(log_file)  # what a process that was killed had no time for
+    _mask_left_over(log_file)
     handler = _SharedLog(log_file)
     root = logging.getLogger()
     previous_handlers, previous_level = root.handlers[:], root.level
@@ -284,7 +290,13 @@ def captured_output(log_file: Path) -> Iterator[None]:
         for name, (propagate, handlers) in propagation.items():
             logging.getLogger(name).propagate, logging.getLogger(name).handlers = propagate, handlers
         handler.close()
-        mask_file(log_file)  # what did not come through the handler: child processes, compiled code
+        mask_file(log_file, handler.begun)  # what did not come through it: child processes, compiled code
+
+
+@cache
+def _mask_left_over(log_file: Path) -> None:
+    """Mask what a process that was killed had no time for: once, as each use of the log masks its own part."""
+    mask_file(log_file)
 
 
 @contextlib.contextmanager

@@ -510,6 +510,22 @@ def test_logs_hold_no_key_whoever_writes_them(keys: list[str], tmp_path: Path) -
     assert "of a process that was killed: *****" in text
 
 
+def test_each_use_of_a_log_masks_its_own_part_though_it_was_rotated(
+    keys: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smaug_eval.console.LOG_BYTES", 3_000)
+    log = tmp_path / "run.log"
+    for turn in range(3):
+        with captured_output(log):
+            for number in range(12):  # the log is emptied in between, and a part is left over at the end
+                os.write(1, f"{turn}.{number:02d} {'.' * 120} compiled code: {keys[0]}\n".encode())
+                logging.getLogger("library").warning("%d.%02d logged %s", turn, number, keys[1])
+    text = "".join(file.read_text() for file in tmp_path.glob("run.log*"))
+    assert (tmp_path / "run.log.1").exists()
+    assert not any(key in text for key in keys)
+    assert "2.11 " + "." * 120 + " compiled code: ****" in text
+
+
 def test_keys_at_the_border_of_two_windows_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "planted-key-0123456789")
     log = tmp_path / "log"
