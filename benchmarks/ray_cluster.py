@@ -181,19 +181,25 @@ class Kills:
             while self._answers() < number:
                 if self._over.wait(PERIOD):
                     return
-            self._kill()
+            while not self._killed():
+                if self._over.wait(PERIOD):
+                    return
 
     def _answers(self) -> int:
         return sum(len(line.get("answers", ())) for line in journal_lines(self.run))
 
-    def _kill(self) -> None:
+    def _killed(self) -> bool:
+        """Kill; whether there was something to kill, which between two stages there need not be."""
         if self.node is not None:
             self.cluster.remove_node(self.node, allow_graceful=False)
             self.done.append("node")
-            return
-        for process in worker_processes()[:1]:
-            process.send_signal(signal.SIGKILL)
-            self.done.append("worker")
+            return True
+        for process in worker_processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
+                self.done.append("worker")
+                return True
+        return False
 
 
 def run_on(
