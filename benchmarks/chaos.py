@@ -323,7 +323,8 @@ def lost(calm: Attempt, attempts: Sequence[Attempt]) -> dict[str, list[int]]:
 def contents(run: Path) -> dict[str, Any]:
     """Everything in a run that must not depend on its course, by name."""
     from smaug_eval import api
-    from smaug_eval.files import read_json, sha256_of_file
+    from smaug_eval.digests import sha256_of_file
+    from smaug_eval.files import read_json
 
     found: dict[str, Any] = {}
     for file in sorted(path for part in ("pairs", "train", "eval", "mt-bench") for path in (run / part).rglob("*")):

@@ -35,7 +35,7 @@ from tenacity import Retrying, stop_after_attempt
 import smaug_eval
 from smaug_eval.cluster.options import ClusterOptions
 from smaug_eval.cluster.ray_library import ray
-from smaug_eval.files import sha256_of_file
+from smaug_eval.digests import sha256_of_file
 
 STORE_BYTES = 80 << 20
 TIMES = ("date", "start_time", "end_time", "total_evaluation_time_seconds")

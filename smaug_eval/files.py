@@ -11,7 +11,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,19 +42,10 @@ def sha256_of_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def sha256_of_file(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def sha256_of_files(paths: Iterable[Path], root: Path) -> str:
-    """One hash over several files and their names relative to ``root``, whatever their order."""
-    listing = {path.relative_to(root).as_posix(): sha256_of_file(path) for path in paths}
-    return sha256_of_text(canonical_json(listing))
+def user_cache() -> Path:
+    """Where to keep what can be had again: ``smaug-eval`` in the user's cache directory (``XDG_CACHE_HOME``)."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "smaug-eval"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from smaug_eval.digests import sha256_of_files
 from smaug_eval.embedded import PREFIX, embedded_path
 from smaug_eval.errors import SmaugError
-from smaug_eval.files import read_json, sha256_of_files
+from smaug_eval.files import read_json
 from smaug_eval.names import given_path, is_file_name, is_there, refuse_unreadable
 from smaug_eval.own_code import CODE_PATTERN, check_own_code
 from smaug_eval.to_safetensors import conversion_command, pickled_files

@@ -16,11 +16,12 @@ from pydantic import BaseModel
 
 from smaug_eval import rundir
 from smaug_eval.console import Reporter
+from smaug_eval.digests import sha256_of_file
 from smaug_eval.engines import choose_engine
 from smaug_eval.errors import SmaugError
 from smaug_eval.evaluation import EnginePool, data_fingerprints, short_name
 from smaug_eval.execution import Execution, Stage
-from smaug_eval.files import sha256_of_file, write_json
+from smaug_eval.files import write_json
 from smaug_eval.interrupts import Interrupts
 from smaug_eval.jobs import AnswersJob, EvaluationJob, Job, TrainingJob, Workplace
 from smaug_eval.leaderboard.registry import find_suite

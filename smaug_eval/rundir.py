@@ -27,17 +27,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from smaug_eval import __version__
+from smaug_eval.digests import sha256_of_file
 from smaug_eval.errors import SmaugError
-from smaug_eval.files import (
-    canonical_json,
-    read_json,
-    sha256_of_file,
-    sha256_of_text,
-    sweep,
-    sync_folder,
-    unwritable,
-    write_json,
-)
+from smaug_eval.files import canonical_json, read_json, sha256_of_text, sweep, sync_folder, unwritable, write_json
 from smaug_eval.names import refuse_links_out
 
 RECORD = "stage.json"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pytest
 
 from smaug_eval.errors import SmaugError
-from smaug_eval.files import canonical_json, read_json, sha256_of_file, sha256_of_files, write_json, write_text
+from smaug_eval.files import canonical_json, read_json, write_json, write_text
 
 
 def test_written_json_reads_back_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -44,14 +43,3 @@ def test_broken_json_names_file_and_line(tmp_path: Path) -> None:
 
 def test_canonical_json_ignores_the_order_of_keys() -> None:
     assert canonical_json({"b": 1, "a": {"d": 2, "c": 3}}) == '{"a":{"c":3,"d":2},"b":1}'
-
-
-def test_hashes(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.write_bytes(b"abc")
-    two.write_bytes(b"def")
-    assert sha256_of_file(one) == hashlib.sha256(b"abc").hexdigest()
-    whole = sha256_of_files([one, two], tmp_path)
-    assert whole == sha256_of_files([two, one], tmp_path)
-    two.rename(tmp_path / "three")
-    assert whole != sha256_of_files([one, tmp_path / "three"], tmp_path)

@@ -26,8 +26,9 @@ from transformers import (
     TrainingArguments,
 )
 
+from smaug_eval.digests import sha256_of_files
 from smaug_eval.errors import SmaugError
-from smaug_eval.files import read_json, sha256_of_files, sync, sync_folder, write_json, write_text
+from smaug_eval.files import read_json, sync, sync_folder, write_json, write_text
 from trainers.adapters import merged
 from trainers.config import LOSS_WEIGHTS
 from trainers.models import DTYPES, load_model

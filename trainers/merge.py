@@ -6,8 +6,8 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
+from smaug_eval.digests import sha256_of_file
 from smaug_eval.errors import SmaugError
-from smaug_eval.files import sha256_of_file
 from trainers.adapters import CONFIG_FILE, WEIGHTS_FILE, adapter_settings, merged
 from trainers.checkpoints import model_card, save_model, versions
 from trainers.models import load_model, quiet_transformers

@@ -16,9 +16,10 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
+from smaug_eval.digests import sha256_of_file
 from smaug_eval.engines.journal import Journal
 from smaug_eval.errors import Interrupted, SmaugError
-from smaug_eval.files import canonical_json, sha256_of_file, sha256_of_text, write_json
+from smaug_eval.files import canonical_json, sha256_of_text, write_json
 from smaug_eval.scorer import NoHiddenStates, Scorer, scoring
 from trainers.checkpoints import (
     PROCESSES_FILE,

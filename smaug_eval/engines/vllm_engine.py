@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 from lm_eval.api.registry import register_model
 
 from smaug_eval import __version__
+from smaug_eval.digests import sha256_of_files
 from smaug_eval.engines.encoding import tokenizer_sha256
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.journal import versions
@@ -28,7 +29,6 @@ from smaug_eval.engines.shared import Answer, Request, ScoredText, SharedPrefixe
 from smaug_eval.engines.trie import Text
 from smaug_eval.engines.vllm_install import answering_for_vllm, vllm_distribution
 from smaug_eval.engines.vllm_plan import WAITING, Prompt, Told, score
-from smaug_eval.files import sha256_of_files
 from smaug_eval.models import locate
 
 with answering_for_vllm():

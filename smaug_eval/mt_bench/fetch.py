@@ -7,13 +7,12 @@ SimPO. They are no part of this package.
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import httpx
 
 from smaug_eval.errors import SmaugError
-from smaug_eval.files import open_atomically
+from smaug_eval.files import open_atomically, user_cache
 from smaug_eval.mt_bench.questions import (
     OFFICIAL,
     PROMPT_FILE,
@@ -40,9 +39,8 @@ _LARGEST = 10_000_000
 
 
 def default_cache() -> Path:
-    """Where fetched files are kept: ``smaug-eval/mt_bench`` in the user's cache directory (``XDG_CACHE_HOME``)."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "smaug-eval" / "mt_bench"
+    """Where fetched files are kept, in the user's cache directory (``XDG_CACHE_HOME``)."""
+    return user_cache() / "mt_bench"
 
 
 def fetch_mt_bench(references: str = "original", *, home: str = HOME, cache: Path | None = None) -> Path:

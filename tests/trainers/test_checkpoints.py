@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import smaug_eval
-from smaug_eval.files import sha256_of_file, write_json
+from smaug_eval.digests import sha256_of_file
+from smaug_eval.files import write_json
 from trainers.checkpoints import TrainingResult, checkpoint_step, newest_checkpoint, seal
 
 Run = Callable[..., TrainingResult]

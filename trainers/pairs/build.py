@@ -9,8 +9,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
+from smaug_eval.digests import sha256_of_file
 from smaug_eval.errors import SmaugError
-from smaug_eval.files import read_json, sha256_of_file, sha256_of_text, write_json, write_text
+from smaug_eval.files import read_json, sha256_of_text, write_json, write_text
 from trainers.config import ArcPairs, HellaSwagPairs, MetaMathPairs, MixturePairs, RowPairs, SourcedPairs
 from trainers.pairs.choices import arc_pairs, hellaswag_pairs
 from trainers.pairs.metamath import metamath_pairs
