@@ -5,7 +5,7 @@
 Writes the samples of synthetic models, random English words under the leaderboard's task names and in its proportions,
 and builds their page in a process of its own. build_s, cpu_s (what it computed in that time: less on a busy machine)
 and peak_mib are of that process, the interpreter's start included. With the extra ``browser`` and Chromium also: load_s
-until the load event, first_paint_ms, elements, and search_ms from a key press (of which 80 ms are waited for the next
+until the load event, first_paint_ms, elements, and search_ms from a key press (of which 40 ms are waited for the next
 one) until the list is shown again, for somebody who looks at the page for two seconds first.
 """
 

@@ -95,7 +95,7 @@
       });
       this.filters.addEventListener("input", () => {
         clearTimeout(waiting);
-        waiting = setTimeout(() => { this.apply(); this.remember(); }, 80);
+        waiting = setTimeout(() => { this.apply(); this.remember(); }, 40);
       });
       this.readAhead();
       this.root.addEventListener("keydown", (event) => this.move(event));
