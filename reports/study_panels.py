@@ -27,7 +27,6 @@ _CHART_TITLES = {
 }
 QUESTIONS = ("preferred answers", "the remedy", "scores", "edit distance")
 """What the four questions are about, for the page's contents."""
-_FALLEN = "made the preferred answers less likely"
 _MOST_CURVES = len(MODEL_COLOURS)
 
 
@@ -77,7 +76,7 @@ def arms(comparison: Comparison) -> Mapping[str, Any] | None:
 def warnings_of_all(found: Study, texts: Sequence[str]) -> list[str]:
     """Those of a run's warnings that are not of one training; how many others there are is said instead."""
     names = tuple(f"{name}:" for name in found.planned)
-    kept = [text for text in texts if _FALLEN not in text and not text.startswith(names)]
+    kept = [text for text in texts if not text.startswith(names)]
     left = len(texts) - len(kept)
     return [
         *kept,

@@ -99,10 +99,18 @@ class TrainingJob:
                 should_stop=place.should_stop,
                 on_progress=on_progress,
                 on_note=place.voice.say,
-                on_warning=place.voice.warn,
+                on_warning=lambda text: place.voice.warn(self._named(text)),
             ).summary()
         checkpoint = locate(str(folder / "checkpoint"), trust_remote_code=self.spec.trust_remote_code)
-        return {**summary, "model": checkpoint.describe()}
+        return {
+            **summary,
+            "warnings": [self._named(text) for text in summary["warnings"]],
+            "model": checkpoint.describe(),
+        }
+
+    def _named(self, warning: str) -> str:
+        """A warning as it stands beside those of other trainings."""
+        return f"{self.spec.name}: {warning}"
 
 
 @dataclass(frozen=True)

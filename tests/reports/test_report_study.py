@@ -102,7 +102,7 @@ def write_study(
         recipe={"pairs": {name: {} for name in EDITS}, "study": study, "trainings": {name: {} for name in names}},
         stages=[{"name": f"train/{name}", "status": "done"} for name in names],
         warnings=[
-            "step 8 of 8: DPO made the preferred answers less likely",
+            f"{names[1]}: step 8 of 8: DPO made the preferred answers less likely",
             f"{names[0]}: cut off",
             "the disk is full",
         ],
