@@ -422,13 +422,26 @@ def test_code_runs_where_the_recipe_says_so_and_the_report_tells(
 ) -> None:
     folder, marker = with_code
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
-    result = smaug_eval.evaluate(
-        folder, suite="demo", tasks=["arithmetic"], limit=2, runs=tmp_path / "runs", trust_remote_code=True,
-        engine="torch", device="cpu",
-    )  # fmt: skip
+    pairs = {"source": "metamath", "path": "embedded:demo-arithmetic", "limit": 8, "holdout": 2, "shots": [0, 1]}
+    training = {"steps": 1, "batch_size": 2, "learning_rate": 1e-4, "max_length": 384}
+    recipe = {
+        "name": "own",
+        "model": {"path": str(folder), "dtype": "float32", "trust_remote_code": True},
+        "pairs": {"made": pairs},
+        "trainings": {"dpop": {"loss": "dpop", **training}, "lora": {"loss": "dpo", "lora": {"r": 2}, **training}},
+        "evaluations": {"main": {"suite": "demo", "tasks": ["arithmetic"], "limit": 2, "engine": "torch"}},
+    }
+    result = smaug_eval.run(recipe, runs=tmp_path / "runs")
+    names = {"base", "dpop", "lora"}
     assert marker.read_text() == "ran"
     manifest = read_json(result.path / "manifest.json")
-    assert manifest["models"]["base"]["trust_remote_code"] is True
+    assert {name: model["trust_remote_code"] for name, model in manifest["models"].items()} == dict.fromkeys(
+        names, True
+    )
+    for name in names - {"base"}:
+        checkpoint = result.path / "train" / name / "checkpoint"
+        assert (checkpoint / "modeling_own.py").read_text() == (folder / "modeling_own.py").read_text()
+        assert "brings Python code of its own" in message(locate, str(checkpoint))
     assert any("Python code of its own" in text for text in manifest["warnings"])
     assert "Python code of its own" in result.report.read_text()
 
