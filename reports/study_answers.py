@@ -66,6 +66,19 @@ class Test:
         return {Outcome.BETTER: "above 0", Outcome.WORSE: "below 0"}.get(self.outcome, "inconclusive")
 
     @property
+    def is_lost_to_adjusting(self) -> bool:
+        """Whether its interval, which is not adjusted, leaves out 0, and its adjusted p value is not below 5%."""
+        ends = self.contrast.interval
+        return self.outcome is Outcome.INCONCLUSIVE and ends is not None and not ends[0] <= 0 <= ends[1]
+
+    @property
+    def outcome_shown(self) -> str:
+        """The outcome as a phrase that also says why it is not what the interval beside it suggests."""
+        if not self.is_lost_to_adjusting:
+            return self.outcome_words
+        return f"{self.outcome_words} ({'above' if self.contrast.estimate > 0 else 'below'} 0 unadjusted)"
+
+    @property
     def interval_words(self) -> str:
         """The interval as "[-1.00, +0.20]"; "n/a" where there is none."""
         ends = self.contrast.interval
@@ -213,6 +226,14 @@ def adjusted(tests: Sequence[Test]) -> list[Test]:
         test if test.decides or test.contrast.p_value is None else replace(test, adjusted_p=next(p_values))
         for test in tests
     ]
+
+
+def not_shown(names: Sequence[str], tests: Mapping[str, Test], what: str) -> list[str]:
+    """Phrases that name those of which something is not shown, apart those that adjusting for all tests decides."""
+    lost = [name for name in names if tests[name].is_lost_to_adjusting]
+    rest = [name for name in names if name not in lost]
+    parts = [f"not shown {what} once adjusted for all tests: {names_words(lost)}"] if lost else []
+    return [*parts, *([f"not shown {what}: {names_words(rest)}"] if rest else [])]
 
 
 def names_words(names: Sequence[str]) -> str:

@@ -54,7 +54,7 @@ def interval_chart(tests: Sequence[Test], *, key: str, title: str, axis: str) ->
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(axis)
-        described = "; ".join(f"{test.name}: {test.shown} ({test.evidence}), {test.outcome_words}" for test in tests)
+        described = "; ".join(f"{test.name}: {test.shown} ({test.evidence}), {test.outcome_shown}" for test in tests)
         return inline_svg(figure, key=key, title=title, description=f"{described}.")
 
 

@@ -302,7 +302,8 @@ def _remarks(study: Study, tests: Sequence[Test], places: Sequence[Place], own: 
 
 def _view(arm: str, test: Test, counted: str) -> str:
     how = {"above 0": "the change rises with the tokens that differ", "below 0": "it falls with them"}
-    shape = how.get(test.outcome_words, "no dependence on the edit distance is shown")
+    alone = " once adjusted for all tests" if test.is_lost_to_adjusting else ""
+    shape = how.get(test.outcome_words, f"no dependence on the edit distance is shown{alone}")
     return f"{arm}, {counted}: {shape} (slope {test.shown}, {test.interval_words})."
 
 
@@ -320,7 +321,8 @@ def _high_remark(study: Study, test: Test | None) -> list[str]:
         ]
     if test.is_above:
         return [f"As the paper has it, {asked.subject} raises the preferred answers {where}: {size}."]
-    return [f"That {asked.subject} moves the preferred answers {where} is not shown: {size}."]
+    alone = " once adjusted for all tests" if test.is_lost_to_adjusting else ""
+    return [f"That {asked.subject} moves the preferred answers {where} is not shown{alone}: {size}."]
 
 
 def _ratio_remark(study: Study, own: Sequence[Place]) -> list[str]:

@@ -17,6 +17,7 @@ from reports.study_answers import (
     deciding,
     distance_words,
     names_words,
+    not_shown,
 )
 from reports.study_data import (
     BASE,
@@ -226,7 +227,7 @@ def _lowering_remarks(study: Study, tests: Sequence[Test]) -> list[str]:
         lowered_by = [name for name, test in own.items() if test.is_below]
         rest = [name for name in own if name not in lowered_by]
         parts = [f"lower them, too: {names_words(lowered_by)}"] if lowered_by else []
-        parts += [f"not shown to lower them: {names_words(rest)}"] if rest else []
+        parts += not_shown(rest, own, "to lower them")
         remarks.append(f"Other settings of {asked.subject}: {'; '.join(parts)}.")
     baselines = {name: test for name, test in arms.items() if name not in variants | remedies}
     for word, chosen_ones in (
@@ -279,7 +280,7 @@ def _remedy_remarks(study: Study, tests: Sequence[Test], level: Test) -> list[st
         better = [arm for arm, test in variants if test.is_above]
         rest = [arm for arm, test in variants if not test.is_above]
         parts = [f"above {asked.subject}, too: {names_words(better)}"] if better else []
-        parts += [f"not shown to be: {names_words(rest)}"] if rest else []
+        parts += not_shown(rest, dict(variants), "to be")
         remarks.append(f"Other settings of {asked.remedy}: {'; '.join(parts)}.")
     own = study.mean(asked.remedy, asked.low, ranked_first)
     for arm in study.arms:

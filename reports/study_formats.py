@@ -73,7 +73,7 @@ def _finding_lines(finding: Finding, escaped: Escape) -> Iterator[str]:
                 f"{test.contrast.items:,}",
                 str(test.contrast.seeds),
             )
-            yield f"| {name} | {' | '.join(map(escaped, cells))} | {test.outcome_words} |"
+            yield f"| {name} | {' | '.join(map(escaped, cells))} | {test.outcome_shown} |"
         yield ""
     for table in finding.tables:
         yield from _table_lines(table, escaped)

@@ -210,7 +210,8 @@ def _base_remarks(study: Study, scores: Scores, by_name: Mapping[str, Test]) -> 
         against = test.is_above if arm == asked.subject else test.is_below
         lead = f"{AGAINST}'s account, " if against else ""
         words = {"above 0": "improves on", "below 0": "falls behind"}
-        verb = words.get(test.outcome_words, "is not shown to differ from")
+        alone = ", once adjusted for all tests," if test.is_lost_to_adjusting else ""
+        verb = words.get(test.outcome_words, f"is{alone} not shown to differ from")
         yield (
             f"{lead}{arm} {verb} the model before the training: {fixed(base + test.contrast.estimate)} against "
             f"{fixed(base)} on the {_label(scores)}, {test.interval_words}."
