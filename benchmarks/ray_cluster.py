@@ -1,4 +1,4 @@
-"""A run on a Ray cluster of several nodes, with workers and a node killed in its course, beside one in one process.
+"""A run on a Ray cluster of several nodes, with workers, a node and the driver killed, beside one in one process.
 
     python -m benchmarks.ray_cluster [--limit 16] [--steps 6]
 
@@ -6,7 +6,7 @@ The nodes are Ray's own, each with its raylet and its worker processes, all on t
 the same results, files of numbers byte by byte, as the run in one process: the exit code says whether it did.
 
 answers: requests in the journal; computed_twice: of them those that stand in it more than once. kills: SIGKILL, each
-sent when the share of the answers has come that is given.
+sent when a share of the answers has come; after that of the driver the run is started again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import os
 import platform
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,19 +152,18 @@ def _without_paths(file: Path, run: Path) -> str:
 
 @dataclass
 class Kills:
-    """Kills workers, or a node, once so many answers are in a run's journal.
+    """Kills something once so many answers are in a run's journal.
 
     Attributes:
         run: The run directory.
         at: Numbers of answers.
-        node: A node of the cluster to take away instead, with all of its processes.
+        kill: Kills, and says what; None where there is nothing to kill yet, as between two stages.
         done: What was killed.
     """
 
     run: Path
     at: Sequence[int]
-    cluster: Any = None
-    node: Any = None
+    kill: Callable[[], str | None]
     done: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Kills:
@@ -178,42 +178,64 @@ class Kills:
 
     def _watch(self) -> None:
         for number in self.at:
-            while self._answers() < number:
+            while self._answers() < number or not (killed := self.kill()):
                 if self._over.wait(PERIOD):
                     return
-            while not self._killed():
-                if self._over.wait(PERIOD):
-                    return
+            self.done.append(killed)
 
     def _answers(self) -> int:
         return sum(len(line.get("answers", ())) for line in journal_lines(self.run))
 
-    def _killed(self) -> bool:
-        """Kill; whether there was something to kill, which between two stages there need not be."""
-        if self.node is not None:
-            self.cluster.remove_node(self.node, allow_graceful=False)
-            self.done.append("node")
-            return True
-        for process in worker_processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGKILL)
-                self.done.append("worker")
-                return True
-        return False
+
+def kill_worker() -> str | None:
+    """Kill one of the processes that do a run's work on a local cluster."""
+    for process in worker_processes():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGKILL)
+            return "worker"
+    return None
+
+
+def kill_driver(runs: Path, what: Mapping[str, Any], address: str, at: int) -> list[str]:
+    """Start a run from the command line, on the cluster that ``--ray auto`` finds, and kill it after some answers."""
+    file = runs / "recipe.json"  # which YAML is too
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(what))
+    command = [sys.executable, "-m", "smaug_eval", "run", str(file), "--runs", str(runs), "--ray", "auto"]
+    process = subprocess.Popen(  # noqa: S603 - our own program
+        command,
+        env={**os.environ, "RAY_ADDRESS": address},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def kill() -> str:
+        process.kill()
+        return "driver"
+
+    with Kills(runs / what["name"], [at], kill) as killing:
+        process.wait()
+    return killing.done
 
 
 def run_on(
-    runs: Path, what: Mapping[str, Any], nodes: int, shares: int, kills: Sequence[float], *, node: bool, answers: int
+    runs: Path, what: Mapping[str, Any], nodes: int, shares: int, kills: Sequence[float], *, victim: str, answers: int
 ) -> dict[str, Any]:
     """One run on a cluster of its own; see the module's description for what is returned."""
+    at = [round(share * answers) for share in kills]
     with local_cluster(nodes) as cluster:
-        last = list(cluster.worker_nodes)[-1] if node else None
-        at = [round(share * answers) for share in kills]
+        last = list(cluster.worker_nodes)[-1]
+
+        def kill_node() -> str:
+            cluster.remove_node(last, allow_graceful=False)
+            return "node"
+
         started = time.monotonic()
-        with Kills(runs / what["name"], at, cluster, last) as killing:
+        done = kill_driver(runs, what, cluster.address, at.pop(0)) if victim == "driver" else []
+        with Kills(runs / what["name"], at, kill_node if victim == "node" else kill_worker) as killing:
             smaug_eval.run(what, runs=runs, cluster=ClusterOptions(cluster.address, shares))
         seconds = time.monotonic() - started
-    return {"nodes": nodes, "shares": shares, "kills": killing.done, "seconds": round(seconds, 1)}
+    return {"nodes": nodes, "shares": shares, "kills": [*done, *killing.done], "seconds": round(seconds, 1)}
 
 
 def main() -> int:
@@ -231,9 +253,10 @@ def main() -> int:
         expected = results_of(alone)
         count = len(expected["journal"])
         courses = [
-            {"nodes": 3, "shares": 5, "kills": (), "node": False},
-            {"nodes": 2, "shares": 4, "kills": (0.05, 0.3, 0.6), "node": False},
-            {"nodes": 2, "shares": 4, "kills": (0.2,), "node": True},
+            {"nodes": 3, "shares": 5, "kills": (), "victim": ""},
+            {"nodes": 2, "shares": 4, "kills": (0.05, 0.3, 0.6), "victim": "worker"},
+            {"nodes": 2, "shares": 4, "kills": (0.2,), "victim": "node"},
+            {"nodes": 2, "shares": 4, "kills": (0.3,), "victim": "driver"},
         ]
         found = []
         for number, course in enumerate(courses):

@@ -20,7 +20,7 @@ import pytest
 pytest.importorskip("ray")
 
 import smaug_eval
-from benchmarks.ray_cluster import Kills, local_cluster, recipe, results_of
+from benchmarks.ray_cluster import Kills, kill_worker, local_cluster, recipe, results_of
 from smaug_eval.cluster.needs import Machines, Need, gpus_of, need_of
 from smaug_eval.cluster.options import ClusterOptions
 from smaug_eval.cluster.probe import SENT, Facts, Setting, look_around, misfit, settle_in, versions
@@ -283,7 +283,7 @@ def divided(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Course:
     options = ClusterOptions(cluster.address, 3)
     with pytest.raises(Interrupted) as stopped, term_once_there(runs / "run" / "train" / "dpop" / "log.jsonl"):
         smaug_eval.run(recipe(limit=LIMIT, steps=4), runs=runs, cluster=options, command="the same")
-    with Kills(runs / "run", [60]) as killing:
+    with Kills(runs / "run", [60], kill_worker) as killing:
         result = smaug_eval.run(recipe(limit=LIMIT, steps=4), runs=runs, cluster=options)
     return Course(result.path, killing.done, stopped.value, result)
 
