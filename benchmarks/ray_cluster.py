@@ -201,7 +201,7 @@ def kill_driver(runs: Path, what: Mapping[str, Any], address: str, at: int) -> l
     file = runs / "recipe.json"  # which YAML is too
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(what))
-    command = [sys.executable, "-m", "smaug_eval", "run", str(file), "--runs", str(runs), "--ray", "auto"]
+    command = [sys.executable, "-m", "smaug_eval", "run", str(file), "--runs-dir", str(runs), "--ray", "auto"]
     process = subprocess.Popen(  # noqa: S603 - our own program
         command,
         env={**os.environ, "RAY_ADDRESS": address},

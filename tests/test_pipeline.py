@@ -216,9 +216,9 @@ def test_a_stopped_training_continues_to_the_same_result(
         assert stopped.returncode == 3, stopped.stderr
         assert "continue with: smaug-eval run" in stopped.stderr
         assert "Traceback" not in stopped.stderr
-    subprocess.run([*command, str(tmp_path)], check=True, capture_output=True, timeout=300)
+    smaug_eval.run(tmp_path / "stopped.yaml", runs=tmp_path)
     if not (runs / "stopped").is_dir():
-        subprocess.run([*command, str(runs)], check=True, capture_output=True, timeout=300)
+        smaug_eval.run(tmp_path / "stopped.yaml", runs=runs)
     assert same_weights(weights(tmp_path / "stopped", "dpop"), weights(runs / "stopped", "dpop"))
     assert metrics(tmp_path / "stopped") == metrics(runs / "stopped")
     log = (tmp_path / "stopped/train/dpop/log.jsonl").read_text()
