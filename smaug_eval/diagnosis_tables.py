@@ -53,7 +53,7 @@ def _sides(found: Mapping[str, Any]) -> Table:
         for side in ("chosen", "rejected") if block else ():
             values = block[side]
             regions = (_number(values[region]["mean"]) for region in REGIONS)
-            error = f" +- {values['se']:.3f}" if values.get("se") is not None else ""
+            error = f" ± {values['se']:.3f}" if values.get("se") is not None else ""
             table.add_row(
                 f"{label} {side}", _number(values["per_pair"]) + error, _number(values["per_token"]), *regions
             )

@@ -165,7 +165,7 @@ def test_the_command_prints_json_and_a_table(pair_file: Path, trained: Path, tmp
     for text in (
         "3 of 4 rows",
         "left out: 1 chosen equals rejected",
-        f"{found['changes']['chosen']['per_pair']:.3f} +- {found['changes']['chosen']['se']:.3f}",
+        f"{found['changes']['chosen']['per_pair']:.3f} ± {found['changes']['chosen']['se']:.3f}",
         f"chosen ranked first: {found['log_probs']['ranked_first']:.1%}",
         "rank correlation with the change of chosen",
         "highest CHES",

@@ -166,7 +166,7 @@ def falling_warning(rho_w: Floats, *, what: str) -> str | None:
         return None
     return (
         f"{what} made the preferred answers less likely than the base model has them: held-out log-ratio of chosen "
-        f"{mean:.3g} +- {error:.2g} nats (mean and standard error over {len(rho_w)} pairs), "
+        f"{mean:.3g} ± {error:.2g} nats (mean and standard error over {len(rho_w)} pairs), "
         f"{np.mean(np.asarray(rho_w) < 0):.0%} of the pairs below the reference"
     )
 

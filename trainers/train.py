@@ -528,7 +528,7 @@ def _merge_warnings(config: TrainingConfig) -> list[str]:
 def _length_warnings(asked: int, used: int, truncated: int) -> list[str]:
     if used == asked or not truncated:
         return []
-    return [f"{truncated} pairs were cut to the model's context of {used} tokens (max_length is {asked})"]
+    return [f"pairs cut to the model's context of {used} tokens: {truncated} (max_length is {asked})"]
 
 
 def _arguments(config: TrainingConfig, folder: Path, seed: int) -> TrainingArguments:

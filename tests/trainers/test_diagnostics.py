@@ -170,7 +170,7 @@ def test_a_clear_fall_is_said_in_plain_words() -> None:
     # mean -1.5, sample variance (0.25 + 0.25 + 2.25 + 4 + 0.25) / 4 = 1.75, standard error sqrt(1.75 / 5)
     assert text == (
         "step 40 of 60: DPO made the preferred answers less likely than the base model has them: held-out log-ratio of "
-        "chosen -1.5 +- 0.59 nats (mean and standard error over 5 pairs), 80% of the pairs below the reference"
+        "chosen -1.5 ± 0.59 nats (mean and standard error over 5 pairs), 80% of the pairs below the reference"
     )
 
 
@@ -310,7 +310,7 @@ def test_the_watch_keeps_a_row_for_each_scoring_and_warns_once(tmp_path: Path) -
     (text,) = warned
     # log-ratios -1.75, -1, -2: mean -1.583, standard error 0.3005
     assert text.startswith("step 10 of 30: DPO made the preferred answers less likely")
-    assert "-1.58 +- 0.3 nats" in text
+    assert "-1.58 ± 0.3 nats" in text
     resumed = watch(tmp_path, warned, step=10)
     resumed.look(20, 30, POLICY)
     assert len(warned) == 1  # the row of step 10 has warned already

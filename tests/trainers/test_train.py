@@ -379,7 +379,7 @@ def test_cut_pairs_are_reported(run: Run, tmp_path: Path) -> None:
     path.write_text(json.dumps(row) + "\n" + json.dumps(row | {"chosen": " 5"}) + "\n")
     result = run(train_file=path, config={"steps": 1})
     assert (result.truncated, result.max_length, result.dropped) == (1, 256, {"identical_tokens": 1})
-    assert result.warnings == ["1 pairs were cut to the model's context of 256 tokens (max_length is 1024)"]
+    assert result.warnings == ["pairs cut to the model's context of 256 tokens: 1 (max_length is 1024)"]
 
 
 def test_models_that_cannot_be_trained(run: Run, tmp_path: Path, model_path: Path) -> None:

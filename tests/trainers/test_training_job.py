@@ -36,7 +36,5 @@ def test_warnings_bear_the_trainings_name(tmp_path: Path, model_path: Path) -> N
         model_sha256="0" * 64,
     )
     summary = TrainingJob(spec, None).perform(folder, Workplace(EnginePool(), Voice(), lambda: False))
-    assert summary["warnings"] == [
-        "dpo-short: 1 pairs were cut to the model's context of 256 tokens (max_length is 1024)"
-    ]
+    assert summary["warnings"] == ["dpo-short: pairs cut to the model's context of 256 tokens: 1 (max_length is 1024)"]
     assert summary["model"]["source"] == str(folder / "checkpoint")
