@@ -12,6 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from smaug_eval.files import canonical_json, sha256_of_text, user_cache
@@ -21,6 +22,7 @@ LARGE = 64 << 20
 SETTLED_SECONDS = 2.0
 """How long a file has been left alone: within the resolution of its times a second write would not show."""
 MOST_ROWS = 10_000
+MOST_THREADS = 8
 
 _CHUNK = 1 << 20
 _TABLE = "CREATE TABLE IF NOT EXISTS digests (file TEXT PRIMARY KEY, sha256 TEXT NOT NULL, seen REAL NOT NULL)"
@@ -45,9 +47,16 @@ def sha256_of_file(path: Path) -> str:
     return digest
 
 
+def sha256_of_each(paths: Iterable[Path]) -> dict[Path, str]:
+    """As :func:`sha256_of_file`, of several files side by side: one core computes less than a fast disk reads."""
+    files = list(paths)
+    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as threads:
+        return dict(zip(files, threads.map(sha256_of_file, files), strict=True))
+
+
 def sha256_of_files(paths: Iterable[Path], root: Path) -> str:
     """One hash over several files and their names relative to ``root``, whatever their order."""
-    listing = {path.relative_to(root).as_posix(): sha256_of_file(path) for path in paths}
+    listing = {path.relative_to(root).as_posix(): digest for path, digest in sha256_of_each(paths).items()}
     return sha256_of_text(canonical_json(listing))
 
 

@@ -27,7 +27,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from smaug_eval import __version__
-from smaug_eval.digests import sha256_of_file
+from smaug_eval.digests import sha256_of_each
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import canonical_json, read_json, sha256_of_text, sweep, sync_folder, unwritable, write_json
 from smaug_eval.names import refuse_links_out
@@ -162,8 +162,9 @@ class RunDirectory:
             return StageState("started", "was interrupted")
         wrong = [name for name, size in record["outputs"].items() if _size(self.path / name) != size]
         if thorough and not wrong:
-            digests = record.get("sha256", {})
-            wrong = [name for name, digest in digests.items() if sha256_of_file(self.path / name) != digest]
+            digests = {self.path / name: digest for name, digest in record.get("sha256", {}).items()}
+            found = sha256_of_each(digests)
+            wrong = [file.relative_to(self.path).as_posix() for file in digests if found[file] != digests[file]]
         if wrong:
             return StageState("damaged", f"missing or altered: {', '.join(wrong[:3])}")
         return StageState("done")
@@ -197,7 +198,8 @@ class RunDirectory:
         record = self.record(stage)
         record |= {"status": "done", "finished": now(), "seconds": round(seconds, 3), "summary": dict(summary)}
         record["outputs"] = {name: file.stat().st_size for name, file in files.items()}
-        record["sha256"] = {name: sha256_of_file(file) for name, file in files.items()}
+        digests = sha256_of_each(files.values())
+        record["sha256"] = {name: digests[file] for name, file in files.items()}
         self._write_record(stage, record)
 
     def superseded(self, stage: str) -> list[Path]:
