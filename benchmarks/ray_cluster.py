@@ -121,7 +121,10 @@ def answers_of(run: Path) -> tuple[dict[str, Any], int]:
 
 
 def results_of(run: Path) -> dict[str, Any]:
-    """All that two equal runs must have in common: weights, logs, lm-eval's files, dialogues, judgments, answers."""
+    """All that two equal runs must have in common: weights, logs, lm-eval's files, dialogues, judgments, answers.
+
+    Of a stage's tokens it depends on the course how many were computed and how many recalled.
+    """
     found: dict[str, Any] = {"journal": answers_of(run)[0]}
     for file in sorted(run.glob("train/*/checkpoint/*")):
         found[_name(file, run)] = sha256_of_file(file)
@@ -137,7 +140,8 @@ def results_of(run: Path) -> dict[str, Any]:
         rows = map(json.loads, file.read_text(encoding="utf-8").splitlines())
         found[_name(file, run)] = [{key: row[key] for key in row if key not in ("tstamp", "answer_id")} for row in rows]
     for file in sorted(run.glob("eval/*/*/*/stage.json")):
-        found[_name(file, run)] = json.loads(file.read_text(encoding="utf-8"))["summary"]
+        summary = json.loads(file.read_text(encoding="utf-8"))["summary"]
+        found[_name(file, run)] = {key: value for key, value in summary.items() if key != "tokens"}
     return found
 
 
