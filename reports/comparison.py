@@ -17,6 +17,7 @@ from reports.differences import (
     adjusted,
     average_difference,
     column_difference,
+    mixed_average,
     pair_column,
 )
 from reports.documents import logged_values
@@ -24,7 +25,7 @@ from reports.gates import comparability, is_refused
 from reports.merging import merge_dialogues, merge_models, merge_trainings
 from reports.sources import Source, TaskResult, Training
 from reports.study_data import Study, read_study, selection
-from smaug_eval.comparable import LIMITED
+from smaug_eval.comparable import LIMITED, Outcome
 from smaug_eval.errors import SmaugError
 from smaug_eval.leaderboard.registry import SUITES
 from smaug_eval.leaderboard.scores import ColumnScore, Score, SuiteScores, suite_scores
@@ -129,10 +130,17 @@ class Comparison:
         """The metric a suite scores ``task`` by; None for a task of no suite."""
         return headline_metric(self.suites, task)
 
-    def compares(self, model: str, task: str) -> bool:
-        """Whether the model's result of ``task`` may be held against the baseline's; not so for the baseline."""
-        gate = self.gates.get(model, {}).get(task)
-        return gate is not None and not is_refused(gate)
+    def totals_compare(self, model: str, task: str) -> bool:
+        """Whether the model's total of ``task`` may be held against the baseline's; not so for the baseline.
+
+        It takes the same documents on both sides, and of a group the same members, all of which compare so.
+        """
+        gates, own, other = (
+            self.gates.get(model, {}),
+            _members(self.models[model], task),
+            _members(self.baseline_results, task),
+        )
+        return own == other and all(each in gates and gates[each].outcome is Outcome.COMPARABLE for each in own)
 
     def incomparable(self) -> Iterator[str]:
         """A sentence per reason why some of a model's results do not compare with the baseline's."""
@@ -153,6 +161,17 @@ class Comparison:
             }
             for remark, where in _by_text(remarks):
                 yield f"{model} against {self.baseline}, {where}: {remark}."
+
+
+def _members(results: Results, task: str) -> set[str]:
+    """The task, and of a group all tasks and groups below it that have results."""
+    found, left = set(), [task]
+    while left:
+        each = left.pop()
+        if each in results and each not in found:  # a file may name a group among its own members
+            found.add(each)
+            left += results[each].subtasks
+    return found
 
 
 def _by_text(texts: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
@@ -343,7 +362,8 @@ def _compared(
     gap = _average_gap(own, reference, pairs)
     if gap is not None or reference is None:
         return by_title, Cell(own.average, None if reference is None else reference.average, None, gap)
-    apart = average_difference(list(pairs.values()), own.average, reference.average)
+    only = cells[0].difference if len(cells) == 1 else None  # of one column the average is that column, p and all
+    apart = only or average_difference(list(pairs.values()), own.average, reference.average)
     return by_title, Cell(own.average, reference.average, apart, None)
 
 
@@ -360,7 +380,7 @@ def _average_gap(own: SuiteScores, reference: SuiteScores | None, pairs: Mapping
     if _by_title(own).keys() != _by_title(reference).keys():
         return "an average of other columns"
     refused = ((title, pair.why_not) for title, pair in pairs.items() if pair.why_not is not None)
-    return next((f"{title}: {why_not}" for title, why_not in refused), None)
+    return next((f"{title}: {why_not}" for title, why_not in refused), None) or mixed_average(pairs)
 
 
 def _adjusted(cells: Sequence[Cell]) -> list[Cell]:

@@ -10,12 +10,12 @@ from reports.comparison import Comparison
 from reports.dialogues import JudgedSet
 from reports.differences import p_words
 from reports.radar import radar
-from reports.statements import judged_differences
+from reports.statements import JudgedDifference, judged_differences
 from smaug_eval.leaderboard.intervals import Interval
 from smaug_eval.mt_bench.disagreements import Disagreement, disagreements
 from smaug_eval.mt_bench.pair_scores import PairScores, pair_scores, position_bias
 from smaug_eval.mt_bench.records import Judgments
-from smaug_eval.mt_bench.scores import ModelScores, PairedComparison, single_scores
+from smaug_eval.mt_bench.scores import ModelScores, single_scores
 
 LISTED = 100
 """Most judgments listed of those without a verdict and those that the two rules read differently."""
@@ -34,7 +34,7 @@ class ModelRow(NamedTuple):
     model: str
     means: list[Scored]
     scores: ModelScores
-    difference: PairedComparison | None
+    difference: JudgedDifference | None
 
     @property
     def p_value(self) -> str:
@@ -118,7 +118,7 @@ def _reference(models: Sequence[str], baseline: str | None) -> str | None:
     return baseline if baseline in models and len(models) > 1 else None
 
 
-def _model_row(model: str, scores: ModelScores, difference: PairedComparison | None) -> ModelRow:
+def _model_row(model: str, scores: ModelScores, difference: JudgedDifference | None) -> ModelRow:
     means = [Scored(getattr(scores, name), scores.intervals[name]) for name in ("turn1", "turn2", "average")]
     return ModelRow(model, means, scores, difference)
 

@@ -27,6 +27,7 @@ NOT_PAIRED = "as if independent: without samples the documents cannot be paired"
 BOOTSTRAP_TEST = f"paired bootstrap within tasks, {stats.RESAMPLES:,} resamples"
 SMALLEST_P = 0.001
 
+_LARGEST = 100.0
 _HALF = NormalDist().inv_cdf(0.975)
 
 Gates = Mapping[str, Comparability]
@@ -44,14 +45,18 @@ class Difference:
         interval: 95%; None where nothing says how far it would vary.
         p_value: Two-sided, of no difference; None where there is no test.
         adjusted_p: The same by Holm's method over the comparisons it stands among.
-        detectable: The smallest true difference that this many documents find in 80% of cases.
+        detectable: The smallest true difference that this many documents find in 80% of cases; None where no
+            difference is large enough, or there is no interval.
         n: Documents.
-        gained: Documents on which the model's value is the higher one; None for averages and unpaired differences.
+        gained: Documents on which the model's value is the higher one; None for averages over several tasks and
+            unpaired differences.
         lost: Documents on which it is the lower one.
         correlation: Of both models' values over the documents.
         test: The test behind ``p_value``, in words.
         verdict: What it comes to.
         remarks: What a reader should know beside it, in words.
+        in_common: The model's score and the baseline's in percent on the documents that both have, where one has
+            others, too: those the difference is of. None where both scores are of all documents compared.
     """
 
     points: float
@@ -66,6 +71,19 @@ class Difference:
     test: str
     verdict: Verdict
     remarks: tuple[str, ...] = ()
+    in_common: tuple[float, float] | None = None
+
+    @property
+    def held_back(self) -> str:
+        """What an inconclusive difference looks like where interval and p value do not agree, such as "above 0
+        unadjusted" (:func:`smaug_eval.stats.held_back`); empty where they do."""
+        return held_back_words(self.points, self.interval, self.p_value, self.adjusted_p)
+
+    @property
+    def outcome_words(self) -> str:
+        """The verdict as a phrase that also says why it is not what the interval or the p value beside it suggests."""
+        words = self.verdict.words(" points")
+        return f"{words} ({self.held_back})" if self.held_back else words
 
     @property
     def p_words(self) -> str:
@@ -73,9 +91,20 @@ class Difference:
         return "" if self.adjusted_p is None else p_words(self.adjusted_p)
 
 
+def held_back_words(
+    difference: float, interval: Interval | None, p_value: float | None, adjusted_p: float | None
+) -> str:
+    """:func:`smaug_eval.stats.held_back` with the side of 0 before it; empty where there is nothing to say."""
+    why = stats.held_back(interval, p_value, adjusted_p)
+    return f"{'above' if difference > 0 else 'below'} 0 {why}" if why else ""
+
+
 def p_words(p_value: float) -> str:
-    """A p value as a phrase, such as "p = 0.012"."""
-    return f"p < {SMALLEST_P}" if p_value < SMALLEST_P else f"p = {fixed(p_value, 3)}"
+    """A p value as a phrase, such as "p = 0.012"; one above 5% never as 0.050, which would count."""
+    if p_value < SMALLEST_P:
+        return f"p < {SMALLEST_P}"
+    digits = next((each for each in (3, 4, 5) if (round(p_value, each) > stats.ALPHA) == (p_value > stats.ALPHA)), 6)
+    return f"p = {fixed(p_value, digits)}"
 
 
 @dataclass(frozen=True)
@@ -116,13 +145,37 @@ def pair_column(
     pairs = [pair_task(column.metric, task, results, gates[task]) for task in own.leaves]
     if refused := next((pair.why_not for pair in pairs if pair.why_not is not None), None):
         return ColumnPair(None, refused)
+    found = one_column(pairs)
+    if found.strata is None or not column.weighted_by_size:
+        return found
+    first, second = (np.concatenate([stratum[side] for stratum in found.strata]) for side in (0, 1))
+    return replace(found, strata=[(first, second)])
+
+
+def one_column(pairs: Sequence[ColumnPair]) -> ColumnPair:
+    """Tasks that all compare as one column: the plain mean over them.
+
+    Args:
+        pairs: One of each task, as :func:`pair_task` gives it.
+    """
     remarks = tuple(dict.fromkeys(remark for pair in pairs for remark in pair.remarks))
     strata = [stratum for pair in pairs for stratum in pair.strata or ()]
-    if len(strata) < len(pairs):
-        return ColumnPair(None, None, remarks)
-    if column.weighted_by_size:
-        strata = [(np.concatenate([first for first, _ in strata]), np.concatenate([second for _, second in strata]))]
-    return ColumnPair(strata, None, remarks)
+    if len(strata) == len(pairs):
+        return ColumnPair(strata, None, remarks)
+    return ColumnPair(None, _mixed(remarks) if remarks else None, remarks)
+
+
+def mixed_average(pairs: Mapping[str, ColumnPair]) -> str | None:
+    """Why no average over these columns compares, for each of them may: one has documents in common alone, another no
+    samples to find them by. None where it does."""
+    partly = next((title for title, pair in pairs.items() if pair.remarks), None)
+    if partly is None or all(pair.strata is not None for pair in pairs.values()):
+        return None
+    return f"{partly}: {_mixed(pairs[partly].remarks)}"
+
+
+def _mixed(remarks: Sequence[str]) -> str:
+    return f"{'; '.join(remarks)}; without all samples there is no score on those in common"
 
 
 def pair_task(metric: str, task: str, results: Sequence[Mapping[str, TaskResult]], gate: Comparability) -> ColumnPair:
@@ -152,6 +205,7 @@ def column_difference(pair: ColumnPair, own: Score, other: Score) -> Difference:
             correlation=found.correlation,
             test=found.test,
             remarks=pair.remarks,
+            in_common=_in_common([pair]),
         )
     return average_difference([pair], own, other)
 
@@ -165,7 +219,30 @@ def average_difference(pairs: Sequence[ColumnPair], own: Score, other: Score) ->
     found = stats.average_difference(
         [[first for first, _ in column] for column in strata], [[second for _, second in column] for column in strata]
     )
-    return _in_points(found.difference, found.interval, found.p_value, found.n, test=BOOTSTRAP_TEST, remarks=remarks)
+    return _in_points(
+        found.difference,
+        found.interval,
+        found.p_value,
+        found.n,
+        test=BOOTSTRAP_TEST,
+        remarks=remarks,
+        in_common=_in_common(pairs),
+    )
+
+
+def _in_common(pairs: Sequence[ColumnPair]) -> tuple[float, float] | None:
+    """Both scores in percent on the documents of the strata; None where these are all documents of both models."""
+    if not any(pair.remarks for pair in pairs):
+        return None
+    columns = [
+        [
+            math.fsum(float(values[side].mean()) for values in pair.strata or ()) / len(pair.strata or ())
+            for side in (0, 1)
+        ]
+        for pair in pairs
+    ]
+    own, other = (100 * math.fsum(column[side] for column in columns) / len(columns) for side in (0, 1))
+    return own, other
 
 
 def unpaired_difference(own: Score, other: Score, remarks: tuple[str, ...] = ()) -> Difference:
@@ -211,10 +288,14 @@ def _in_points(
     counts: tuple[int, int] | tuple[None, None] = (None, None),
     correlation: float | None = None,
     remarks: tuple[str, ...] = (),
+    in_common: tuple[float, float] | None = None,
 ) -> Difference:
-    """From fractions to points; what is detectable follows from the interval's width, which is never 0."""
+    """From fractions to points; what is detectable follows from the interval's width, which is never 0, and no two
+    scores are as much as 100 points apart."""
     scaled = None if interval is None else (100 * interval[0], 100 * interval[1])
     detectable = None if scaled is None else stats.detectable_difference((scaled[1] - scaled[0]) / 2 / _HALF)
+    if detectable is not None and detectable >= _LARGEST:
+        detectable = None
     return Difference(
         points=100 * difference,
         interval=scaled,
@@ -228,4 +309,5 @@ def _in_points(
         test=test,
         verdict=stats.verdict(scaled, p_value),
         remarks=remarks,
+        in_common=in_common,
     )

@@ -125,5 +125,5 @@ def _described(rows: Sequence[ForestRow]) -> str:
             parts.append(f"{row.title}: not compared ({row.why_not})")
         else:
             found = row.difference
-            parts.append(f"{row.title}: {signed(found.points)} ({evidence(found)}), {found.verdict.words(' points')}")
+            parts.append(f"{row.title}: {signed(found.points)} ({evidence(found)}), {found.outcome_words}")
     return "; ".join(parts) + "."

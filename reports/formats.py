@@ -20,7 +20,7 @@ from reports.sources import Training
 from reports.statements import average_statements, judged_differences, judged_evidence, judged_statements
 from reports.study_formats import study_lines, study_numbers
 from reports.subjects import SubjectRow, SubjectTable, subjects
-from reports.text import NOT_AVAILABLE, fixed, signed, visible
+from reports.text import NOT_AVAILABLE, bound, fixed, signed, visible
 from reports.training_details import edits
 from reports.training_panel import FINAL_COLUMNS, last_values, story
 from smaug_eval import __version__
@@ -51,7 +51,9 @@ def numbers(comparison: Comparison) -> str:
       ``average``, ``columns`` (by title, null where not measured) and ``tasks`` (scores by task). A score has
       ``value``, ``stderr``, ``interval`` (percent), ``n`` and ``notes``; averages and columns also ``difference`` and
       ``why_not``. A difference is in points: ``points``, ``interval``, ``p_value``, ``adjusted_p``, ``detectable``,
-      ``n``, ``gained``, ``lost``, ``correlation``, ``test``, ``verdict``, ``remarks``;
+      ``n``, ``gained``, ``lost``, ``correlation``, ``test``, ``verdict``, ``remarks``, ``in_common`` (both scores on
+      the documents in common, null where these are all) and ``held_back`` (such as "above 0 unadjusted", where interval
+      or p value alone say something else than an inconclusive verdict);
     - ``published`` and ``standings``: rows of the archived leaderboard, and ranks in it where it was given;
     - ``judged``: ``title``, ``judge``, ``demo``, ``single`` and ``pairs``, by model;
     - ``trainings``: ``name``, ``loss``, ``beta``, ``lambda``, ``steps``, ``last`` (the last logged values by split) and
@@ -137,20 +139,24 @@ def _summary_lines(comparison: Comparison) -> Iterator[str]:
 
 def _suite_lines(table: SuiteTable, baseline: str | None) -> Iterator[str]:
     titles = [table.average_label or "average", *table.columns]
-    yield from (f"**{escaped(table.suite)}**: score in percent, difference from {escaped(str(baseline))} in points", "")
+    differences = f", difference from {escaped(str(baseline))} in points" if len(table.cells) > 1 else ""
+    yield from (f"**{escaped(table.suite)}**: score in percent{differences}", "")
     yield f"| model | {' | '.join(map(escaped, titles))} |"
     yield "|---|" + "---:|" * len(titles)
     for model, cells in table.cells.items():
         shown = " | ".join(_cell_text(cell) for cell in (table.averages[model], *cells))
         yield f"| {escaped(model)} | {shown} |"
-    yield from ("", "95% intervals in brackets; bold: better or worse with p adjusted by Holm's method.", "")
+    if any(cell is not None and cell.difference is not None for cells in table.cells.values() for cell in cells):
+        yield from ("", "95% intervals in brackets; bold: better or worse with p adjusted by Holm's method.")
+    yield ""
 
 
 def _judged_lines(judged: JudgedSet, baseline: str | None) -> Iterator[str]:
     scores, differences = single_scores(judged.judgments.single), judged_differences(judged, baseline)
+    judge = "a rule of the demo, no model" if judged.is_demo else judged.key.judge or "a judge that is not recorded"
+    yield from _judged_pair_lines(judged, judge)
     if not scores:
         return
-    judge = "a rule of the demo, no model" if judged.is_demo else judged.key.judge or "a judge that is not recorded"
     yield from (f"**{escaped(judged.key.title)}**: scores from 1 to 10 by {escaped(judge)}", "")
     yield from ("| model | turn 1 | turn 2 | average | difference | failed |", "|---|---:|---:|---:|---:|---:|")
     for model, own in scores.items():
@@ -158,6 +164,21 @@ def _judged_lines(judged: JudgedSet, baseline: str | None) -> Iterator[str]:
         apart = differences.get(model)
         difference = "" if apart is None else f"{signed(apart.difference, 2)} ({judged_evidence(apart)})"
         yield f"| {escaped(model)} | {' | '.join(means)} | {difference} | {own.failed} |"
+    yield ""
+
+
+def _judged_pair_lines(judged: JudgedSet, judge: str) -> Iterator[str]:
+    if not (scores := pair_scores(judged.judgments.pairs)):
+        return
+    yield from (f"**{escaped(judged.key.title)}**: pairs, each judged in both orders by {escaped(judge)}", "")
+    yield from (
+        "| model | win | loss | tie | win rate, ties as half | without a verdict |",
+        "|---|---:|---:|---:|---:|---:|",
+    )
+    for model, own in scores.items():
+        ends = "" if own.interval is None else f" [{', '.join(fixed(100 * end) for end in own.interval)}]"
+        rate = f"{fixed(100 * own.win_rate_adjusted)}%{ends}"
+        yield f"| {escaped(model)} | {own.win} | {own.loss} | {own.tie} | {rate} | {own.failed} |"
     yield ""
 
 
@@ -177,9 +198,14 @@ def _difference_text(cell: Cell) -> str:
     apart = cell.difference
     if apart is None:
         return "" if cell.why_not is None else "(not compared)"
-    interval = "" if apart.interval is None else f" [{signed(apart.interval[0])}, {signed(apart.interval[1])}]"
+    interval = "" if apart.interval is None else f" [{bound(apart.interval[0])}, {bound(apart.interval[1])}]"
     is_clear = apart.verdict.outcome in {Outcome.BETTER, Outcome.WORSE}
-    return f"**{signed(apart.points)}**{interval}" if is_clear else f"{signed(apart.points)}{interval}"
+    shown = f"**{signed(apart.points)}**{interval}" if is_clear else f"{signed(apart.points)}{interval}"
+    common = (
+        "" if apart.in_common is None else f"{fixed(apart.in_common[0])} against {fixed(apart.in_common[1])} in common"
+    )
+    told = "; ".join(filter(None, (apart.held_back, common)))
+    return f"{shown} ({told})" if told else shown
 
 
 def _suite(table: SuiteTable) -> Mapping[str, Any]:
@@ -226,7 +252,11 @@ def _cell(cell: Cell | None) -> Mapping[str, Any] | None:
 
 
 def _difference(difference: Difference | None) -> Mapping[str, Any] | None:
-    return None if difference is None else {**asdict(difference), "verdict": difference.verdict.words(" points")}
+    return (
+        None
+        if difference is None
+        else {**asdict(difference), "verdict": difference.verdict.words(" points"), "held_back": difference.held_back}
+    )
 
 
 def _training(training: Training) -> Mapping[str, Any]:

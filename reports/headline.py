@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from reports.charts import LOG_RATIOS, series
 from reports.comparison import Comparison
 from reports.sources import Training
-from reports.statements import average_statements, judged_statements
+from reports.statements import REFUSED, average_statements, judged_statements
 from reports.text import fixed, signed
+from smaug_eval.stats.means import Z
 
 SPLITS = {"eval": "held-out", "train": "training"}
 
@@ -32,9 +33,15 @@ class Fall(NamedTuple):
     error: float | None
 
     @property
+    def is_clear(self) -> bool:
+        """Whether the whole 95% interval lies on one side of 0, as the training's own warning asks; also where no error
+        was logged to tell by."""
+        return self.error is None or abs(self.log_ratio) > Z * self.error
+
+    @property
     def below_reference(self) -> bool:
-        """Whether the preferred answers are less likely than under the reference, on average."""
-        return self.log_ratio < 0
+        """Whether the preferred answers are less likely than under the reference, on average and not by chance."""
+        return self.log_ratio < 0 and self.is_clear
 
     @property
     def pairs(self) -> str:
@@ -65,5 +72,5 @@ def headline(comparison: Comparison) -> Mapping[str, Any] | None:
     falls = [fall for training in comparison.trainings if (fall := preferred_likelihood(training))]
     if not found and not falls:
         return None
-    compared = sum(bool(each.verdict) for each in found)
+    compared = sum(each.verdict not in ("", REFUSED) for each in found)
     return {"statements": found, "falls": falls, "compared": compared}

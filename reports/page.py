@@ -14,7 +14,7 @@ from reports.merging import with_distinct_labels
 from reports.panels import PANELS
 from reports.script import page_script
 from reports.sources import read_source
-from reports.text import fixed, signed, significant, visible
+from reports.text import bound, fixed, signed, significant, visible
 from smaug_eval import __version__
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import write_text
@@ -99,7 +99,7 @@ def template_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"fixed": fixed, "signed": signed, "significant": significant}
+    environment.filters |= {"bound": bound, "fixed": fixed, "signed": signed, "significant": significant}
     return environment
 
 

@@ -78,21 +78,33 @@ def _result_warnings(comparison: Comparison) -> Iterator[str]:
     """What is odd about results, said once for all models it is true of."""
     affected: dict[str, list[str]] = {}
     for model, results in comparison.models.items():
-        for text in _oddities(results.values()):
+        for text in _oddities(results.values(), partial(_is_scored, comparison)):
             affected.setdefault(text, []).append(model)
     for text, models in affected.items():
         yield f"{', '.join(models)}: {text}."
 
 
-def _oddities(results: Collection[TaskResult]) -> Iterator[str]:
-    partial = [each for each in results if each.n and each.available and each.n < each.available]
-    if partial:
-        counts = some_names(f"{each.task} ({each.n:,} of {each.available:,})" for each in partial)
+def _is_scored(comparison: Comparison, task: str, metric: Metric) -> bool:
+    """Whether a metric is what a suite scores a single task by, so that it has a score although it is no number."""
+    name, _, filter_name = (comparison.headline_metric(task) or "").partition(",")
+    is_leaf = any(
+        task == leaf.name for suite in comparison.suites for column in suite.columns for leaf in column.leaves
+    )
+    return is_leaf and (metric.name, metric.filter) == (name, filter_name or "none")
+
+
+def _oddities(results: Collection[TaskResult], scored: Callable[[str, Metric], bool]) -> Iterator[str]:
+    limited = [each for each in results if each.n and each.available and each.n < each.available]
+    if limited:
+        counts = some_names(f"{each.task} ({each.n:,} of {each.available:,})" for each in limited)
         yield f"scored on part of the documents: {counts}"
     metrics = [(each.task, metric) for each in results for metric in each.metrics]
-    undefined = [f"{task} ({metric.label})" for task, metric in metrics if is_missing(metric.value)]
-    if undefined:
-        yield f"not a number, shown as n/a: {some_names(undefined)}"
+    undefined = {
+        f"{task} ({metric.label})": scored(task, metric) for task, metric in metrics if is_missing(metric.value)
+    }
+    for is_scored, what in ((True, "counted as 0 in the scores, as on the leaderboard"), (False, "shown as n/a")):
+        if names := [name for name, found in undefined.items() if found is is_scored]:
+            yield f"not a number, {what}: {some_names(names)}"
 
 
 class MetricCell(NamedTuple):
@@ -135,7 +147,7 @@ def _metric_rows(comparison: Comparison, task: str) -> Iterator[MetricRow]:
     for label in dict.fromkeys(metric.label for result in results.values() if result for metric in result.metrics):
         reference = _metric(baseline, label)
         cells = [
-            _metric_cell(result, reference if comparison.compares(model, task) else None, label)
+            _metric_cell(result, reference if comparison.totals_compare(model, task) else None, label)
             for model, result in results.items()
         ]
         yield MetricRow(task, label, is_group, cells)

@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from reports.comparison import Cell, Comparison, SuiteTable
 from reports.dialogues import JudgedSet
-from reports.differences import NOT_PAIRED, Difference, p_words
-from reports.text import fixed, signed
+from reports.differences import NOT_PAIRED, Difference, held_back_words, p_words
+from reports.text import bound, fixed, signed
 from smaug_eval.mt_bench.scores import PairedComparison, compare
 from smaug_eval.stats import Outcome, holm, verdict
 
 REFUSED = "not compared"
+
+
+HELD_BACK = {
+    "unadjusted": "The interval, which is not adjusted, leaves out 0; p, adjusted for all models, is above 0.05.",
+    "by its interval alone": "The interval leaves out 0, but p is above 0.05: a verdict takes both.",
+    "by its p value alone": "p is at most 0.05, but no interval leaves out 0: a verdict takes both.",
+}
+
+
+@dataclass(frozen=True)
+class JudgedDifference(PairedComparison):
+    """A model's judged scores less the baseline's; ``p_value`` is by Holm's method over the models, ``own_p`` not."""
+
+    own_p: float | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """What it comes to."""
+        return verdict(self.interval, self.p_value).outcome
+
+    @property
+    def held_back(self) -> str:
+        """As :attr:`reports.differences.Difference.held_back`."""
+        return held_back_words(self.difference, self.interval, self.own_p, self.p_value)
 
 
 class Statement(NamedTuple):
@@ -35,7 +59,7 @@ class Statement(NamedTuple):
 def average_statements(comparison: Comparison) -> list[Statement]:
     """A sentence for each model's average in each suite."""
     return [
-        _statement(model, comparison.baseline, cell, f"the {table.average_label or 'average'} ({table.suite})", table)
+        _statement(model, comparison.baseline, cell, f"the {table.scores[model].average_label} ({table.suite})", table)
         for table in comparison.tables
         for model, cell in table.averages.items()
         if model != comparison.baseline or len(table.averages) == 1
@@ -48,7 +72,7 @@ def judged_statements(comparison: Comparison) -> list[Statement]:
     return [statement for each in comparison.dialogues for statement in _judged(each, comparison.baseline)]
 
 
-def judged_differences(each: JudgedSet, baseline: str | None) -> dict[str, PairedComparison]:
+def judged_differences(each: JudgedSet, baseline: str | None) -> dict[str, JudgedDifference]:
     """Each model against the baseline where both have scores; p values by Holm's method over the models."""
     models = list(dict.fromkeys(record.model for record in each.judgments.single if record.value is not None))
     if baseline not in models:
@@ -58,7 +82,9 @@ def judged_differences(each: JudgedSet, baseline: str | None) -> dict[str, Paire
     tested = holm([apart.p_value for apart in found.values() if apart.p_value is not None])
     values = iter(tested)
     return {
-        model: apart if apart.p_value is None else replace(apart, p_value=next(values))
+        model: JudgedDifference(
+            apart.difference, apart.interval, None if apart.p_value is None else next(values), apart.n, apart.p_value
+        )
         for model, apart in found.items()
     }
 
@@ -69,14 +95,14 @@ def _judged(each: JudgedSet, baseline: str | None) -> Iterator[Statement]:
         size = f"{fixed(abs(apart.difference), 2)} of 10 points {'higher' if apart.difference > 0 else 'lower'} than"
         yield Statement(
             model,
-            verdict(apart.interval, apart.p_value).outcome.value,
+            apart.outcome.value,
             f"is scored {size if apart.difference else 'the same as'} {baseline} by {judge} on {each.key.title} "
             f"({judged_evidence(apart)})",
-            "",
+            _held_back_sentence(apart),
         )
 
 
-def judged_evidence(apart: PairedComparison) -> str:
+def judged_evidence(apart: JudgedDifference) -> str:
     """How far a difference of judged scores can be trusted, as a phrase."""
     questions = f"{apart.n} question{'' if apart.n == 1 else 's'}"
     if apart.interval is not None:
@@ -91,12 +117,17 @@ def _statement(model: str, baseline: str | None, cell: Cell, where: str, table: 
     own = cell.score
     if cell.difference is not None and cell.reference is not None:
         apart = cell.difference
+        where, compared = (
+            (where, (own.value, cell.reference.value))
+            if apart.in_common is None
+            else (f"the documents in common of {where}", apart.in_common)
+        )
         return Statement(
             model,
             apart.verdict.outcome.value,
-            f"scores {points_words(apart.points)} {baseline} on {where}: {fixed(own.value)} against "
-            f"{fixed(cell.reference.value)} ({evidence(apart)})",
-            " ".join(_details(apart, table, model)),
+            f"scores {points_words(apart.points)} {baseline} on {where}: {fixed(compared[0])} against "
+            f"{fixed(compared[1])} ({evidence(apart)})",
+            " ".join(_details(apart, table, model, baseline)),
         )
     if cell.why_not is not None:
         text = f"scores {fixed(own.value)} on {where}; it is not compared with {baseline}: {cell.why_not}"
@@ -122,35 +153,57 @@ def evidence(difference: Difference) -> str:
     """Interval and p value as a phrase."""
     if difference.interval is None:
         return "no interval: nothing says how far the scores would vary"
-    parts = [f"95% interval {signed(difference.interval[0])} to {signed(difference.interval[1])}", difference.p_words]
+    parts = [f"95% interval {bound(difference.interval[0])} to {bound(difference.interval[1])}", difference.p_words]
     return ", ".join(part for part in parts if part)
 
 
-def _details(difference: Difference, table: SuiteTable, model: str) -> Iterator[str]:
+def _details(difference: Difference, table: SuiteTable, model: str, baseline: str | None) -> Iterator[str]:
     if len(table.columns) > 1 and (where := columns_words(table, model)):
         yield f"By column: {where}."
     is_open = difference.verdict.outcome is Outcome.INCONCLUSIVE
-    if is_open and difference.detectable is not None:
+    is_alone = sum(cell.difference is not None for cell in table.averages.values()) == 1
+    alone = "" if is_alone else ", before p is adjusted for the other models"
+    if is_open and difference.detectable is None and difference.interval is not None:
+        yield "No difference is so large that as few documents would find it in 80% of evaluations."
+    elif is_open and difference.detectable is not None:
         yield (
             f"With these {difference.n:,} documents a true difference of {fixed(difference.detectable)} points would "
-            "be found in 80% of evaluations; a smaller one may well be there."
+            f"be found in 80% of evaluations{alone}; a smaller one may well be there."
         )
+    if held_back := _held_back_sentence(difference):
+        yield held_back
     if difference.test == NOT_PAIRED:
         yield "Without samples of both models their documents count as independent: mostly, the interval is too wide."
-    if difference.remarks:
-        yield f"Compared on the documents in common only: {'; '.join(difference.remarks)}."
+    if difference.in_common is not None:
+        own, other = (table.averages[str(each)].score.value for each in (model, baseline))
+        yield (
+            f"Compared on the documents in common only: {'; '.join(difference.remarks)}. Each on all of its own, "
+            f"{model} scores {fixed(own)} and {baseline} {fixed(other)}."
+        )
+
+
+def _held_back_sentence(found: Difference | JudgedDifference) -> str:
+    return next((text for why, text in HELD_BACK.items() if found.held_back.endswith(why)), "")
 
 
 def columns_words(table: SuiteTable, model: str) -> str:
-    """How the columns came out, such as "worse on GSM8K (−25.5); inconclusive on 5"; empty where none compares."""
-    groups: dict[Outcome, list[str]] = {}
-    for title, cell in zip(table.columns, table.cells[model], strict=True):
-        if cell is not None and cell.difference is not None:
-            named = f"{title} ({signed(cell.difference.points)})"
-            groups.setdefault(cell.difference.verdict.outcome, []).append(named)
-    parts = [
-        f"{outcome.value} on {len(groups[outcome]) if outcome is Outcome.INCONCLUSIVE else ', '.join(groups[outcome])}"
-        for outcome in Outcome
-        if outcome in groups
-    ]
+    """How the columns came out, such as "worse on GSM8K (−25.5); inconclusive on 5"; empty where none compares.
+
+    Of the inconclusive ones those are named whose interval or p value alone says something else.
+    """
+    cells = zip(table.columns, table.cells[model], strict=True)
+    found = {title: cell.difference for title, cell in cells if cell is not None and cell.difference is not None}
+    parts = []
+    for outcome in Outcome:
+        named = {title: apart for title, apart in found.items() if apart.verdict.outcome is outcome}
+        if outcome is not Outcome.INCONCLUSIVE:
+            where = ", ".join(f"{title} ({signed(apart.points)})" for title, apart in named.items())
+        else:
+            close = (
+                f"{title} {signed(apart.points)}, {apart.held_back}"
+                for title, apart in named.items()
+                if apart.held_back
+            )
+            where = f"{len(named)} ({told})" if (told := "; ".join(close)) else str(len(named))
+        parts += [f"{outcome.value} on {where}"] if named else []
     return "; ".join(parts)

@@ -9,11 +9,15 @@ from typing import Any, NamedTuple
 
 from reports.differences import p_words
 from reports.study_data import Measured
-from reports.text import NOT_AVAILABLE, fixed, signed
-from smaug_eval.stats import CrossedContrast, Outcome, Part, crossed_contrast, holm, verdict
+from reports.text import NOT_AVAILABLE, bound, fixed, signed
+from smaug_eval.stats import CrossedContrast, Outcome, Part, crossed_contrast, held_back, holm, verdict
 
 AGAINST = "Against the paper"
 """How a remark begins that contradicts arXiv 2402.13228."""
+
+
+ADJUSTED, ONE_SEED = "once adjusted for all tests", "with one seed"
+"""What keeps a test inconclusive whose interval leaves out 0."""
 
 
 class Answer(str, Enum):
@@ -66,23 +70,29 @@ class Test:
         return {Outcome.BETTER: "above 0", Outcome.WORSE: "below 0"}.get(self.outcome, "inconclusive")
 
     @property
-    def is_lost_to_adjusting(self) -> bool:
-        """Whether its interval, which is not adjusted, leaves out 0, and its adjusted p value is not below 5%."""
-        ends = self.contrast.interval
-        return self.outcome is Outcome.INCONCLUSIVE and ends is not None and not ends[0] <= 0 <= ends[1]
+    def proviso(self) -> str:
+        """Why an inconclusive test is not what its interval suggests, which leaves out 0; empty where it does not.
+
+        Either p, adjusted for all tests, is above 5%, or there is none: the interval of one seed is over items alone.
+        """
+        if not held_back(self.contrast.interval, self.contrast.p_value, self.adjusted_p):
+            return ""
+        return ADJUSTED if self.contrast.p_value is not None else ONE_SEED
 
     @property
     def outcome_shown(self) -> str:
         """The outcome as a phrase that also says why it is not what the interval beside it suggests."""
-        if not self.is_lost_to_adjusting:
+        if not self.proviso:
             return self.outcome_words
-        return f"{self.outcome_words} ({'above' if self.contrast.estimate > 0 else 'below'} 0 unadjusted)"
+        side = "above" if self.contrast.estimate > 0 else "below"
+        why = {ADJUSTED: "unadjusted", ONE_SEED: "over the items of one seed"}[self.proviso]
+        return f"{self.outcome_words} ({side} 0 {why})"
 
     @property
     def interval_words(self) -> str:
         """The interval as "[-1.00, +0.20]"; "n/a" where there is none."""
         ends = self.contrast.interval
-        return NOT_AVAILABLE if ends is None else f"[{signed(ends[0], self.digits)}, {signed(ends[1], self.digits)}]"
+        return NOT_AVAILABLE if ends is None else f"[{bound(ends[0], self.digits)}, {bound(ends[1], self.digits)}]"
 
     @property
     def p_words(self) -> str:
@@ -121,6 +131,7 @@ class Test:
             "seeds": found.seeds,
             "seeds_share": found.seeds_share,
             "outcome": self.outcome_words,
+            "outcome_shown": self.outcome_shown,
         }
 
 
@@ -229,11 +240,9 @@ def adjusted(tests: Sequence[Test]) -> list[Test]:
 
 
 def not_shown(names: Sequence[str], tests: Mapping[str, Test], what: str) -> list[str]:
-    """Phrases that name those of which something is not shown, apart those that adjusting for all tests decides."""
-    lost = [name for name in names if tests[name].is_lost_to_adjusting]
-    rest = [name for name in names if name not in lost]
-    parts = [f"not shown {what} once adjusted for all tests: {names_words(lost)}"] if lost else []
-    return [*parts, *([f"not shown {what}: {names_words(rest)}"] if rest else [])]
+    """Phrases that name those of which something is not shown, apart those whose interval alone would show it."""
+    groups = {why: [name for name in names if tests[name].proviso == why] for why in (ADJUSTED, ONE_SEED, "")}
+    return [f"not shown {f'{what} {why}'.rstrip()}: {names_words(own)}" for why, own in groups.items() if own]
 
 
 def names_words(names: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from reports.study_answers import (
 )
 from reports.study_data import BASE, Measured, Quantity, Study, chosen, per_edit
 from reports.study_findings import NATS, change
-from reports.text import fixed, signed
+from reports.text import bound, fixed, signed
 from smaug_eval.stats import CrossedContrast
 
 PER_DOUBLING = "nats per doubling"
@@ -302,7 +302,7 @@ def _remarks(study: Study, tests: Sequence[Test], places: Sequence[Place], own: 
 
 def _view(arm: str, test: Test, counted: str) -> str:
     how = {"above 0": "the change rises with the tokens that differ", "below 0": "it falls with them"}
-    alone = " once adjusted for all tests" if test.is_lost_to_adjusting else ""
+    alone = f" {test.proviso}" if test.proviso else ""
     shape = how.get(test.outcome_words, f"no dependence on the edit distance is shown{alone}")
     return f"{arm}, {counted}: {shape} (slope {test.shown}, {test.interval_words})."
 
@@ -321,7 +321,7 @@ def _high_remark(study: Study, test: Test | None) -> list[str]:
         ]
     if test.is_above:
         return [f"As the paper has it, {asked.subject} raises the preferred answers {where}: {size}."]
-    alone = " once adjusted for all tests" if test.is_lost_to_adjusting else ""
+    alone = f" {test.proviso}" if test.proviso else ""
     return [f"That {asked.subject} moves the preferred answers {where} is not shown{alone}: {size}."]
 
 
@@ -377,5 +377,5 @@ def _cell(found: CrossedContrast | None) -> str:
     if found is None:
         return "not trained"
     ends = found.interval
-    shown = "" if ends is None else f" [{signed(ends[0], 2)}, {signed(ends[1], 2)}]"
+    shown = "" if ends is None else f" [{bound(ends[0], 2)}, {bound(ends[1], 2)}]"
     return f"{signed(found.estimate, 2)}{shown}"

@@ -28,7 +28,7 @@ from reports.study_data import (
     margin,
     ranked_first,
 )
-from reports.text import fixed, signed
+from reports.text import bound, fixed, signed
 from smaug_eval.stats import CrossedContrast
 
 NATS = "nats"
@@ -213,7 +213,8 @@ def _moved(test: Test) -> str:
     if test.contrast.estimate == 0 and test.contrast.interval is None:
         return "did not move at all"
     word = "rose" if test.contrast.estimate > 0 else "fell"
-    clear = "" if test.is_above or test.is_below else ", which may be chance"
+    chance = f", which {test.proviso} may be chance" if test.proviso else ", which may be chance"
+    clear = "" if test.is_above or test.is_below else chance
     return f"{word} by {fixed(abs(test.contrast.estimate), 2)} nats {test.interval_words}{clear}"
 
 
@@ -280,7 +281,7 @@ def _remedy_remarks(study: Study, tests: Sequence[Test], level: Test) -> list[st
         better = [arm for arm, test in variants if test.is_above]
         rest = [arm for arm, test in variants if not test.is_above]
         parts = [f"above {asked.subject}, too: {names_words(better)}"] if better else []
-        parts += not_shown(rest, dict(variants), "to be")
+        parts += not_shown(rest, dict(variants), f"to be above {asked.subject}")
         remarks.append(f"Other settings of {asked.remedy}: {'; '.join(parts)}.")
     own = study.mean(asked.remedy, asked.low, ranked_first)
     for arm in study.arms:
@@ -317,5 +318,5 @@ def _with_interval(found: CrossedContrast | None) -> str:
     if found is None:
         return "n/a"
     ends = found.interval
-    shown = "" if ends is None else f" [{signed(ends[0], 2)}, {signed(ends[1], 2)}]"
+    shown = "" if ends is None else f" [{bound(ends[0], 2)}, {bound(ends[1], 2)}]"
     return f"{signed(found.estimate, 2)}{shown}"

@@ -44,6 +44,7 @@ class Scores:
         tasks: For each column the leaf tasks, each with the weight of its mean in the column's score.
         values: Arm (or ``base``) to task to values, shape ``(documents, seeds)``.
         refused: Column's title to why it does not compare.
+        left_out: Arms with scores, of which some model was not evaluated (yet) on all that the others were.
     """
 
     suite: Suite
@@ -51,6 +52,7 @@ class Scores:
     tasks: Sequence[Sequence[tuple[str, float]]]
     values: Mapping[str, Mapping[str, Values]]
     refused: Mapping[str, str]
+    left_out: Sequence[str] = ()
 
     def column(self, place: int, weights: Mapping[str, float]) -> CrossedContrast:
         """A weighted sum of the arms' scores in one column, in points."""
@@ -148,7 +150,8 @@ def scores_table(study: Study, pair_set: str) -> Table:
     for arm in scores.values:
         columns = (scores.column(place, {arm: 1.0}) for place in range(len(scores.columns)))
         average = scores.average({arm: 1.0})
-        spread = "" if average.interval is None else f" [{fixed(average.interval[0])}, {fixed(average.interval[1])}]"
+        ends = None if average.interval is None else np.clip(average.interval, 0.0, 100.0)  # no score lies beyond
+        spread = "" if ends is None else f" [{fixed(float(ends[0]))}, {fixed(float(ends[1]))}]"
         rows.append((arm, f"{fixed(average.estimate)}{spread}", *(fixed(column.estimate) for column in columns)))
     caption = (
         f"Suite {scores.suite.name}, models trained on {pair_set}: percent, means over seeds, with 95% intervals over "
@@ -210,7 +213,7 @@ def _base_remarks(study: Study, scores: Scores, by_name: Mapping[str, Test]) -> 
         against = test.is_above if arm == asked.subject else test.is_below
         lead = f"{AGAINST}'s account, " if against else ""
         words = {"above 0": "improves on", "below 0": "falls behind"}
-        alone = ", once adjusted for all tests," if test.is_lost_to_adjusting else ""
+        alone = f", {test.proviso}," if test.proviso else ""
         verb = words.get(test.outcome_words, f"is{alone} not shown to differ from")
         yield (
             f"{lead}{arm} {verb} the model before the training: {fixed(base + test.contrast.estimate)} against "
@@ -219,7 +222,13 @@ def _base_remarks(study: Study, scores: Scores, by_name: Mapping[str, Test]) -> 
 
 
 def _refusals(found: Sequence[Scores]) -> list[str]:
-    return [f"{title} is not compared: {reason}." for scores in found for title, reason in scores.refused.items()]
+    told = [f"{title} is not compared: {reason}." for scores in found for title, reason in scores.refused.items()]
+    return told + [
+        f"{names_words(scores.left_out)}: not compared on {scores.suite.name}, since not all models of "
+        f"{'it' if len(scores.left_out) == 1 else 'theirs'} were evaluated on what the others were."
+        for scores in found
+        if scores.left_out
+    ]
 
 
 def _suite_scores(study: Study, suite: Suite, pair_set: str) -> Scores | None:
@@ -256,7 +265,8 @@ def _suite_scores(study: Study, suite: Suite, pair_set: str) -> Scores | None:
         return Scores(suite, (), (), {}, refused)
     leaves = [leaf.name for column in compared for leaf in column.leaves]
     complete = {arm: own for arm, own in values.items() if all(leaf in own for leaf in leaves)}
-    return Scores(suite, compared, [_weights(column, complete) for column in compared], complete, refused)
+    left_out = [arm for arm in models if arm not in complete]
+    return Scores(suite, compared, [_weights(column, complete) for column in compared], complete, refused, left_out)
 
 
 class _NotCompared(Exception):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from reports.browser import state
 from reports.comparison import Cell, Comparison, SuiteTable
-from reports.differences import ColumnPair, adjusted, average_difference, column_difference, pair_task
+from reports.differences import ColumnPair, adjusted, column_difference, one_column, pair_task
 from reports.families import sampled_families
 from reports.mmlu_categories import CATEGORIES
 from smaug_eval.leaderboard.scores import mean_of_means
@@ -135,8 +135,9 @@ def _model_cells(
         same = set(names) & own.keys() == set(names) & other.keys()
         if mean is not None and same and all(pairs[name].why_not is None for name in names if name in own):
             reference = mean_of_means([other[name] for name in names if name in other])
-            apart = average_difference([pairs[name] for name in names if name in own], mean.score, reference)
-            mean = Cell(mean.score, reference, apart, None)
+            pair = one_column([pairs[name] for name in own if name in names])  # as the suite's column has them
+            apart = None if pair.why_not is not None else column_difference(pair, mean.score, reference)
+            mean = Cell(mean.score, reference, apart, pair.why_not)
         means[category] = mean
     return _adjusted(means), {name: cell for name, cell in _adjusted(cells).items() if cell is not None}
 

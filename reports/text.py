@@ -87,6 +87,13 @@ def signed(value: float | None, digits: int = 1) -> str:
     return f"+{shown}" if value is not None and value > 0 and shown.strip("0.") and shown != NOT_AVAILABLE else shown
 
 
+def bound(value: float, digits: int = 1) -> str:
+    """Like :func:`signed`, with up to three more decimals where an interval's end would else be shown as 0 and is not:
+    on which side of 0 it lies decides the verdict."""
+    shown = (signed(value, each) for each in range(digits, digits + 4))
+    return next((each for each in shown if each.strip("0.")), signed(value, digits))
+
+
 def significant(value: float | None, digits: int = 4) -> str:
     """``value`` with ``digits`` significant digits, for metrics whose unit is not known."""
     if value is None or not math.isfinite(value):

@@ -90,9 +90,11 @@ def story(trainings: Sequence[Training]) -> Iterator[str]:
             moved = f"moved the preferred answers of {fall.pairs} pairs by {fall.amount} on average"
             yield f"{each.name} {moved}{rest}{share}."
     lowered = [name for name, fall in falls.items() if fall.below_reference]
-    kept = [name for name in falls if name not in lowered]
-    if lowered and kept:
-        yield f"Lowered by {', '.join(lowered)}; not lowered by {', '.join(kept)}."
+    unclear = [name for name, fall in falls.items() if not fall.is_clear]
+    kept = [name for name in falls if name not in lowered + unclear]
+    groups = {"Lowered": lowered, "not lowered": kept, "not clearly moved": unclear}
+    if lowered and (kept or unclear):
+        yield "; ".join(f"{word} by {', '.join(names)}" for word, names in groups.items() if names) + "."
 
 
 def _curves(trainings: Iterable[Training]) -> list[pd.Series]:

@@ -24,6 +24,7 @@ from smaug_eval.stats import (
     average_difference,
     detectable_difference,
     difference_deviation,
+    held_back,
     holm,
     items_needed,
     mcnemar_p_value,
@@ -416,6 +417,25 @@ def test_verdicts(
     interval: tuple[float, float] | None, p_value: float | None, margin: float | None, words: str
 ) -> None:
     assert verdict(interval, p_value, margin=margin).words(" points") == words
+
+
+@pytest.mark.parametrize(
+    ("interval", "p_value", "adjusted_p", "why"),
+    [
+        ((0.2, 1.0), 0.01, 0.04, ""),  # better
+        ((0.2, 1.0), 0.01, 0.08, "unadjusted"),
+        ((-1.0, -0.2), 0.06, 0.06, "by its interval alone"),
+        ((-1.0, -0.2), None, None, "by its interval alone"),
+        ((-0.1, 1.0), 0.02, 0.04, "by its p value alone"),
+        (None, 0.01, 0.01, "by its p value alone"),
+        ((0.0, 1.0), 0.06, 0.12, ""),
+        (None, None, None, ""),
+    ],
+)
+def test_what_a_verdict_was_held_back_by(
+    interval: tuple[float, float] | None, p_value: float | None, adjusted_p: float | None, why: str
+) -> None:
+    assert held_back(interval, p_value, adjusted_p) == why
 
 
 def test_a_verdict_is_turned_around_with_its_models() -> None:

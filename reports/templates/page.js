@@ -159,7 +159,7 @@
       this.fill(state);
       const item = this.items.find((each) => each.id === this.at);
       if (item) show(item);
-      else this.root.scrollIntoView();
+      else settle(this.root);
     }
 
     move(event) {
@@ -184,8 +184,16 @@
       each.hidden = false;
       each.open = true;
     }
-    item.scrollIntoView();
     item.querySelector("summary").focus({ preventScroll: true });
+    settle(item);
+  }
+
+  // Entries off the screen have heights that are only guessed (content-visibility), so that what is scrolled to moves
+  // while they are laid out: it is scrolled to again until it stays where it is.
+  function settle(part, left = 30, steady = 0, before = NaN) {
+    part.scrollIntoView();
+    const top = Math.round(part.getBoundingClientRect().top);
+    if (left > 0 && steady < 3) requestAnimationFrame(() => settle(part, left - 1, top === before ? steady + 1 : 0, top));
   }
 
   // Numbers become links to the entries that they count.
@@ -201,7 +209,10 @@
     const [key, state] = decodeURI(location.hash.slice(1)).split(/\?(.*)/s);
     const browser = browsers.find((each) => each.key === key);
     if (browser && state !== undefined) browser.restore(new URLSearchParams(location.hash.split(/\?(.*)/s)[1]));
-    else document.getElementById(key)?.matches("details.item") && show(document.getElementById(key));
+    else {
+      const part = document.getElementById(key);
+      if (part) (part.matches("details.item") ? show : settle)(part);
+    }
   }
 
   addCopyButtonsIn(document);

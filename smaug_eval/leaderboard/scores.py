@@ -18,6 +18,8 @@ from smaug_eval.leaderboard.suite import Column, Suite
 BOOTSTRAP = f"bootstrap over documents within their tasks, {RESAMPLES:,} resamples"
 FORMULA = "standard errors of independent columns"
 
+_ROUNDING = 1e-12
+
 TaskResults = Mapping[str, Mapping[str, Any]]
 
 
@@ -185,7 +187,8 @@ def value_score(values: Values) -> Score:
 def mean_of_means(scores: Sequence[Score], notes: Sequence[str] = ()) -> Score:
     r"""Unweighted mean of k independent scores, with standard error :math:`\sqrt{\sum_i se_i^2} / k`.
 
-    The standard error and the interval are None where one of theirs is; the interval of a single score is its own.
+    The standard error and the interval are None where one of theirs is, the interval also where all of theirs are 0;
+    the interval of a single score is its own.
     """
     return _weighted_mean(scores, [1 / len(scores)] * len(scores), notes)
 
@@ -202,21 +205,23 @@ def _weighted_mean(scores: Sequence[Score], weights: Sequence[float], notes: Seq
     value = math.fsum(weight * score.value for weight, score in zip(weights, scores, strict=True))
     known = [weight * score.stderr for weight, score in zip(weights, scores, strict=True) if score.stderr is not None]
     stderr = math.hypot(*known) if len(known) == len(scores) else None
-    interval = None if stderr is None else _percent(normal_interval(value / 100, stderr / 100))
+    interval = _percent(normal_interval(value / 100, stderr / 100)) if stderr else None  # of 0 nothing says how far
     return Score(value, stderr, sum(score.n for score in scores), tuple(notes), interval)
 
 
 def _bootstrapped(
     suite: Suite, measured: Sequence[ColumnScore], documents: Mapping[str, Values]
 ) -> tuple[float, float] | None:
-    """The average's interval in percent; None unless the documents of every measured task are known."""
-    if any(column.weighted_by_size for column in suite.columns):
+    """The average's interval in percent; None unless the documents of every measured task are known, where they do not
+    vary, and of a single task, whose own interval the average has."""
+    if len(measured) == len(measured[0].leaves) == 1 or any(column.weighted_by_size for column in suite.columns):
         return None
     values = [[documents.get(name) for name in column.leaves] for column in measured]
     known = [[each for each in column if each is not None] for column in values]
     if any(len(own) < len(all_) for own, all_ in zip(known, values, strict=True)):
         return None
-    return _percent(bootstrap_interval(known))
+    found = bootstrap_interval(known)
+    return None if found is None or found[1] - found[0] <= _ROUNDING else _percent(found)
 
 
 def _percent(interval: tuple[float, float] | None) -> tuple[float, float] | None:

@@ -28,7 +28,7 @@ from smaug_eval.stats.paired import (
 )
 from smaug_eval.stats.planning import ALPHA, POWER, detectable_difference, difference_deviation, items_needed, power
 from smaug_eval.stats.significance import EXACT_ITEMS, PERMUTATIONS, holm, mcnemar_p_value, sign_flip_p_value
-from smaug_eval.stats.verdicts import Outcome, Verdict, verdict
+from smaug_eval.stats.verdicts import Outcome, Verdict, held_back, verdict
 
 __all__ = [
     "ALPHA",
@@ -51,6 +51,7 @@ __all__ = [
     "crossed_contrast",
     "detectable_difference",
     "difference_deviation",
+    "held_back",
     "holm",
     "items_needed",
     "mcnemar_p_value",

@@ -64,3 +64,27 @@ def verdict(
     if margin is not None and -margin < low and high < margin:
         return Verdict(Outcome.NO_DETECTABLE_DIFFERENCE, margin)
     return Verdict(Outcome.INCONCLUSIVE, margin)
+
+
+def held_back(
+    interval: Interval | None, p_value: float | None, adjusted_p: float | None, *, alpha: float = ALPHA
+) -> str:
+    """What :func:`verdict` weighed against the appearance of a difference that it calls inconclusive.
+
+    Args:
+        interval: 95% interval, not adjusted; None where there is none.
+        p_value: Of the test itself; None where there is none.
+        adjusted_p: The same, adjusted where there are several tests.
+        alpha: Level of the test.
+
+    Returns:
+        "unadjusted" where interval and test find a difference and only adjusting p does not; "by its interval alone"
+        and "by its p value alone" where one of the two does not bear the other out; empty where all agree.
+    """
+    leaves_out_zero = interval is not None and not interval[0] <= 0 <= interval[1]
+    is_small = adjusted_p is not None and adjusted_p <= alpha
+    if leaves_out_zero == is_small:
+        return ""
+    if is_small:
+        return "by its p value alone"
+    return "unadjusted" if p_value is not None and p_value <= alpha else "by its interval alone"

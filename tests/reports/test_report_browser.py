@@ -453,3 +453,22 @@ def test_no_serious_violation_of_accessibility(
     page.locator(".item .copy").first.wait_for()
     found = axe.Axe().run(page).response["violations"]
     assert [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in {"serious", "critical"}] == []
+
+
+def test_links_find_their_place_among_many_samples(
+    visit: Callable[..., Visit], run_writer: Any, tmp_path: Path
+) -> None:
+    """Entries that are not laid out yet have guessed heights; what is linked to still ends up in sight."""
+    run, count = run_writer(tmp_path / "many"), 300
+    for model in ("base", "dpop"):
+        solved = [solution(i, f"How many eggs {i}? {'Long. ' * (i % 7) * 40}", RIGHT) for i in range(count)]
+        run.evaluation(model, {SOLUTIONS: 1.0}, n=count, samples=solved)
+    path = build_report([run.path], tmp_path / "report.html")
+    top = "id => document.getElementById(id).getBoundingClientRect().top"
+    page = visit().open(path, f"#samples?q=eggs&at=sample-{SOLUTIONS}-250")
+    page.locator(f"#sample-{SOLUTIONS}-250[open]").wait_for()
+    page.wait_for_timeout(800)
+    assert abs(page.evaluate(top, f"sample-{SOLUTIONS}-250")) < 100
+    page.locator("nav a[href='#provenance']").evaluate("link => link.click()")
+    page.wait_for_timeout(800)
+    assert 0 <= page.evaluate(top, "provenance") < 900  # the last panel, which ends the page

@@ -91,10 +91,10 @@ def test_intervals_are_student_s_and_p_values_holm_s(run: Any, page: Build) -> N
     # Mean 5, standard deviation 1.265, over sqrt(6) 0.516, times t with 5 degrees, 2.5706.
     assert report.row("base baseline")[1] == "5.00 [3.67, 6.33]"
     # Differences 1, 1, 1, 1, 1, 2: 7/6 ± 2.5706 / 6; all positive, so p = 2 / 2^6, twice that by Holm's method.
-    assert report.row("dpo")[4] == "+1.17 [0.74, 1.60] p = 0.062, 6 questions"
+    assert report.row("dpo")[4] == "+1.17 [0.74, 1.60] p = 0.062, 6 questions, above 0 unadjusted"
     assert report.row("dpop")[4] == "+0.17 [−0.26, 0.60] p = 1.000, 6 questions"
     assert "inconclusive dpo is scored 1.17 of 10 points higher than base" in report.text
-    assert "(95% interval 0.74 to 1.60, p = 0.062, 6 questions)." in report.text
+    assert "(95% interval 0.74 to 1.60, p = 0.062, 6 questions). The interval, which is not adjusted," in report.text
 
 
 def test_scores_that_are_all_equal_have_no_interval(run: Any, page: Build) -> None:
@@ -173,6 +173,9 @@ def test_pairs_and_position_bias(run: Any, page: Build) -> None:
     assert "of 5 pairs judged in both orders, the two verdicts agree in 80.0%" in report.text
     assert "the answer shown first in 20.0%, and of the one shown second in 0.0%" in report.text
     assert report.row("86", "1", "base against dpop, game 1")[3:6] == ["error", "none", "no winner by either rule"]
+    assert "Scores are from 1 to 10" not in report.text  # there are none
+    summary = build_report([run.path], run.path.parent / "report.md", format_="md").read_text(encoding="utf-8")
+    assert "| dpop | 2 | 1 | 2 | 60.0% [" in summary
 
 
 def test_marks_of_answers_and_what_is_missing(run: Any, page: Build) -> None:

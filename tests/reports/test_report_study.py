@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -218,6 +219,41 @@ def test_one_seed_proves_nothing(run: Any) -> None:
     assert answers(path) == ["inconclusive"] * 4
     assert "95% interval over items alone [−3.22, −2.78]; 24 items, 1 seed" in finding(path, 0).sentence
     assert all("There is one seed" in " ".join(each.remarks) for each in findings(study_of(path)))
+
+
+def test_of_one_seed_adjusting_is_not_blamed(run: Any) -> None:
+    """There is no p value to adjust: what keeps a narrow interval from counting is that there is one seed."""
+    effects = {**PAPER, "dpo-slight": Effect({"low": -0.25}), "dpop-slight": Effect({"low": 0.4}, spread=OTHER_SPREAD)}
+    lowered, prevented, scores, _ = found = findings(study_of(write_study(run, effects, seeds=(1,))))
+    assert lowered.tests[0].outcome_shown == "inconclusive (below 0 over the items of one seed)"
+    assert "Other settings of dpo: not shown to lower them with one seed: dpo-slight." in lowered.remarks
+    assert "Other settings of dpop: not shown to be above dpo with one seed: dpop-slight." in prevented.remarks
+    assert "against the reference they rose by 0.50 nats [+0.28, +0.72], which with one seed may be chance" in (
+        prevented.sentence
+    )
+    assert any(remark.startswith("dpo is, with one seed, not shown to differ from") for remark in scores.remarks)
+    words = [
+        *(test.outcome_shown for each in found for test in each.tests),
+        *(r for each in found for r in each.remarks),
+    ]
+    assert not [each for each in words if "unadjusted" in each or "once adjusted" in each]
+
+
+def test_an_arm_whose_models_are_not_all_evaluated_is_said_to_be_left_out(run: Any) -> None:
+    path = write_study(run, {**PAPER, "ipo": Effect({"low": -1.0}, -2.0, right=35)})
+    assert not [remark for remark in finding(path, 2).remarks if "ipo" in remark]
+    shutil.rmtree(path / "eval" / "ipo.low.s2" / "main" / FACTS)
+    told = "ipo: not compared on demo, since not all models of it were evaluated on what the others were."
+    assert told in finding(path, 2).remarks
+    assert not [test for test in finding(path, 2).tests if "ipo" in test.name]
+
+
+def test_scores_do_not_reach_beyond_their_scale(run: Any) -> None:
+    """Two seeds far apart: Student's t with one degree of freedom would reach below 0 and above 100."""
+    path = write_study(run, PAPER, seeds=(1, 2))
+    evaluate(run, "dpop.low.s2", 0)
+    rows = {row[0]: row[1] for row in finding(path, 2).tables[0].rows}
+    assert rows["dpop"] == "37.5 [0.0, 100.0]"
 
 
 def test_preventing_takes_the_reference_and_the_margin(run: Any, write_run: Callable[[str], Any]) -> None:
