@@ -15,6 +15,7 @@ from smaug_eval import __version__
 from smaug_eval.errors import EXIT_INTERRUPTED, SmaugError
 from smaug_eval.mt_bench_cli import mt_bench_app
 from smaug_eval.redaction import hide_keys_in_tracebacks
+from smaug_eval.streams import fit_standard_streams, written_out
 
 if TYPE_CHECKING:
     from smaug_eval.console import Reporter
@@ -63,8 +64,10 @@ DEFAULT_RUNS = Path("runs")
 def main() -> NoReturn:
     """Run the command line; a problem the user can mend is one message, never a traceback."""
     hide_keys_in_tracebacks()
+    fit_standard_streams()
     try:
-        app()
+        with written_out():
+            app()
     except SmaugError as error:
         _print_error(error)
         sys.exit(error.exit_code)

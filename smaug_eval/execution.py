@@ -152,7 +152,7 @@ class Execution:
 
     def finish(self, stage: Stage, seconds: float, summary: Mapping[str, Any]) -> None:
         """Record that a stage is done, and say so."""
-        self.directory.finish(stage.name, seconds=seconds, summary=summary, outputs=stage.outputs)
+        self.directory.finish(stage.name, seconds=seconds, summary=summary, outputs=stage.outputs, needs=stage.needs)
         for warning in summary.get("warnings", []):
             self.reporter.warn(warning)
         self.did.append(stage.name)

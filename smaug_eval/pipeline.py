@@ -7,6 +7,7 @@ recipe -> pairs -> search for test documents in them -> trainings -> evaluations
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from pydantic import BaseModel
 from smaug_eval import rundir
 from smaug_eval.console import Reporter
 from smaug_eval.digests import sha256_of_file
-from smaug_eval.engines import choose_engine
+from smaug_eval.engines.build import VLLM_ENGINES, check_device, choose_engine
 from smaug_eval.errors import SmaugError
 from smaug_eval.evaluation import EnginePool, data_fingerprints, short_name
 from smaug_eval.execution import Execution, Stage
@@ -28,10 +29,11 @@ from smaug_eval.leaderboard.registry import find_suite
 from smaug_eval.leaderboard.suite import Column, Suite
 from smaug_eval.leaks import check_pairs, known_tasks
 from smaug_eval.models import locate
+from smaug_eval.mt_bench.config import MtBenchConfig
 from smaug_eval.mt_bench.layout import answers_file, answers_stage, judgments_stage
 from smaug_eval.mt_bench.stage import Answering, Judging, Task
 from smaug_eval.own_code import trust_warning
-from smaug_eval.recipe import BASE, Recipe, recipe_as_dict
+from smaug_eval.recipe import BASE, EvaluationConfig, Recipe, recipe_as_dict
 from smaug_eval.redaction import redacted_values
 from smaug_eval.rundir import RunDirectory, StageState, stage_key
 from trainers.config import LaunchConfig, MixturePairs, SourcedPairs
@@ -140,6 +142,8 @@ class Pipeline:
             contextlib.closing(self._engines),
         ):
             self._check_judges()
+            if cluster is None:
+                self._check_devices()
             self._records = {stage.name: self.directory.record(stage.name) for stage in self.stages}
             self._write_manifest()
             execution.run()
@@ -389,6 +393,20 @@ class Pipeline:
             if any(stage.name.startswith(prefix) and state.status != "done" for stage, state in self.states()):
                 judging.check()
 
+    def _check_devices(self) -> None:
+        """Make sure, before anything runs, that the devices which will be used are here."""
+        left = [stage.name for stage, state in self.states() if state.status != "done"]
+        entries: list[tuple[str, str, EvaluationConfig | MtBenchConfig]] = []
+        entries += [(f"evaluations.{name}", f"eval/*/{name}/*", each) for name, each in self.recipe.evaluations.items()]
+        entries += [(f"mt_bench.{name}", answers_stage(name, "*"), each) for name, each in self.recipe.mt_bench.items()]
+        for key, stages, entry in entries:
+            if entry.device is None or entry.engine in VLLM_ENGINES or not fnmatch.filter(left, stages):
+                continue
+            try:
+                check_device(entry.device)
+            except SmaugError as error:
+                raise SmaugError(f"{key}.{error.message}", fix=error.fix) from error
+
     def _base_input(self, model: str) -> dict[str, str]:
         """What decides the results of the model before training; those of a trained one depend on its training."""
         return {"model": self._base.sha256} if model == BASE else {}
@@ -409,8 +427,10 @@ class Pipeline:
             build_report([self.directory.path], out, title=title, baseline=self.recipe.report.baseline)
             return {"report": REPORT_FILE, "bytes": out.stat().st_size}
 
-        inputs = {"report": self.recipe.report.model_dump(), "name": self.recipe.name}
-        self._add("report", "report", inputs, tuple(stage.name for stage in self.stages), work, (REPORT_FILE,))
+        shown = tuple(stage.name for stage in self.stages)
+        # Their names, too: a stage's key is the same under another one.
+        inputs = {"report": self.recipe.report.model_dump(), "name": self.recipe.name, "stages": list(shown)}
+        self._add("report", "report", inputs, shown, work, (REPORT_FILE,))
 
     def _take_record(self, stage: str) -> None:
         """Bring the manifest up to date with what was recorded of a stage."""

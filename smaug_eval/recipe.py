@@ -26,7 +26,7 @@ from smaug_eval.safe_yaml import parse_yaml
 from smaug_eval.study.config import BASE as BASE
 from smaug_eval.study.config import Study
 from smaug_eval.suggest import nearest, there_is
-from trainers.config import FILE_SUFFIXES, MixturePairs, PairsConfig, TrainingConfig
+from trainers.config import FILE_SUFFIXES, MixturePairs, PairsConfig, Seed, TrainingConfig
 
 _ERRORS_SHOWN = 8
 
@@ -73,6 +73,11 @@ class EvaluationConfig(_Strict):
         description=f"Of {BASE}, the trainings' names and, in a study, its arms or <arm>.<set>; all if empty.",
     )
 
+    @field_validator("tasks")
+    @classmethod
+    def _all_if_empty(cls, value: list[str] | None) -> list[str] | None:
+        return value or None
+
 
 class ReportConfig(_Strict):
     """The HTML comparison."""
@@ -89,7 +94,7 @@ class Recipe(_Strict):
 
     name: str = Field(description="Name of the run; its folder under the runs directory.")
     description: str | None = Field(None, description="What the run is for; shown in the report.")
-    seed: int = Field(42, ge=0, description="Seed of everything that has none of its own.")
+    seed: Seed = Field(42, description="Seed of everything that has none of its own.")
     model: ModelSpec = Field(description="The base model; a plain string is its path.")
     data_root: str | None = Field(None, description="Offline mirror of the Hub's data sets; the Hub if empty.")
     pairs: dict[str, PairsConfig] = Field(default_factory=dict, description="Pair sets by name.")

@@ -160,6 +160,8 @@ class RunDirectory:
             return StageState("changed", _difference(record.get("inputs", {}), inputs))
         if record["status"] != "done":
             return StageState("started", "was interrupted")
+        if (need := self._made_anew(record)) is not None:
+            return StageState("changed", f"{need} has other weights since")
         wrong = [name for name, size in record["outputs"].items() if _size(self.path / name) != size]
         if thorough and not wrong:
             digests = {self.path / name: digest for name, digest in record.get("sha256", {}).items()}
@@ -188,8 +190,20 @@ class RunDirectory:
         self._write_record(stage, {"stage": stage, "status": "started", "key": key, "inputs": inputs, "started": now()})
         return folder
 
-    def finish(self, stage: str, *, seconds: float, summary: Mapping[str, Any], outputs: Sequence[str] = ()) -> None:
-        """Record that a stage is done, with the sizes of the files it left in its folder and of ``outputs``."""
+    def finish(
+        self,
+        stage: str,
+        *,
+        seconds: float,
+        summary: Mapping[str, Any],
+        outputs: Sequence[str] = (),
+        needs: Sequence[str] = (),
+    ) -> None:
+        """Record that a stage is done, with the sizes of the files it left in its folder and of ``outputs``.
+
+        What the stages in ``needs`` made of models is noted: a training that had to be done again does not end with
+        the same weights on every machine.
+        """
         self.check_held()
         folder = self.folder(stage)
         own = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.name not in (RECORD, TWIN))
@@ -197,6 +211,7 @@ class RunDirectory:
         sync_folder(folder)
         record = self.record(stage)
         record |= {"status": "done", "finished": now(), "seconds": round(seconds, 3), "summary": dict(summary)}
+        record["made_from"] = self._models(needs)
         record["outputs"] = {name: file.stat().st_size for name, file in files.items()}
         digests = sha256_of_each(files.values())
         record["sha256"] = {name: digests[file] for name, file in files.items()}
@@ -210,12 +225,33 @@ class RunDirectory:
             (path for path, match in found.items() if match), key=lambda path: (_number(found[path]), path.name)
         )
 
+    def _models(self, needs: Sequence[str]) -> dict[str, str]:
+        """The digests of the models that stages made, and of those that they were made from."""
+        models: dict[str, str] = {}
+        for need in needs:
+            models |= _made_from(self.record(need)) | ({need: digest} if (digest := self._model(need)) else {})
+        return models
+
+    def _model(self, stage: str) -> str | None:
+        """The digest of the model that a stage made; None where it is not done, or made none."""
+        record = self.record(stage)
+        model = record.get("summary", {}).get("model") if record.get("status") == "done" else None
+        return str(model.get("sha256")) if isinstance(model, Mapping) else None
+
+    def _made_anew(self, record: Mapping[str, Any]) -> str | None:
+        """A stage whose model is another one than when this record was written; None where there is none."""
+        models = ((need, self._model(need), digest) for need, digest in _made_from(record).items())
+        return next((need for need, model, digest in models if model not in (None, digest)), None)
+
     def _supersede(self, stage: str) -> None:
         """Keep the results of other inputs: an edited recipe must not destroy days of training."""
         stamp = datetime.datetime.now().strftime("%Y%m%dT%H%M%S%f")
         target = self.path / SUPERSEDED / f"{_flat(stage)}-{len(self.superseded(stage)) + 1:04d}-{stamp}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self.folder(stage).rename(target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.folder(stage).rename(target)
+        except OSError as error:
+            raise unwritable(target, error) from error
 
     def _write_record(self, stage: str, record: Mapping[str, Any]) -> None:
         for name in (TWIN, RECORD):
@@ -306,6 +342,11 @@ def _read_or_none(file: Path) -> dict[str, Any] | None:
     except SmaugError:
         return None
     return found if isinstance(found, dict) else None
+
+
+def _made_from(record: Mapping[str, Any]) -> dict[str, str]:
+    found = record.get("made_from")
+    return dict(found) if isinstance(found, Mapping) else {}
 
 
 def _is_record(found: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -21,6 +22,7 @@ pytest.importorskip("ray")
 
 import smaug_eval
 from benchmarks.ray_cluster import Kills, kill_worker, local_cluster, recipe, results_of
+from smaug_eval.cluster import ray_library
 from smaug_eval.cluster.needs import Machines, Need, gpus_of, need_of
 from smaug_eval.cluster.options import ClusterOptions
 from smaug_eval.cluster.probe import SENT, Facts, Setting, look_around, misfit, settle_in, versions
@@ -408,3 +410,15 @@ def test_an_unreachable_cluster_is_said_to_be_one(tmp_path: Path) -> None:
     with pytest.raises(SmaugError, match="cannot be started from afar"):
         smaug_eval.run(recipe(limit=1, steps=2), runs=tmp_path, cluster="ray://10.0.0.1:10001")
     assert time.monotonic() - started < 30
+
+
+def test_an_address_where_nobody_listens_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_library, "KNOCK_SECONDS", 0.2)
+    monkeypatch.setattr(ray_library.ray, "init", None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    for options, variable in ((ClusterOptions(address), ""), (ClusterOptions(), address)):
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+        refused = pytest.raises(SmaugError, match=f"--ray {address}: no cluster can be reached: .*refused")
+        with refused, ray_library.joined(options):
+            pass

@@ -341,7 +341,12 @@ def test_an_interrupted_check_continues_and_loads_nothing_twice(
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"limit": 0}, "limit is 0"), ({"batch_size": "auto"}, "batch_size is 'auto'"), ({"sed": 1}, "no setting 'sed'")],
+    [
+        ({"limit": 0}, "limit is 0"),
+        ({"batch_size": "auto"}, "batch_size is 'auto'"),
+        ({"sed": 1}, "no setting 'sed'"),
+        ({"engine_args": 3}, "engine_args is 3"),
+    ],
 )
 def test_wrong_settings_are_refused(values: Mapping[str, Any], message: str) -> None:
     with pytest.raises(SmaugError, match=message):

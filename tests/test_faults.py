@@ -37,7 +37,7 @@ from smaug_eval.errors import Interrupted, SmaugError
 from smaug_eval.files import GrowingFile, cut_torn_line, sweep, write_failure, write_json, write_text
 from smaug_eval.models import locate
 from smaug_eval.mt_bench.answers import Turn
-from smaug_eval.mt_bench.lines import mend
+from smaug_eval.mt_bench.lines import Line, mend
 from smaug_eval.mt_bench.records import RecordWriter
 from smaug_eval.rundir import HOLDER, MANIFEST, RECORD, SUPERSEDED, TWIN, RunDirectory, stage_key
 from trainers.checkpoints import TrainingResult, finished_result, mark_finished, newest_checkpoint, seal
@@ -582,15 +582,20 @@ def test_a_damaged_row_of_a_training_log_is_left_out(tmp_path: Path, caplog: pyt
 
 def test_damaged_lines_of_our_own_records_are_taken_out_and_kept_aside(tmp_path: Path) -> None:
     file, notices = tmp_path / "judge_single.jsonl", list[str]()
-    mend(file, notices.append)
-    file.write_bytes(b'{"a": 1}\nhalf a li\n\n[2]\n{"b": 2}\n{"torn')
+
+    def read(line: Line) -> None:
+        if "c" in line.content:
+            line.text("d")
+
+    mend(file, notices.append, read)
+    file.write_bytes(b'{"a": 1}\nhalf a li\n\n[2]\n{"b": 2}\n{"c": 3}\n{"torn')
     before = file.read_bytes()
-    mend(file, notices.append)
+    mend(file, notices.append, read)
     assert file.read_bytes() == b'{"a": 1}\n\n{"b": 2}\n{"torn'
     (kept,) = tmp_path.glob("*.superseded-*")
     assert kept.read_bytes() == before
-    assert "line 2, 4 damaged; what was there is done again" in notices[0]
-    mend(file, notices.append)
+    assert "line 2, 4, 6 damaged; what was there is done again" in notices[0]
+    mend(file, notices.append, read)
     assert len(notices) == 1
 
 

@@ -19,7 +19,7 @@ from smaug_eval.planning.figures import pair_figures
 from smaug_eval.planning.machines import parse_machine
 from smaug_eval.planning.memory import Memory, Setting, Sharing, base_bytes, training_memory
 from smaug_eval.planning.shapes import ModelShape, model_shape, shape_of
-from smaug_eval.planning.work import steps_of, training_flops
+from smaug_eval.planning.work import pairs_seen, steps_of, training_flops
 from smaug_eval.recipe import load_recipe, parse_recipe
 from trainers.config import LoraConfig, TrainingConfig
 
@@ -147,6 +147,21 @@ def test_operations_of_a_step_by_hand() -> None:
     adapter = 2 * shape.adapter_weights(8, "all-linear") * tokens
     lora = training_flops(shape, training(lora={"r": 8}), pair, True, 1)
     assert lora == pytest.approx(2 * products + 3 * attention + 2 * head + 3 * adapter)
+
+
+@pytest.mark.parametrize(
+    ("settings", "pairs", "processes", "seen"),
+    [
+        ({"steps": 3, "batch_size": 1000}, 480, 1, 3 * 480),  # each step is an epoch
+        ({"steps": 3, "batch_size": 1000}, 480, 2, 3 * 2000),  # two processes fill up
+        ({"steps": 5, "batch_size": 4}, 10, 1, 4 + 4 + 2 + 4 + 4),
+        ({"steps": 4, "batch_size": 4, "gradient_accumulation": 2}, 10, 1, 8 + 2 + 8 + 2),
+        ({"epochs": 2, "batch_size": 4}, 10, 1, 20),
+        ({"steps": 60, "batch_size": 8}, 480, 1, 480),
+    ],
+)
+def test_pairs_seen(settings: dict[str, Any], pairs: int, processes: int, seen: int) -> None:
+    assert pairs_seen(training(**settings), pairs, processes) == seen
 
 
 def test_steps() -> None:

@@ -219,3 +219,21 @@ def test_the_baseline_is_a_model_that_is_scored() -> None:
     assert parse_recipe({**raw, "evaluations": {}}).report.baseline == BASE
     with pytest.raises(SmaugError, match=r"report.baseline = 'dpo': no evaluation is for this model"):
         parse_recipe({**raw, "report": {"baseline": "dpo"}})
+
+
+@pytest.mark.parametrize("key", ["learning_rate", "beta", "max_grad_norm", "weight_decay"])
+@pytest.mark.parametrize("value", [".inf", ".nan"])
+def test_numbers_without_end_are_refused(tmp_path: Path, key: str, value: str) -> None:
+    said = message(tmp_path, RECIPE, f"trainings.dpo.{key}={value}")
+    assert f"--set trainings.dpo.{key}={value}" in said
+    assert "should be a finite number" in said or "should be greater than" in said
+
+
+def test_the_largest_seed_is_that_of_every_generator(tmp_path: Path) -> None:
+    assert load_recipe(write(tmp_path), [f"seed={2**32 - 1}"]).seed == 4_294_967_295
+    for key in ("seed", "trainings.dpo.seed"):
+        assert "should be less than 4294967296" in message(tmp_path, RECIPE, f"{key}={2**32}")
+
+
+def test_an_empty_list_of_tasks_means_all_of_them(tmp_path: Path) -> None:
+    assert load_recipe(write(tmp_path), ["evaluations.demo.tasks=[]"]).evaluations["demo"].tasks is None

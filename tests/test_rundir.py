@@ -54,6 +54,40 @@ def test_a_change_upstream_is_seen(run: RunDirectory) -> None:
     assert (state.status, state.reason) == ("changed", "a stage before it changed")
 
 
+def test_what_was_made_from_other_weights_is_done_again(run: RunDirectory) -> None:
+    def train(weights: str) -> None:
+        key = stage_key(INPUTS, [])
+        (run.begin("train/dpo", key, INPUTS) / "weights").write_text(weights)
+        run.finish("train/dpo", seconds=1.0, summary={"model": {"sha256": f"digest of {weights}"}})
+
+    def measure(stage: str, need: str) -> str:
+        (run.begin(stage, stage, {}) / "result").write_text("7")
+        run.finish(stage, seconds=1.0, summary={}, needs=[need])
+        return run.state(stage, stage, {}).status
+
+    train("first")
+    assert measure("answers", "train/dpo") == "done"
+    assert measure("judgments", "answers") == "done"
+    (run.folder("train/dpo") / "weights").unlink()
+    train("first")
+    assert [run.state(name, name, {}).status for name in ("answers", "judgments")] == ["done", "done"]
+    (run.folder("train/dpo") / "weights").unlink()
+    train("other")
+    for name in ("answers", "judgments"):
+        state = run.state(name, name, {})
+        assert (state.status, state.reason) == ("changed", "train/dpo has other weights since")
+    assert measure("answers", "train/dpo") == "done"
+    assert measure("judgments", "answers") == "done"
+    assert [path.name[:8] for path in run.superseded("answers")] == ["answers-"]
+
+
+def test_a_file_where_results_are_kept_is_named(run: RunDirectory) -> None:
+    finish(run, "train/dpo", INPUTS)
+    (run.path / SUPERSEDED).write_text("in the way")
+    with pytest.raises(SmaugError, match=r"cannot write .*superseded/train__dpo-0001-.*: File exists"):
+        run.begin("train/dpo", "another key", {})
+
+
 def test_unfinished_work_on_the_same_inputs_stays(run: RunDirectory) -> None:
     key = stage_key(INPUTS, [])
     (run.begin("train/dpo", key, INPUTS) / "resume").write_text("step 10")

@@ -27,6 +27,9 @@ DEFAULT_EPOCHS = 1.0
 LOSS_WEIGHTS = ("beta", "lambda", "margin", "likelihood_weight")
 FILE_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 
+Seed = Annotated[int, Field(ge=0, lt=1 << 32)]
+"""What every generator of random numbers takes that a training sets; numpy's takes no more."""
+
 
 class Loss(str, Enum):
     """A preference loss. ``rho_w`` and ``rho_l`` are the log-ratios of the chosen and the rejected completion."""
@@ -113,7 +116,7 @@ class Loss(str, Enum):
 class _Strict(BaseModel):
     """Unknown keys are refused: a misspelt setting must not pass silently."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
 
 class LoraConfig(_Strict):
@@ -233,9 +236,7 @@ class TrainingConfig(_Strict):
         min_length=1,
         description="Also log to this project of Weights & Biases (needs smaug-eval[wandb]; WANDB_MODE=offline works).",
     )
-    seed: NonNegativeInt | None = Field(
-        None, description="Seed of the order of the pairs (default: the recipe's seed)."
-    )
+    seed: Seed | None = Field(None, description="Seed of the order of the pairs (default: the recipe's seed).")
 
     @field_validator("launch", mode="before")
     @classmethod

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 180.0
 """For a machine to start a process and answer."""
 FETCH_SECONDS = 120.0
+KNOCK_SECONDS = 10.0
+"""For the head of a cluster to accept a connection."""
 
 Waiting = Any
 """What can be waited for: a stream of messages, or a reference to a result."""
@@ -78,6 +82,7 @@ def joined(options: ClusterOptions) -> Iterator[None]:
             fix="start it on a machine of the cluster with --ray auto",
         )
     address = None if options.address == AUTO else options.address
+    _check_reachable(address or os.environ.get("RAY_ADDRESS", ""))
     on_term = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, include_dashboard=None if address else False)
@@ -92,6 +97,30 @@ def joined(options: ClusterOptions) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Knock at ``HOST:PORT``, where Ray would try for a quarter of an hour and not be stopped by Ctrl-C.
+
+    Raises:
+        SmaugError: nobody opens within ``KNOCK_SECONDS``.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return  # another form, which Ray judges at once
+    deadline = time.monotonic() + KNOCK_SECONDS
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            if isinstance(error, ConnectionRefusedError) and time.monotonic() < deadline:
+                time.sleep(KNOCK_SECONDS / 10)  # it may be starting
+                continue
+            raise SmaugError(
+                f"--ray {address}: no cluster can be reached: {error}",
+                fix="start one (ray start --head), give its HOST:PORT, or auto for one on this machine",
+            ) from error
+        return
 
 
 def nodes() -> list[Node]:

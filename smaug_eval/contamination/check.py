@@ -19,6 +19,7 @@ from smaug_eval.console import Reporter
 from smaug_eval.contamination import score
 from smaug_eval.contamination.examples import Example, column_examples
 from smaug_eval.contamination.published import PUBLISHED
+from smaug_eval.engines.build import check_device
 from smaug_eval.engines.journal import Journal, versions
 from smaug_eval.errors import SmaugError
 from smaug_eval.evaluation import EnginePool, short_name
@@ -65,6 +66,8 @@ class CheckSettings:
             value = getattr(self, name)
             if not (name == "limit" and value is None) and (not isinstance(value, int) or value < least):
                 raise SmaugError(f"{name} is {value!r}", fix=f"give a whole number, {least} or more")
+        if not isinstance(self.engine_args, Mapping):
+            raise SmaugError(f"engine_args is {self.engine_args!r}", fix="give engine_args.<name>=<value>")
 
 
 def check_settings(values: Mapping[str, Any]) -> CheckSettings:
@@ -117,6 +120,7 @@ def check_model(
     Raises:
         SmaugError: a model, a task or the data cannot be used.
     """
+    check_device(settings.device)
     chosen = [
         (suite, column, column_examples(suite, column, data_root, settings.limit)) for column in suite.select(tasks)
     ]

@@ -36,6 +36,33 @@ def choose_engine(requested: str) -> str:
     return requested
 
 
+def check_device(device: str | None) -> None:
+    """Make sure that a device is there: lm-eval takes another one, without a word, where it is not.
+
+    Args:
+        device: As torch writes it; None for the best there is.
+
+    Raises:
+        SmaugError: torch has no such device, or this machine has not.
+    """
+    import torch
+
+    if device is None:
+        return
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise SmaugError(
+            f"device {device!r}: torch knows none of that name", fix="write cpu, cuda or cuda:1, or leave it out"
+        ) from error
+    gpus = torch.cuda.device_count()
+    if wanted.type == "cuda" and (wanted.index or 0) >= gpus:
+        raise SmaugError(
+            f"device {device!r}: torch sees {gpus} GPU{'s' * (gpus != 1)} here",
+            fix="leave it out for the best there is; `smaug-eval doctor` says what this machine has",
+        )
+
+
 def build_engine(
     engine: str,
     checkpoint: Path,
@@ -71,6 +98,7 @@ def build_engine(
     if engine in VLLM_ENGINES:
         arguments = {"batch_size": "auto", **engine_args}
     else:
+        check_device(device)
         arguments = {
             "batch_size": batch_size,
             "device": device or _best_device(),

@@ -18,7 +18,7 @@ from typing import Any
 from smaug_eval.engines.generation import Generation, Generator, Sampling
 from smaug_eval.files import canonical_json, sha256_of_text, write_json, write_text
 from smaug_eval.mt_bench.layout import answers_file, read_settings, set_aside, settings_file
-from smaug_eval.mt_bench.lines import mend, read_lines
+from smaug_eval.mt_bench.lines import Line, mend, read_lines, sound_lines
 from smaug_eval.mt_bench.questions import Question, QuestionId, question_id
 from smaug_eval.mt_bench.records import AnswerRecord, RecordWriter
 from smaug_eval.mt_bench.templates import Template
@@ -179,7 +179,7 @@ def answer_questions(
     _set_other_answers_aside(file, unfinished, asdict(settings), notice)
     if not file.is_file():
         answering = _Answering(load(), template, settings, report)
-        mend(unfinished, notice)
+        mend(unfinished, notice, _turn_of)
         answering.load(unfinished)
         with RecordWriter(unfinished) as journal:
             if journal.repaired:
@@ -213,9 +213,7 @@ class _Answering:
 
     def load(self, file: Path) -> None:
         """Take over what was finished before."""
-        for line in read_lines(file) if file.is_file() else ():
-            known = {key: line.value(key) for key in ("turn", "text", "tokens", "finish_reason", "seed")}
-            turn = Turn(question_id(line), **known)
+        for turn in sound_lines(file, _turn_of):
             self.turns[turn.question_id, turn.turn] = turn
 
     def run(self, questions: Sequence[Question], journal: RecordWriter) -> None:
@@ -285,6 +283,11 @@ class _Answering:
             return None
         prompt = self._template.token_ids(question.turns[:number], [turn.text for turn in before])
         return prompt if len(prompt) < self._model.context else None
+
+
+def _turn_of(line: Line) -> Turn:
+    known = {key: line.value(key) for key in ("turn", "tokens", "finish_reason", "seed")}
+    return Turn(question_id(line), text=line.text("text"), **known)
 
 
 def _set_other_answers_aside(file: Path, unfinished: Path, settings: Mapping[str, Any], notice: Notice) -> None:

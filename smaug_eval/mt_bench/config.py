@@ -30,7 +30,7 @@ MAX_ANSWER_TOKENS, MAX_JUDGMENT_TOKENS = 1024, 2048
 class JudgeConfig(BaseModel):
     """Who judges, and how; the plain text ``demo`` is the demo's rule."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     demo: bool = Field(False, description="The demo's rule, served on this machine, in the place of a model.")
     model: str | None = Field(None, min_length=1, description="Its name at the endpoint, best a dated snapshot.")

@@ -20,7 +20,15 @@ from smaug_eval.errors import SmaugError
 from smaug_eval.mt_bench.budget import Budget, BudgetSpent
 from smaug_eval.mt_bench.client import CallFailed, JudgeClient
 from smaug_eval.mt_bench.endpoint import Endpoint, Reply
-from smaug_eval.mt_bench.judged import Game, drop_out_of_date, put_in_order, read_games, record_of, request_id
+from smaug_eval.mt_bench.judged import (
+    Game,
+    drop_out_of_date,
+    game_of,
+    put_in_order,
+    read_games,
+    record_of,
+    request_id,
+)
 from smaug_eval.mt_bench.lines import mend
 from smaug_eval.mt_bench.plan import Key, Match
 from smaug_eval.mt_bench.records import RecordWriter
@@ -114,7 +122,7 @@ class _Judging:
         self._missed: dict[Key, str] = {}
         self._unanswered: str | None = None
         self._out_of_budget: BudgetSpent | None = None
-        mend(self.games_file, notice)
+        mend(self.games_file, notice, game_of)
         kept = read_games(self.games_file)
         for match in matches:
             if match.key in judged:

@@ -13,11 +13,11 @@ from smaug_eval.files import canonical_json, sha256_of_text, write_text
 from smaug_eval.mt_bench.budget import Tokens
 from smaug_eval.mt_bench.endpoint import Reply
 from smaug_eval.mt_bench.layout import copy_aside
-from smaug_eval.mt_bench.lines import mend, read_lines
+from smaug_eval.mt_bench.lines import Line, mend, sound_lines
 from smaug_eval.mt_bench.parsing import fastchat_winner, read_judgment
 from smaug_eval.mt_bench.plan import Key, Match
 from smaug_eval.mt_bench.prompts import JudgeRequest
-from smaug_eval.mt_bench.records import JudgmentRecord, PairJudgmentRecord, read_judgments
+from smaug_eval.mt_bench.records import JudgmentRecord, PairJudgmentRecord, judgment_of
 
 Record = JudgmentRecord | PairJudgmentRecord
 
@@ -52,8 +52,9 @@ def request_id(request: JudgeRequest) -> str:
 def up_to_date(file: Path, judge: str, matches: Sequence[Match]) -> tuple[set[Key], list[Record]]:
     """Which matches are judged in ``file``, and the records of it that are not out of date.
 
-    A record is out of date where it is of one of the matches, but the judge was sent something else. Records of other
-    matches and judges are none of our business.
+    A record is out of date where it is of one of the matches, but the judge was sent something else, or where its
+    verdict is not what the judge's words say: then somebody, or the disk, has altered it. Records of other matches and
+    judges are none of our business; damaged lines are left out.
     """
     wanted = {match.key: match for match in matches}
     judged, kept = set(), []
@@ -61,7 +62,7 @@ def up_to_date(file: Path, judge: str, matches: Sequence[Match]) -> tuple[set[Ke
         match = wanted.get(_key(record)) if record.judge[0] == judge else None
         if match is None:
             kept.append(record)
-        elif match.key not in judged and _was_sent(record, match.requests):
+        elif match.key not in judged and _was_sent(record, match.requests) and _says_its_verdict(record):
             judged.add(match.key)
             kept.append(record)
     return judged, kept
@@ -73,12 +74,13 @@ def drop_out_of_date(file: Path, judge: str, matches: Sequence[Match], notice: C
     Returns:
         Which matches are judged in it.
     """
-    mend(file, notice)
+    mend(file, notice, judgment_of)
     judged, kept = up_to_date(file, judge, matches)
     there = len(read_records(file))
     if len(kept) < there:
         dropped = there - len(kept)
-        notice(f"{file}: {dropped} judgments of other answers or prompts; they are now in {copy_aside(file).name}")
+        aside = copy_aside(file).name
+        notice(f"{file}: {dropped} judgments of other answers or prompts, or altered; they are now in {aside}")
         write_records(file, kept)
     return judged
 
@@ -93,11 +95,8 @@ def put_in_order(file: Path, judge: str, matches: Sequence[Match]) -> None:
 
 
 def read_records(file: Path) -> Sequence[Record]:
-    """The judgments of a file of one kind; none where it is not there."""
-    if not file.is_file():
-        return []
-    found = read_judgments([file])
-    return [*found.single, *found.pairs]
+    """The judgments of a file of one kind, without damaged lines; none where it is not there."""
+    return list(sound_lines(file, judgment_of))
 
 
 def write_records(file: Path, records: Iterable[Record]) -> None:
@@ -107,11 +106,21 @@ def write_records(file: Path, records: Iterable[Record]) -> None:
 
 def read_games(file: Path) -> dict[tuple[str, int], Reply]:
     """The answers kept for want of the other order's, by request and repeat."""
-    games = {}
-    for line in read_lines(file) if file.is_file() else ():
+    return {(game.request, game.repeat): game.reply for game in sound_lines(file, game_of)}
+
+
+def game_of(line: Line) -> Game:
+    """The game that a line of the file of games holds.
+
+    Raises:
+        SmaugError: it is none; the message names the file and the line.
+    """
+    try:
         reply = dict(line.value("reply"))
-        games[line.text("request"), int(line.value("repeat"))] = Reply(**reply | {"tokens": Tokens(**reply["tokens"])})
-    return games
+        known = Reply(**reply | {"tokens": Tokens(**reply["tokens"])})
+        return Game(line.text("request"), int(line.value("repeat")), known)
+    except (TypeError, ValueError, KeyError) as error:
+        line.refuse(f"no answer of a judge: {error}")
 
 
 def record_of(match: Match, judge: str, replies: Sequence[Reply]) -> Record:
@@ -140,12 +149,12 @@ def record_of(match: Match, judge: str, replies: Sequence[Reply]) -> Record:
             smaug={**said, "strict_score": reading.strict},
             **common,
         )
-    winners = [fastchat_winner(reply.text) for reply in replies]
+    first, second = _winners(*(reply.text for reply in replies))
     return PairJudgmentRecord(
         model_1=match.models[0],
         model_2=match.models[1],
-        g1_winner=_WINNERS[0].get(winners[0], winners[0]),
-        g2_winner=_WINNERS[1].get(winners[1], winners[1]),
+        g1_winner=first,
+        g2_winner=second,
         g1_user_prompt=match.requests[0].user,
         g1_judgment=replies[0].text,
         g2_user_prompt=match.requests[1].user,
@@ -165,6 +174,20 @@ def _about(reply: Reply) -> dict[str, Any]:
 def _key(record: Record) -> Key:
     models = (record.model,) if isinstance(record, JudgmentRecord) else (record.model_1, record.model_2)
     return record.question_id, record.turn, models, record.judge[1], record.repeat or 1
+
+
+def _winners(first: str, second: str) -> tuple[str, str]:
+    """The winner of each game by what the judge said of it."""
+    said = fastchat_winner(first), fastchat_winner(second)
+    return _WINNERS[0].get(said[0], said[0]), _WINNERS[1].get(said[1], said[1])
+
+
+def _says_its_verdict(record: Record) -> bool:
+    if not record.smaug:
+        return True  # not of ours: what other programs, or people, take for the verdict is theirs
+    if isinstance(record, JudgmentRecord):
+        return record.score in (read_judgment(record.judgment).score, None)
+    return (record.g1_winner, record.g2_winner) == _winners(record.g1_judgment, record.g2_judgment)
 
 
 def _was_sent(record: Record, requests: Sequence[JudgeRequest]) -> bool:

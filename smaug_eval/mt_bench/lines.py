@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import open_atomically
@@ -14,6 +15,8 @@ from smaug_eval.mt_bench.layout import copy_aside
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SURROGATE = "\\ud"
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -85,20 +88,39 @@ def torn_line(path: Path) -> int | None:
     return start if tail.strip() and not isinstance(_parsed(tail), dict) else None
 
 
-def mend(path: Path, notice: Callable[[str], None]) -> None:
-    """Take lines that are no JSON objects out of a file of our own; it is kept as it was under another name.
+def sound_lines(path: Path, read: Callable[[Line], Result]) -> Iterator[Result]:
+    """What ``read`` makes of the lines of a file, without those that it refuses or that are no JSON objects.
+
+    Args:
+        path: The file, which need not be there.
+        read: Raises ``SmaugError`` where a line is damaged.
+
+    Raises:
+        SmaugError: the file cannot be read.
+    """
+    lines = _bytes(path).removeprefix(BYTE_ORDER_MARK).split(b"\n") if path.is_file() else []
+    for number, raw in enumerate(lines, 1):
+        content = _parsed(raw)
+        if isinstance(content, dict):
+            with contextlib.suppress(SmaugError):
+                yield read(Line(path, number, content))
+
+
+def mend(path: Path, notice: Callable[[str], None], read: Callable[[Line], object]) -> None:
+    """Take damaged lines out of a file of our own; it is kept as it was under another name.
 
     What they held is done again. A last line without its line feed is left to who appends to the file.
 
     Args:
         path: The file, which need not be there.
         notice: Receives a line where something was wrong.
+        read: Raises ``SmaugError`` where an object is not what the file should hold.
 
     Raises:
         SmaugError: the file cannot be read or written.
     """
     *lines, tail = _bytes(path).split(b"\n") if path.is_file() else [b""]
-    damaged = [n for n, line in enumerate(lines, 1) if line.strip() and not isinstance(_parsed(line), dict)]
+    damaged = [n for n, raw in enumerate(lines, 1) if raw.strip() and not _is_sound(path, n, raw, read)]
     if not damaged:
         return
     kept = [line for n, line in enumerate(lines, 1) if n not in damaged]
@@ -107,6 +129,17 @@ def mend(path: Path, notice: Callable[[str], None]) -> None:
         file.write(b"\n".join([*kept, tail]))
     shown = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
     notice(f"{path}: line {shown} damaged; what was there is done again. The file is kept as {old.name}")
+
+
+def _is_sound(path: Path, number: int, raw: bytes, read: Callable[[Line], object]) -> bool:
+    content = _parsed(raw.removeprefix(BYTE_ORDER_MARK) if number == 1 else raw)
+    if not isinstance(content, dict):
+        return False
+    try:
+        read(Line(path, number, content))
+    except SmaugError:
+        return False
+    return True
 
 
 def _bytes(path: Path) -> bytes:

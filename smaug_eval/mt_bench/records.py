@@ -191,18 +191,30 @@ def read_judgments(paths: Iterable[Path]) -> Judgments:
     found = Judgments()
     for path in paths:
         for line in read_lines(path):
-            if "model_1" in line.content and "model_2" in line.content:
-                found.pairs.append(_pair(line))
-            elif "model" in line.content and ("score" in line.content or "judgment" in line.content):
-                found.single.append(_single(line))
+            record = judgment_of(line)
+            if isinstance(record, JudgmentRecord):
+                found.single.append(record)
             else:
-                line.refuse(
-                    "neither a judgment of one answer (model, score) nor of two (model_1, model_2)",
-                    fix="give files that FastChat's gen_judgment or smaug-eval mt-bench judge wrote",
-                )
+                found.pairs.append(record)
         if torn_line(path) is not None:
             found.notes.append(f"{path.name}: the last line was never finished and is left out")
     return found
+
+
+def judgment_of(line: Line) -> JudgmentRecord | PairJudgmentRecord:
+    """The judgment that a line holds; see :func:`read_judgments`.
+
+    Raises:
+        SmaugError: it is none; the message names the file and the line.
+    """
+    if "model_1" in line.content and "model_2" in line.content:
+        return _pair(line)
+    if "model" not in line.content or not ("score" in line.content or "judgment" in line.content):
+        line.refuse(
+            "neither a judgment of one answer (model, score) nor of two (model_1, model_2)",
+            fix="give files that FastChat's gen_judgment or smaug-eval mt-bench judge wrote",
+        )
+    return _single(line)
 
 
 class RecordWriter:

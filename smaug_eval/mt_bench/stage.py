@@ -11,6 +11,7 @@ from typing import Any
 
 from smaug_eval.console import Voice
 from smaug_eval.engines import choose_engine
+from smaug_eval.errors import SmaugError
 from smaug_eval.evaluation import EnginePool
 from smaug_eval.files import canonical_json, sha256_of_text, write_json
 from smaug_eval.models import Checkpoint
@@ -268,7 +269,7 @@ class Judging:
         plan = self.plan(answers)
         settings = self._settings(plan)
         earlier = [folder / file.name for folder in superseded]
-        known = [old for old in earlier if old.is_file() and read_settings(old).get("base_url") == settings["base_url"]]
+        known = [old for old in earlier if old.is_file() and _asked_there(old, settings["base_url"])]
         if known and not file.is_file():
             shutil.copyfile(known[-1], file)
         self._reporter.say(f"  {self.name}: {self.forecast(plan, file)}")
@@ -330,3 +331,12 @@ class Judging:
             backoff=config.backoff,
             max_tokens=config.max_tokens,
         )
+
+
+def _asked_there(judgments: Path, base_url: str | None) -> bool:
+    """Whether the settings beside a file of judgments say that they come from an endpoint; damaged ones do not."""
+    try:
+        settings = read_settings(judgments)
+    except SmaugError:
+        return False
+    return isinstance(settings, dict) and settings.get("base_url") == base_url

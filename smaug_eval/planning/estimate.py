@@ -24,6 +24,7 @@ from smaug_eval.planning.work import (
     forward_flops,
     pair_flops,
     pair_tokens,
+    pairs_seen,
     steps_of,
     training_flops,
 )
@@ -205,7 +206,7 @@ class _Planner:
         figures, setting = self.figures[str(training.pairs)], self._setting(training)
         pair = figures.within(self._length(training))
         steps = steps_of(training, figures.pairs, setting.processes)
-        trained = steps * training.batch_size * training.gradient_accumulation * setting.processes
+        trained = pairs_seen(training, figures.pairs, setting.processes)
         looks = 0 if not figures.held_out else 2 + steps // (training.eval_every or steps + 1)
         tokens, seconds = [], []
         for share in (training.share_prefix, False):

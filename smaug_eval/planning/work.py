@@ -107,6 +107,18 @@ def steps_of(config: TrainingConfig, pairs: int, processes: int) -> int:
     return ceil((config.epochs or 1.0) * max(1, ceil(batches / config.gradient_accumulation)))
 
 
+def pairs_seen(config: TrainingConfig, pairs: int, processes: int) -> int:
+    """Pairs that the steps of a training on so many pairs compute, one that comes again counted again.
+
+    An epoch's last batch holds what is left; several processes fill theirs up with pairs from the epoch's beginning.
+    """
+    batch = config.batch_size * processes
+    batches = ceil(pairs / batch)
+    epoch = pairs if processes == 1 else batches * batch
+    epochs, rest = divmod(steps_of(config, pairs, processes), ceil(batches / config.gradient_accumulation))
+    return epochs * epoch + min(epoch, rest * batch * config.gradient_accumulation)
+
+
 def _length(pair: PairLengths) -> int:
     return pair.prompt + pair.common + max(pair.chosen, pair.rejected)
 

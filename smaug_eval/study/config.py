@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from smaug_eval.suggest import nearest
-from trainers.config import TrainingConfig
+from trainers.config import Seed, TrainingConfig
 
 BASE = "base"
 """The model before training; ``questions.before`` may name it."""
 
-Seeds = Annotated[list[NonNegativeInt], Field(min_length=1)]
+Seeds = Annotated[list[Seed], Field(min_length=1)]
 _SETTLED = ("pairs", "seed")
 
 

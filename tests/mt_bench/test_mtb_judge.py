@@ -21,6 +21,7 @@ from smaug_eval.mt_bench.budget import Budget, BudgetSpent
 from smaug_eval.mt_bench.client import JudgeRefused, JudgeUnreachable
 from smaug_eval.mt_bench.endpoint import Endpoint
 from smaug_eval.mt_bench.judge import JudgmentsMissing, Outcome, judge_matches, run_to_end
+from smaug_eval.mt_bench.judged import read_games
 from smaug_eval.mt_bench.layout import read_settings
 from smaug_eval.mt_bench.plan import load_answers, make_plan
 from smaug_eval.mt_bench.questions import QuestionSet, load_question_set
@@ -162,6 +163,52 @@ def test_only_what_changed_is_asked_again_and_the_old_is_kept(
     (old,) = judging.file.parent.glob("*.superseded-*")
     assert '"First about 5? Then about 5? one says more of 5."' in old.read_text()
     assert any("1 judgments of other answers" in notice for notice in judging.notices)
+
+
+def test_damaged_and_altered_judgments_are_asked_for_again(faulty_judge: Start, run: Any) -> None:
+    judge = faulty_judge()
+    judging = run(judge.base_url)
+    judging()
+    before = without_times(judging.file)
+    lines = judging.file.read_text().splitlines()
+    lines[0] = lines[0][:40]
+    lines[1] = lines[1].replace('"turn"', '"tuqn"').replace('"single-v1-multi-turn"', '"single-v1"')
+    altered = json.loads(lines[2])
+    lines[2] = json.dumps(altered | {"score": altered["score"] % 10 + 1})
+    lines[3] = json.dumps({"model": "one", "judgment": "[[5]]"})
+    judging.file.write_text("\n".join(lines) + "\n")
+    assert judging() == Outcome(judged=160, new=4)
+    assert without_times(judging.file) == before
+    assert any("line 1, 4 damaged" in notice for notice in judging.notices)
+
+
+def test_a_verdict_of_two_that_was_altered_is_asked_for_again(
+    faulty_judge: Start, questions: QuestionSet, answer_files: list[Path], tmp_path: Path
+) -> None:
+    judging = Run(questions, answer_files, faulty_judge().base_url, tmp_path / "out" / "judge-1_pair.jsonl")
+    judging.few = 4
+    assert judging("pairwise-all") == Outcome(judged=8, new=8)
+    before = without_times(judging.file)
+    lines = judging.lines()
+    other = {"model_1": "model_2", "model_2": "model_1", "tie": "model_1", "error": "tie"}
+    lines[2]["g2_winner"] = other[lines[2]["g2_winner"]]
+    judging.file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert judging("pairwise-all") == Outcome(judged=8, new=1)
+    assert without_times(judging.file) == before
+
+
+def test_damaged_games_are_played_again(tmp_path: Path) -> None:
+    reply = {"text": "[[A]]", "tokens": {"prompt": 1, "completion": 2}, "finish_reason": "stop", "served_by": None}
+    sound = {"request": "a", "repeat": 1, "reply": reply | {"sent": {}}}
+    damaged = [
+        {"request": "b", "repeat": 1, "reply": reply},
+        sound | {"repeat": "x"},
+        sound | {"reply": 5},
+        {"request": 1},
+    ]
+    file = tmp_path / "judge.games"
+    file.write_text("".join(json.dumps(game) + "\n" for game in [*damaged, sound]) + "half a li")
+    assert list(read_games(file)) == [("a", 1)]
 
 
 def test_judgments_of_other_judges_and_models_stay(faulty_judge: Start, run: Any, answer_files: list[Path]) -> None:

@@ -136,6 +136,26 @@ def stages(**extra: Any) -> list[str]:
     return [stage.name for stage in smaug_eval.prepare(raw, runs="/nowhere").stages]
 
 
+@pytest.mark.slow
+def test_damaged_judgments_of_a_finished_run_are_judged_again(tmp_path: Path) -> None:
+    run = smaug_eval.run(recipe(), runs=tmp_path).path
+    file = run / JUDGED / "demo-rule-judge_single.jsonl"
+    before = file.read_text().splitlines()
+
+    def spoilt(first: str) -> list[dict[str, Any]]:
+        file.write_text("\n".join([first, *before[1:]]) + "\n")
+        assert smaug_eval.run(recipe(), runs=tmp_path).did == (JUDGED,)
+        assert smaug_eval.run(recipe(), runs=tmp_path).did == ()
+        return [line | {"tstamp": 0} for line in lines(file)]
+
+    whole = [json.loads(line) | {"tstamp": 0} for line in before]
+    assert spoilt(before[0].replace('"model"', '"modem"')) == whole
+    assert spoilt(before[0][:50]) == whole
+    assert spoilt(before[0].replace('"score": 10', '"score": 1')) == whole
+    file.with_suffix(".settings.json").write_text("half of th")
+    assert spoilt(before[0]) == whole
+
+
 def test_stages_of_each_model_are_together_and_judges_come_last() -> None:
     talk = recipe()["mt_bench"]
     assert stages(mt_bench=talk)[2:] == [
