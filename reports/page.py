@@ -18,6 +18,7 @@ from reports.text import bound, fixed, signed, significant, visible
 from smaug_eval import __version__
 from smaug_eval.errors import SmaugError
 from smaug_eval.files import write_text
+from smaug_eval.leaderboard.archive import read_archive
 from smaug_eval.redaction import without_keys
 
 FORMATS = ("html", "md", "json")
@@ -50,13 +51,15 @@ def build_report(
         ``out``.
 
     Raises:
-        SmaugError: a path is missing, empty or holds a file that cannot be read, there is no such baseline, or no
-            such format.
+        SmaugError: a path is missing, empty or holds a file that cannot be read, ``archive`` is no such table, there
+            is no such baseline, or no such format.
     """
     if format_ not in FORMATS:
         raise SmaugError(f"--format {format_}: there is no such format", fix=f"choose one of {', '.join(FORMATS)}")
     if not paths:
         raise SmaugError("there is nothing to report on", fix="give a run directory, or lm-eval results")
+    if archive is not None:
+        read_archive(archive)
     sources = with_distinct_labels([read_source(path) for path in paths])
     comparison = compare(sources, title=title, baseline=baseline, archive=archive)
     written = {"html": render, "md": summary, "json": numbers}[format_](comparison)

@@ -445,8 +445,10 @@ def read_source(path: Path) -> Source:
         found = read_training(folder)
         return Source(folder.name, is_run=False, trainings=[found] if found else [])
     if holds_dialogues(path):
-        return Source(path.resolve().stem, is_run=False, dialogues=read_dialogues(path))
-    source = read_run(path) if is_run_directory(path) else read_plain(path)
+        told = [each for each in read_dialogues(path) if each.models or each.settings or each.judgments.notes]
+        source = Source(path.resolve().stem, is_run=False, dialogues=told)
+    else:
+        source = read_run(path) if is_run_directory(path) else read_plain(path)
     if not (source.results or source.trainings or source.dialogues or source.manifest):
         raise SmaugError(
             f"no lm-eval results, judgments, training logs or manifest under {path}",

@@ -309,7 +309,10 @@ def diagnose(
     revision: Annotated[Optional[str], typer.Option("--revision", help="Revision of the data set.")] = None,  # noqa: UP045
     data_root: DataRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    out: Annotated[Optional[Path], typer.Option("--out", help="Write the JSON to this file, too.")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", dir_okay=False, help="Write the JSON to this file, too."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """See what a model thinks of preference pairs, and what a training did to them."""
@@ -424,7 +427,7 @@ def report(
     ],
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--out", help="The file to write; report.<format> where left out."),
+        typer.Option("--out", dir_okay=False, help="The file to write; report.<format> where left out."),
     ] = None,
     baseline: Annotated[
         Optional[str],  # noqa: UP045

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from smaug_eval import rundir
 from smaug_eval.console import Reporter
 from smaug_eval.digests import sha256_of_file
-from smaug_eval.engines.build import VLLM_ENGINES, check_device, choose_engine
+from smaug_eval.engines.build import VLLM_ENGINES, check_device, check_engine_args, choose_engine
 from smaug_eval.errors import SmaugError
 from smaug_eval.evaluation import EnginePool, data_fingerprints, short_name
 from smaug_eval.execution import Execution, Stage
@@ -142,8 +142,7 @@ class Pipeline:
             contextlib.closing(self._engines),
         ):
             self._check_judges()
-            if cluster is None:
-                self._check_devices()
+            self._check_engines(devices=cluster is None)
             self._records = {stage.name: self.directory.record(stage.name) for stage in self.stages}
             self._write_manifest()
             execution.run()
@@ -393,17 +392,19 @@ class Pipeline:
             if any(stage.name.startswith(prefix) and state.status != "done" for stage, state in self.states()):
                 judging.check()
 
-    def _check_devices(self) -> None:
-        """Make sure, before anything runs, that the devices which will be used are here."""
+    def _check_engines(self, *, devices: bool) -> None:
+        """Make sure, before anything runs, of what the engines that will be used are told, and of their devices."""
         left = [stage.name for stage, state in self.states() if state.status != "done"]
         entries: list[tuple[str, str, EvaluationConfig | MtBenchConfig]] = []
         entries += [(f"evaluations.{name}", f"eval/*/{name}/*", each) for name, each in self.recipe.evaluations.items()]
         entries += [(f"mt_bench.{name}", answers_stage(name, "*"), each) for name, each in self.recipe.mt_bench.items()]
         for key, stages, entry in entries:
-            if entry.device is None or entry.engine in VLLM_ENGINES or not fnmatch.filter(left, stages):
+            if not fnmatch.filter(left, stages):
                 continue
             try:
-                check_device(entry.device)
+                check_engine_args(entry.engine_args)
+                if devices and entry.engine not in VLLM_ENGINES:
+                    check_device(entry.device)
             except SmaugError as error:
                 raise SmaugError(f"{key}.{error.message}", fix=error.fix) from error
 

@@ -50,6 +50,13 @@ def test_a_recipe_s_device_is_looked_for_before_anything_runs(tmp_path: Path, se
     assert not list(tmp_path.rglob("stage.json"))
 
 
+def test_what_an_engine_must_not_be_told_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    entry = {**RECIPE["evaluations"]["demo"], "engine_args": {"dtype": "float16"}}
+    with pytest.raises(SmaugError, match=r"evaluations\.demo\.engine_args\.dtype is set by smaug-eval"):
+        smaug_eval.run({**RECIPE, "evaluations": {"demo": entry}}, runs=tmp_path)
+    assert not list(tmp_path.rglob("stage.json"))
+
+
 def test_a_contamination_check_looks_for_its_device_first(tmp_path: Path) -> None:
     with pytest.raises(SmaugError, match="gpu9"):
         smaug_eval.check_contamination(

@@ -63,6 +63,20 @@ def check_device(device: str | None) -> None:
         )
 
 
+def check_engine_args(engine_args: Mapping[str, Any]) -> None:
+    """Make sure that nothing is among the further arguments that is set otherwise.
+
+    Raises:
+        SmaugError: it is, or would let code of the checkpoint run.
+    """
+    for name in _RESERVED:
+        if name in engine_args:
+            raise SmaugError(
+                f"engine_args.{name} is set by smaug-eval", fix="use the recipe's own key, or leave it out"
+            )
+    refuse_smuggled_code(engine_args)
+
+
 def build_engine(
     engine: str,
     checkpoint: Path,
@@ -89,12 +103,7 @@ def build_engine(
     Raises:
         SmaugError: an argument is not open to change, or the model cannot be loaded.
     """
-    for name in _RESERVED:
-        if name in engine_args:
-            raise SmaugError(
-                f"engine_args.{name} is set by smaug-eval", fix="use the recipe's own key, or leave it out"
-            )
-    refuse_smuggled_code(engine_args)
+    check_engine_args(engine_args)
     if engine in VLLM_ENGINES:
         arguments = {"batch_size": "auto", **engine_args}
     else:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from reports import build_report
 from reports.merging import merge_dialogues, merge_models, merge_trainings
 from reports.merging import with_distinct_labels as distinct
 from reports.sources import json_lines, metrics_of, plain_model_name, read_results, read_source
@@ -221,3 +222,17 @@ def test_a_path_that_is_not_there_or_holds_nothing(tmp_path: Path) -> None:
         read_source(tmp_path / "nowhere")
     with pytest.raises(SmaugError, match="no lm-eval results, judgments, training logs or manifest under"):
         read_source(tmp_path)
+
+
+def test_an_empty_file_and_a_wrong_archive_are_refused(run: Any, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    with pytest.raises(
+        SmaugError, match="no lm-eval results, judgments, training logs or manifest under .*empty.jsonl"
+    ):
+        read_source(empty)
+    archive = tmp_path / "archive.csv"
+    archive.write_text("words, not rows\n")
+    run.manifest()
+    with pytest.raises(SmaugError, match="archive.csv"):
+        build_report([run.path], tmp_path / "report.html", archive=archive)
