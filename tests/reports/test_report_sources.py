@@ -228,11 +228,11 @@ def test_an_empty_file_and_a_wrong_archive_are_refused(run: Any, tmp_path: Path)
     empty = tmp_path / "empty.jsonl"
     empty.touch()
     with pytest.raises(
-        SmaugError, match="no lm-eval results, judgments, training logs or manifest under .*empty.jsonl"
+        SmaugError, match=r"no lm-eval results, judgments.* under .*empty\.jsonl"
     ):
         read_source(empty)
     archive = tmp_path / "archive.csv"
     archive.write_text("words, not rows\n")
     run.manifest()
-    with pytest.raises(SmaugError, match="archive.csv"):
+    with pytest.raises(SmaugError, match=r"archive\.csv"):
         build_report([run.path], tmp_path / "report.html", archive=archive)
