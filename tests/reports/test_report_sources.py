@@ -227,9 +227,7 @@ def test_a_path_that_is_not_there_or_holds_nothing(tmp_path: Path) -> None:
 def test_an_empty_file_and_a_wrong_archive_are_refused(run: Any, tmp_path: Path) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.touch()
-    with pytest.raises(
-        SmaugError, match=r"no lm-eval results, judgments.* under .*empty\.jsonl"
-    ):
+    with pytest.raises(SmaugError, match=r"no lm-eval results, judgments.* under .*empty\.jsonl"):
         read_source(empty)
     archive = tmp_path / "archive.csv"
     archive.write_text("words, not rows\n")
