@@ -9,6 +9,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from smaug_eval.digests import sha256_of_each
 from smaug_eval.engines import Watch, build_engine, set_batch_size
 from smaug_eval.engines.journal import Relay
 from smaug_eval.engines.shares import Credit, Share, ShareDone
@@ -157,7 +158,8 @@ def evaluate_column(
 
     Returns:
         Documents scored, requests, truncated prompts, tokens requested and computed (our own engines), the Hub's
-        commits of the data, notes that belong beside every score of the column, and the same as warnings.
+        commits of the data, notes that belong beside every score of the column, the same as warnings, and a digest of
+        the samples.
 
     Raises:
         SmaugError: lm-eval could not write its files.
@@ -189,6 +191,7 @@ def evaluate_column(
         "data_revisions": _revisions(column) if suite.folder is not None and data_root is None else {},
         "notes": notes,
         "warnings": [f"{column.title}: {note}" for note in notes],
+        "result": sha256_of_text(canonical_json(sorted(sha256_of_each(out_dir.glob("samples_*.jsonl")).values()))),
     }
 
 

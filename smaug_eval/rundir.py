@@ -161,7 +161,7 @@ class RunDirectory:
         if record["status"] != "done":
             return StageState("started", "was interrupted")
         if (need := self._made_anew(record)) is not None:
-            return StageState("changed", f"{need} has other weights since")
+            return StageState("changed", f"{need} was done again since, with another result")
         wrong = [name for name, size in record["outputs"].items() if _size(self.path / name) != size]
         if thorough and not wrong:
             digests = {self.path / name: digest for name, digest in record.get("sha256", {}).items()}
@@ -201,8 +201,8 @@ class RunDirectory:
     ) -> None:
         """Record that a stage is done, with the sizes of the files it left in its folder and of ``outputs``.
 
-        What the stages in ``needs`` made of models is noted: a training that had to be done again does not end with
-        the same weights on every machine.
+        What the stages in ``needs`` made is noted: weights, answers or judgments that had to be made again are not the
+        same on every machine.
         """
         self.check_held()
         folder = self.folder(stage)
@@ -211,7 +211,7 @@ class RunDirectory:
         sync_folder(folder)
         record = self.record(stage)
         record |= {"status": "done", "finished": now(), "seconds": round(seconds, 3), "summary": dict(summary)}
-        record["made_from"] = self._models(needs)
+        record["made_from"] = {need: digest for need in needs if (digest := self._result(need)) is not None}
         record["outputs"] = {name: file.stat().st_size for name, file in files.items()}
         digests = sha256_of_each(files.values())
         record["sha256"] = {name: digests[file] for name, file in files.items()}
@@ -225,23 +225,18 @@ class RunDirectory:
             (path for path, match in found.items() if match), key=lambda path: (_number(found[path]), path.name)
         )
 
-    def _models(self, needs: Sequence[str]) -> dict[str, str]:
-        """The digests of the models that stages made, and of those that they were made from."""
-        models: dict[str, str] = {}
-        for need in needs:
-            models |= _made_from(self.record(need)) | ({need: digest} if (digest := self._model(need)) else {})
-        return models
-
-    def _model(self, stage: str) -> str | None:
-        """The digest of the model that a stage made; None where it is not done, or made none."""
+    def _result(self, stage: str) -> str | None:
+        """The digest of what a stage made, its model's or its own; None where it is not done, or tells none."""
         record = self.record(stage)
-        model = record.get("summary", {}).get("model") if record.get("status") == "done" else None
-        return str(model.get("sha256")) if isinstance(model, Mapping) else None
+        summary = record.get("summary", {}) if record.get("status") == "done" else {}
+        model = summary.get("model")
+        digest = model.get("sha256") if isinstance(model, Mapping) else summary.get("result")
+        return None if digest is None else str(digest)
 
     def _made_anew(self, record: Mapping[str, Any]) -> str | None:
-        """A stage whose model is another one than when this record was written; None where there is none."""
-        models = ((need, self._model(need), digest) for need, digest in _made_from(record).items())
-        return next((need for need, model, digest in models if model not in (None, digest)), None)
+        """A stage that made something else since this record was written; None where there is none."""
+        made = ((need, self._result(need), digest) for need, digest in _made_from(record).items())
+        return next((need for need, result, digest in made if result not in (None, digest)), None)
 
     def _supersede(self, stage: str) -> None:
         """Keep the results of other inputs: an edited recipe must not destroy days of training."""

@@ -54,31 +54,36 @@ def test_a_change_upstream_is_seen(run: RunDirectory) -> None:
     assert (state.status, state.reason) == ("changed", "a stage before it changed")
 
 
-def test_what_was_made_from_other_weights_is_done_again(run: RunDirectory) -> None:
+def test_what_was_made_from_other_weights_or_answers_is_done_again(run: RunDirectory) -> None:
     def train(weights: str) -> None:
+        (run.folder("train/dpo") / "weights").unlink(missing_ok=True)
         key = stage_key(INPUTS, [])
         (run.begin("train/dpo", key, INPUTS) / "weights").write_text(weights)
         run.finish("train/dpo", seconds=1.0, summary={"model": {"sha256": f"digest of {weights}"}})
 
-    def measure(stage: str, need: str) -> str:
-        (run.begin(stage, stage, {}) / "result").write_text("7")
-        run.finish(stage, seconds=1.0, summary={}, needs=[need])
-        return run.state(stage, stage, {}).status
+    def make(stage: str, need: str, result: str) -> None:
+        (run.begin(stage, stage, {}) / "result").write_text(result)
+        run.finish(stage, seconds=1.0, summary={"result": result}, needs=[need])
+
+    def states() -> list[str]:
+        return [run.state(name, name, {}).status for name in ("answers", "judgments")]
 
     train("first")
-    assert measure("answers", "train/dpo") == "done"
-    assert measure("judgments", "answers") == "done"
-    (run.folder("train/dpo") / "weights").unlink()
+    make("answers", "train/dpo", "yes")
+    make("judgments", "answers", "8")
+    assert states() == ["done", "done"]
     train("first")
-    assert [run.state(name, name, {}).status for name in ("answers", "judgments")] == ["done", "done"]
-    (run.folder("train/dpo") / "weights").unlink()
+    assert states() == ["done", "done"]
     train("other")
-    for name in ("answers", "judgments"):
-        state = run.state(name, name, {})
-        assert (state.status, state.reason) == ("changed", "train/dpo has other weights since")
-    assert measure("answers", "train/dpo") == "done"
-    assert measure("judgments", "answers") == "done"
-    assert [path.name[:8] for path in run.superseded("answers")] == ["answers-"]
+    assert run.state("answers", "answers", {}).reason == "train/dpo was done again since, with another result"
+    make("answers", "train/dpo", "yes")  # other weights, the same answers
+    assert states() == ["done", "done"]
+    train("third")
+    make("answers", "train/dpo", "no")
+    assert states() == ["done", "changed"]
+    make("judgments", "answers", "3")
+    assert states() == ["done", "done"]
+    assert [path.name[:8] for path in run.superseded("answers")] == ["answers-", "answers-"]
 
 
 def test_a_file_where_results_are_kept_is_named(run: RunDirectory) -> None:

@@ -191,9 +191,11 @@ def answer_questions(
 
 
 def summary(file: Path) -> dict[str, Any]:
-    """Numbers of turns by mark in a file of our answers, tokens written, and warnings."""
-    lines = [line.content.get("smaug", {}) for line in read_lines(file)]
+    """Numbers of turns by mark in a file of our answers, tokens written, warnings, and a digest of the answers."""
+    answers = [line.content for line in read_lines(file)]
+    lines = [answer.get("smaug", {}) for answer in answers]
     marks = Counter(mark for extra in lines for mark in extra.get("marks", []))
+    result = sha256_of_text(canonical_json([[answer.get("question_id"), answer.get("choices")] for answer in answers]))
     words = {
         EMPTY: "empty answers",
         TRUNCATED: "answers cut off at the longest length",
@@ -201,7 +203,7 @@ def summary(file: Path) -> dict[str, Any]:
     }
     warnings = [f"{file.stem}: {text}: {marks[mark]}" for mark, text in words.items() if marks[mark]]
     tokens = sum(sum(extra.get("tokens", [])) for extra in lines)
-    return {"turns": dict(marks), "tokens": tokens, "warnings": warnings}
+    return {"turns": dict(marks), "tokens": tokens, "warnings": warnings, "result": result}
 
 
 class _Answering:

@@ -25,6 +25,7 @@ from smaug_eval.mt_bench.judged import up_to_date
 from smaug_eval.mt_bench.layout import judgments_file, read_settings, settings_file
 from smaug_eval.mt_bench.plan import Plan, load_answers, make_plan, sides
 from smaug_eval.mt_bench.questions import QuestionSet, load_question_set
+from smaug_eval.mt_bench.records import Writable, read_judgments
 from smaug_eval.mt_bench.templates import Template, load_template
 
 
@@ -259,7 +260,7 @@ class Judging:
                 of the same answers need not be paid for again.
 
         Returns:
-            Numbers for the stage's record, and warnings.
+            Numbers for the stage's record, warnings, and a digest of what the judge said.
 
         Raises:
             SmaugError: see :func:`smaug_eval.mt_bench.judge.judge_matches`.
@@ -290,7 +291,15 @@ class Judging:
             warnings.append(f"{len(plan.not_judged)} turns have no answer and were not judged")
         if outcome.missing:
             warnings.append(f"{len(outcome.missing)} judgments are missing: {outcome.missing[0]['reason']}")
-        return {"judgments": outcome.judged, "missing": len(outcome.missing), "warnings": warnings}
+        found = read_judgments([file])
+        records: list[Writable] = [*found.single, *found.pairs]
+        said = sorted(canonical_json(record.as_json() | {"tstamp": 0.0}) for record in records)
+        return {
+            "judgments": outcome.judged,
+            "missing": len(outcome.missing),
+            "warnings": warnings,
+            "result": sha256_of_text(canonical_json(said)),
+        }
 
     def _settings(self, plan: Plan) -> dict[str, Any]:
         config = self._config

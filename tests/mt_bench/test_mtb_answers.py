@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -120,7 +121,12 @@ def test_all_first_turns_then_all_second_turns_on_the_models_own_answers(tmp_pat
         "Question: Write.\nAnswer: About Write.!\n\nQuestion: Write more.\nAnswer:",
         "Question: Add.\nAnswer: About : Add.!\n\nQuestion: Add more.\nAnswer:",
     ]
+    result = found.pop("result")
     assert found == {"turns": {"ok": 5}, "tokens": 25, "warnings": []}
+    (file,) = tmp_path.glob("*.jsonl")
+    answers = [[line["question_id"], line["choices"]] for line in without_times(file)]
+    text = json.dumps(answers, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert result == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_temperatures_are_fastchats() -> None:
@@ -304,4 +310,4 @@ def test_sigkill_while_answering(tmp_path: Path) -> None:
 def test_a_summary_of_foreign_answers_is_empty(tmp_path: Path) -> None:
     file = tmp_path / "other.jsonl"
     file.write_text('{"question_id": 1, "choices": [{"index": 0, "turns": ["a"]}]}\n')
-    assert summary(file) == {"turns": {}, "tokens": 0, "warnings": []}
+    assert summary(file).items() >= {"turns": {}, "tokens": 0, "warnings": []}.items()
