@@ -21,11 +21,10 @@ from smaug_eval.mt_bench.config import DEMO, MT_BENCH, SINGLE, JudgeConfig, MtBe
 from smaug_eval.mt_bench.demo import JUDGE_NAME, demo_question_set
 from smaug_eval.mt_bench.demo_server import demo_judge
 from smaug_eval.mt_bench.endpoint import Endpoint, check_endpoint
-from smaug_eval.mt_bench.judged import up_to_date
+from smaug_eval.mt_bench.judged import read_records, up_to_date
 from smaug_eval.mt_bench.layout import judgments_file, read_settings, settings_file
 from smaug_eval.mt_bench.plan import Plan, load_answers, make_plan, sides
 from smaug_eval.mt_bench.questions import QuestionSet, load_question_set
-from smaug_eval.mt_bench.records import Writable, read_judgments
 from smaug_eval.mt_bench.templates import Template, load_template
 
 
@@ -291,9 +290,7 @@ class Judging:
             warnings.append(f"{len(plan.not_judged)} turns have no answer and were not judged")
         if outcome.missing:
             warnings.append(f"{len(outcome.missing)} judgments are missing: {outcome.missing[0]['reason']}")
-        found = read_judgments([file])
-        records: list[Writable] = [*found.single, *found.pairs]
-        said = sorted(canonical_json(record.as_json() | {"tstamp": 0.0}) for record in records)
+        said = sorted(canonical_json(record.as_json() | {"tstamp": 0.0}) for record in read_records(file))
         return {
             "judgments": outcome.judged,
             "missing": len(outcome.missing),
