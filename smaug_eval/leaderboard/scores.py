@@ -17,6 +17,7 @@ from smaug_eval.leaderboard.suite import Column, Suite
 
 BOOTSTRAP = f"bootstrap over documents within their tasks, {RESAMPLES:,} resamples"
 FORMULA = "standard errors of independent columns"
+ONLY = "that of the only task"
 
 _ROUNDING = 1e-12
 
@@ -111,14 +112,15 @@ def suite_scores(
     missing = tuple(column.title for column in suite.columns if column.title not in titles)
     labelled = [f"{column.title}: {note}" for column in measured for note in column.score.notes]
     average = mean_of_means([column.score for column in measured], labelled)
-    interval = _bootstrapped(suite, measured, documents or {})
+    is_only = len(measured) == len(measured[0].leaves) == 1
+    interval = None if is_only else _bootstrapped(suite, measured, documents or {})
     return SuiteScores(
         suite=suite.name,
         columns=tuple(measured),
         missing=missing,
         average=replace(average, interval=interval) if interval else average,
         average_label=_average_label(measured, len(suite.columns)),
-        interval_method=BOOTSTRAP if interval else FORMULA,
+        interval_method=ONLY if is_only else BOOTSTRAP if interval else FORMULA,
     )
 
 
@@ -212,9 +214,8 @@ def _weighted_mean(scores: Sequence[Score], weights: Sequence[float], notes: Seq
 def _bootstrapped(
     suite: Suite, measured: Sequence[ColumnScore], documents: Mapping[str, Values]
 ) -> tuple[float, float] | None:
-    """The average's interval in percent; None unless the documents of every measured task are known, where they do not
-    vary, and of a single task, whose own interval the average has."""
-    if len(measured) == len(measured[0].leaves) == 1 or any(column.weighted_by_size for column in suite.columns):
+    """The average's interval in percent; None unless the documents of every measured task are known, and vary."""
+    if any(column.weighted_by_size for column in suite.columns):
         return None
     values = [[documents.get(name) for name in column.leaves] for column in measured]
     known = [[each for each in column if each is not None] for column in values]
