@@ -103,6 +103,21 @@ class RunWriter:
                 (folder / f"samples_{task}_{stamp}.jsonl").write_text(lines)
         return self
 
+    @staticmethod
+    def samples(
+        values: Sequence[float], metric: str = "acc_norm", *, prompt: str = "p", first: int = 0
+    ) -> list[dict[str, Any]]:
+        """lm-eval's samples of documents ``first``, ``first + 1``, ...; the prompts' hashes begin with ``prompt``."""
+        return [
+            {
+                "doc_id": number, "doc": {}, "target": "0", "arguments": {"gen_args_0": {"arg_0": "q", "arg_1": " a"}},
+                "resps": [[[-1.0, False]]], "filtered_resps": [["-1.0", "False"]], "filter": "none",
+                "metrics": [metric], "doc_hash": f"d{number}", "prompt_hash": f"{prompt}{number}",
+                "target_hash": f"t{number}", metric: value,
+            }
+            for number, value in enumerate(values, first)
+        ]  # fmt: skip
+
 
 class Page(HTMLParser):
     """A built page taken apart: its elements with attributes, its text, and the cells of its tables.

@@ -23,21 +23,10 @@ METRICS = {FACTS: "acc_norm", ENDINGS: "acc_norm", TRUTH: "mc2"}
 MMLU = "open_llm_v1_mmlu_"
 
 
-def samples(values: Sequence[float], metric: str, first: int = 0, *, prompt: str = "p") -> list[dict[str, Any]]:
-    return [
-        {
-            "doc_id": number, "doc": {}, "target": "0", "arguments": {"gen_args_0": {"arg_0": "q", "arg_1": " a"}},
-            "resps": [[[-1.0, False]]], "filtered_resps": [["-1.0", "False"]], "filter": "none", "metrics": [metric],
-            "doc_hash": f"d{number}", "prompt_hash": f"{prompt}{number}", "target_hash": f"t{number}", metric: value,
-        }
-        for number, value in enumerate(values, first)
-    ]  # fmt: skip
-
-
 def evaluated(run: Any, model: str, task: str, values: Sequence[float], *, kept: bool = True, **options: Any) -> None:
     """Results of a task, with samples where they are kept."""
     metric, prompt = METRICS.get(task, "acc"), options.pop("prompt", "p")
-    found = samples(values, metric, prompt=prompt) if kept else ()
+    found = run.samples(values, metric, prompt=prompt) if kept else ()
     run.evaluation(model, {task: float(np.mean(values))}, metric=metric, n=len(values), samples=found, **options)
 
 

@@ -23,24 +23,10 @@ ARC = "open_llm_v1_arc_challenge"
 HELLASWAG = "open_llm_v1_hellaswag"
 
 
-def samples(
-    values: Sequence[float], metric: str = "acc_norm", *, prompt: str = "p", first: int = 0
-) -> list[dict[str, Any]]:
-    """lm-eval's samples of documents ``first``, ``first + 1``, ...; the prompts' hashes begin with ``prompt``."""
-    return [
-        {
-            "doc_id": number, "doc": {}, "target": "0", "arguments": {"gen_args_0": {"arg_0": "q", "arg_1": " a"}},
-            "resps": [[[-1.0, False]]], "filtered_resps": [["-1.0", "False"]], "filter": "none", "metrics": [metric],
-            "doc_hash": f"d{number}", "prompt_hash": f"{prompt}{number}", "target_hash": f"t{number}", metric: value,
-        }
-        for number, value in enumerate(values, first)
-    ]  # fmt: skip
-
-
 def evaluated(run: Any, model: str, task: str, values: Sequence[float], **options: Any) -> None:
     metric = options.pop("metric", "acc_norm")
     scores = {task: float(np.mean(values))}
-    run.evaluation(model, scores, metric=metric, n=len(values), samples=samples(values, metric, **options))
+    run.evaluation(model, scores, metric=metric, n=len(values), samples=run.samples(values, metric, **options))
 
 
 def compared(path: Path, baseline: str | None = None) -> Comparison:
@@ -77,7 +63,7 @@ def test_right_and_wrong_answers_are_paired_by_document(run: Any) -> None:
 
 def test_the_order_of_the_lines_makes_no_difference(run: Any) -> None:
     evaluated(run, "base", ARC, BASE)
-    run.evaluation("dpop", {ARC: float(np.mean(OWN))}, metric="acc_norm", n=40, samples=samples(OWN)[::-1])
+    run.evaluation("dpop", {ARC: float(np.mean(OWN))}, metric="acc_norm", n=40, samples=run.samples(OWN)[::-1])
     found = cell(compared(run.path), "dpop", "ARC").difference
     assert found is not None
     assert (found.gained, found.lost) == (12, 3)
@@ -108,7 +94,7 @@ def test_other_prompts_refuse_the_column_and_the_average(run: Any) -> None:
 
 def test_values_that_are_not_numbers_refuse_a_column(run: Any) -> None:
     evaluated(run, "base", ARC, BASE)
-    run.evaluation("dpop", {ARC: 0.5}, metric="acc_norm", n=40, samples=samples([math.nan, *OWN[1:]]))
+    run.evaluation("dpop", {ARC: 0.5}, metric="acc_norm", n=40, samples=run.samples([math.nan, *OWN[1:]]))
     assert cell(compared(run.path), "dpop", "ARC").why_not == f"{ARC}: some documents have no number"
 
 
@@ -191,7 +177,7 @@ def test_plain_lm_eval_results_form_the_modern_table(tmp_path: Path, run: Any, p
     folders = [tmp_path / name for name in ("one", "two")]
     for folder, values in zip(folders, (BASE, OWN), strict=True):
         share, name = float(np.mean(values)), folder.name
-        run.evaluation(name, {"winogrande": share}, n=40, model_name=f"org/{name}", samples=samples(values, "acc"))
+        run.evaluation(name, {"winogrande": share}, n=40, model_name=f"org/{name}", samples=run.samples(values, "acc"))
         (run.path / "eval" / name / "main" / "winogrande").rename(folder)
     report = page(*folders)
     where = "the mean of 1 of 6 columns (lm_eval_0413)"
