@@ -1,0 +1,1 @@
+"""Measure speed, memory and correctness: one command per figure that the documentation gives."""

@@ -1,4 +1,4 @@
-"""A pipeline killed with SIGKILL again and again: does it end as if nothing had happened, and what work is lost?
+"""Kill a pipeline with SIGKILL again and again, and check that it ends as if nothing had happened.
 
     python -m benchmarks.chaos --kills 100 --seed 0 --out benchmarks/results/chaos.json
 
@@ -39,15 +39,15 @@ POLL_SECONDS = 0.005
 PATIENCE_SECONDS = 900.0
 TIMES = {
     *("date", "created", "updated", "started", "finished", "seconds", "start_time", "end_time", "tstamp", "answer_id"),
-    *("total_evaluation_time_seconds", "pretty_env_info", "command", "generated", "bytes"),
+    *("total_evaluation_time_seconds", "pretty_env_info", "command", "generated", "bytes", "costs"),
 }
-"""Keys that hold times, or what is drawn anew in every run."""
+"""Keys that hold times, or what is drawn again in every run."""
 NOT_COMPARED = ("stage.json", ".stage.json", "finished.json")
 """They hold times, or digests of files with times; what they are about is compared itself."""
 
 
 def recipe(scale: int) -> dict[str, Any]:
-    """The pipeline; more of everything with a larger ``scale``."""
+    """Return the pipeline; more of everything with a larger ``scale``."""
     training = {
         "steps": 4 * scale,
         "batch_size": 4,
@@ -87,11 +87,11 @@ def recipe(scale: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Event:
-    """A unit of work that is begun; of a turn, that it is written.
+    """Record a unit of work that is started; of a turn, that it is written.
 
     Attributes:
         kind: ``begin``, ``stage``, ``chunk``, ``step``, ``turn`` or ``request``.
-        name: What tells it from others of its kind.
+        name: What distinguishes it from others of its kind.
         seconds: Since its attempt began.
     """
 
@@ -102,7 +102,7 @@ class Event:
 
 @dataclass
 class Attempt:
-    """One process on the run directory.
+    """Describe one process on the run directory.
 
     Attributes:
         events: What it did.
@@ -116,7 +116,7 @@ class Attempt:
 
 
 class Tally:
-    """What attempts do, in a file outside the run directory that is written before the work itself is done or safe."""
+    """Record what attempts do, in a file outside the run directory, before the work itself is done or safe."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -124,7 +124,7 @@ class Tally:
         file.touch()
 
     def events(self) -> Iterator[Event]:
-        """What came since the last call."""
+        """Yield what came since the last call."""
         with self._file.open("rb") as lines:
             lines.seek(self._read)
             new = lines.read()
@@ -134,19 +134,19 @@ class Tally:
             kind, name, seconds = json.loads(line)
             if kind in ("begin", "stage"):
                 self._stage = name
-            else:  # two models may have given the same answer, of which a judge is asked twice
+            else:  # two models may have given the same answer, which a judge judges twice
                 name = f"{self._stage}|{name}"
             yield Event(kind, name, seconds)
 
     def record(self) -> None:
-        """Have this process tell what it does; called in a child, whose modules are its own."""
+        """Make this process record its work; called in a child, whose modules are its own."""
         from smaug_eval.engines.torch_engine import TorchEngine
         from smaug_eval.mt_bench.answers import Turn
-        from smaug_eval.mt_bench.client import JudgeClient
-        from smaug_eval.mt_bench.records import RecordWriter
-        from smaug_eval.rundir import RunDirectory
-        from trainers.train import _Training
-        from trainers.trainer import Schedule
+        from smaug_eval.mt_bench.files.records import RecordWriter
+        from smaug_eval.mt_bench.judge.client import JudgeClient
+        from smaug_eval.runs.directory import RunDirectory
+        from smaug_eval.trainers.reference_scoring import ReferenceScoring
+        from smaug_eval.trainers.schedule import Schedule
 
         number = os.open(self._file, os.O_WRONLY | os.O_APPEND)
         started = time.monotonic()
@@ -174,8 +174,8 @@ class Tally:
             ),
         )
         before(
-            _Training,
-            "_between_reference_batches",
+            ReferenceScoring,
+            "between_batches",
             lambda self, done, total: tell("chunk", "reference", total, done),
         )
         before(
@@ -202,7 +202,7 @@ def _digest(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Moment:
-    """When to kill.
+    """Describe when to kill.
 
     Attributes:
         event: Place of the event, in the undisturbed run, that must have been seen.
@@ -214,7 +214,7 @@ class Moment:
 
 
 class Course:
-    """One run directory, and the attempts on it.
+    """Describe one run directory, and the attempts on it.
 
     Args:
         work: Folder for everything.
@@ -232,7 +232,7 @@ class Course:
 
     @property
     def run(self) -> Path:
-        """The run directory."""
+        """Return the run directory."""
         return self.runs / NAME
 
     def undisturbed(self) -> Attempt:
@@ -290,14 +290,14 @@ class Course:
 
             smaug_eval.run(recipe(self._scale), runs=self.runs)
             code = 0
-        except BaseException:  # tell it, and leave without what the parent has registered for its own end
+        except BaseException:  # report it, and leave without what the parent has registered for its own end
             traceback.print_exc()
         finally:
             os._exit(code)
 
 
 def moments(calm: Attempt, kills: int, draw: random.Random) -> list[Moment]:
-    """Moments drawn uniformly over the time of an undisturbed run, in order."""
+    """Draw moments uniformly over the time of an undisturbed run, in order."""
     times = sorted(draw.uniform(calm.events[0].seconds, calm.events[-1].seconds) for _ in range(kills))
     found = []
     for moment in times:
@@ -307,7 +307,7 @@ def moments(calm: Attempt, kills: int, draw: random.Random) -> list[Moment]:
 
 
 def lost(calm: Attempt, attempts: Sequence[Attempt]) -> dict[str, list[int]]:
-    """Of each kind of work, how much every attempt did again that was done before, beyond what a calm run repeats."""
+    """Return how much work of each kind was repeated beyond what a calm run repeats."""
     due = Counter((event.kind, event.name) for event in calm.events)
     again: dict[str, list[int]] = {kind: [] for kind in LOST_AT_MOST}
     for attempt in attempts:
@@ -321,10 +321,10 @@ def lost(calm: Attempt, attempts: Sequence[Attempt]) -> dict[str, list[int]]:
 
 
 def contents(run: Path) -> dict[str, Any]:
-    """Everything in a run that must not depend on its course, by name."""
+    """Return everything in a run that must not depend on its course, by name."""
     from smaug_eval import api
-    from smaug_eval.digests import sha256_of_file
-    from smaug_eval.files import read_json
+    from smaug_eval.common.digests import sha256_of_file
+    from smaug_eval.common.files import read_json
 
     found: dict[str, Any] = {}
     for file in sorted(path for part in ("pairs", "train", "eval", "mt-bench") for path in (run / part).rglob("*")):
@@ -359,7 +359,7 @@ def _timeless(value: Any, run: Path) -> Any:
 
 
 def differences(calm: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Names of what is not the same."""
+    """Return the names of what is not the same."""
     return sorted(name for name in {*calm, *other} if calm.get(name) != other.get(name))
 
 
@@ -423,17 +423,23 @@ def measure(kills: int, *, courses: int, seed: int, scale: int, work: Path) -> d
 
 
 def passed(found: Mapping[str, Any]) -> bool:
-    """Whether nothing differs and no kill cost more than it may."""
+    """Return whether nothing differs and no kill cost more than it may."""
     within = all(each["most_after_a_kill"] <= each["allowed_after_a_kill"] for each in found["lost"].values())
     return within and not found["compared"]["different"]
 
 
 def import_everything() -> None:
-    """What a run needs, so that a forked child imports nothing; starts no thread and computes nothing."""
+    """Import what a run needs, so that a forked child imports nothing; start no thread, compute nothing."""
     import torch
 
-    modules = ("lm_eval.tasks", "lm_eval.loggers", "reports", "smaug_eval.engines.torch_engine", "smaug_eval.pipeline")
-    for name in (*modules, "smaug_eval.mt_bench.judge", "trainers.pairs.build", "trainers.train"):
+    modules = (
+        "lm_eval.tasks",
+        "lm_eval.loggers",
+        "reports",
+        "smaug_eval.engines.torch_engine",
+        "smaug_eval.runs.pipeline",
+    )
+    for name in (*modules, "smaug_eval.mt_bench.judge", "smaug_eval.trainers.pairs.build", "smaug_eval.trainers.train"):
         importlib.import_module(name)
     torch.set_num_threads(1)
 
@@ -457,8 +463,9 @@ def main() -> None:
             scale=arguments.scale,
             work=arguments.work or Path(temporary),
         )
-    from smaug_eval.files import write_json
-    from smaug_eval.rundir import git_commit, now
+    from smaug_eval.common.files import write_json
+    from smaug_eval.runs.directory import now
+    from smaug_eval.runs.environment import git_commit
 
     command = f"python -m benchmarks.chaos --kills {arguments.kills} --courses {arguments.courses}"
     command += f" --seed {arguments.seed} --scale {arguments.scale}"

@@ -1,4 +1,4 @@
-"""What each loss does to the likelihood of held-out preferred answers, from one model, on the same pairs.
+"""Measure what each loss does to the likelihood of held-out preferred answers, from one model, on the same pairs.
 
     python -m benchmarks.failure_mode [--model PATH] [--data-root DIR] [--losses ...] [--steps N] [--json] ...
 
@@ -27,11 +27,13 @@ from typing import Any
 
 import torch
 
-from smaug_eval.embedded import embedded_path
-from smaug_eval.models import locate
-from trainers.config import MetaMathPairs, TrainingConfig
-from trainers.pairs.build import build_pairs
-from trainers.train import train
+from smaug_eval.common.embedded import embedded_path
+from smaug_eval.models.checkpoint import locate
+from smaug_eval.trainers.config import TrainingConfig
+from smaug_eval.trainers.pairs.build import build_pairs
+from smaug_eval.trainers.pairs.config import MetaMathPairs
+from smaug_eval.trainers.spec import TrainingSpec
+from smaug_eval.trainers.train import train
 
 BETA = 0.3
 LOSSES: dict[str, dict[str, Any]] = {
@@ -63,8 +65,8 @@ SEED = 42
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is the same for every loss.
+class FailurePlan:
+    """Hold what is the same for every loss.
 
     Attributes:
         model: Folder, Hub id or ``embedded:demo-model``.
@@ -91,7 +93,7 @@ class Plan:
     lora: bool
 
 
-def measure(plan: Plan, losses: list[str]) -> list[dict[str, Any]]:
+def measure(plan: FailurePlan, losses: list[str]) -> list[dict[str, Any]]:
     """Train with each loss from the same start; the last means over held-out pairs, one row a loss."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -106,7 +108,7 @@ def measure(plan: Plan, losses: list[str]) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as a Markdown table."""
+    """Return the rows as a Markdown table."""
     lines = [
         "| loss | " + " | ".join(COLUMNS.values()) + " |",
         "|---|" + "---:|" * len(COLUMNS),
@@ -117,7 +119,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _pair_set(plan: Plan) -> MetaMathPairs:
+def _pair_set(plan: FailurePlan) -> MetaMathPairs:
     demo = plan.data_root is None
     place = {"path": str(embedded_path("embedded:demo-arithmetic"))} if demo else GSM8K
     shots = (0, 2) if demo else (0, 0)
@@ -126,7 +128,7 @@ def _pair_set(plan: Plan) -> MetaMathPairs:
     )
 
 
-def _train(plan: Plan, label: str, settings: dict[str, Any], start: Path, folder: Path) -> Any:
+def _train(plan: FailurePlan, label: str, settings: dict[str, Any], start: Path, folder: Path) -> Any:
     every = {
         "steps": plan.steps,
         "learning_rate": plan.learning_rate,
@@ -139,8 +141,8 @@ def _train(plan: Plan, label: str, settings: dict[str, Any], start: Path, folder
         "gradient_cosine_pairs": 0,
         "lora": {} if plan.lora and label != "start" else None,
     }
-    return train(
-        TrainingConfig.model_validate(every | settings),
+    spec = TrainingSpec(
+        config=TrainingConfig.model_validate(every | settings),
         name=label,
         model_path=start,
         dtype="float32",
@@ -149,12 +151,12 @@ def _train(plan: Plan, label: str, settings: dict[str, Any], start: Path, folder
         out_dir=folder / label,
         seed=SEED,
         model_sha256=locate(str(start)).sha256,
-        should_stop=lambda: False,
         reference_dir=folder / "reference",
     )
+    return train(spec, should_stop=lambda: False)
 
 
-def _row(plan: Plan, label: str, start: Path, folder: Path) -> dict[str, Any]:
+def _row(plan: FailurePlan, label: str, start: Path, folder: Path) -> dict[str, Any]:
     began = time.monotonic()
     result = _train(plan, label, LOSSES[label], start, folder)
     after = result.diagnostics["profile"]["after_edit"]
@@ -194,7 +196,7 @@ def main() -> None:
     options = vars(parser.parse_args())
     losses, as_json = options.pop("losses"), options.pop("json")
     torch.set_num_threads(1)
-    plan = Plan(**options)
+    plan = FailurePlan(**options)
     rows = measure(plan, losses)
     context = {
         "command": "python -m benchmarks.failure_mode " + " ".join(sys.argv[1:]),

@@ -34,7 +34,7 @@ from hypothesis.errors import Flaky
 
 from benchmarks.fuzz_inputs import FAMILY
 from benchmarks.fuzz_targets import Target, chosen_targets
-from smaug_eval.errors import SmaugError
+from smaug_eval.common.errors import SmaugError
 
 BATCH = 5000
 """Inputs that hypothesis draws before it forgets what it drew."""
@@ -44,12 +44,12 @@ MOST_FAILURES = 5
 
 
 class TooSlow(BaseException):
-    """An input took too long; no reader may catch this."""
+    """Report that an input took too long; no reader may catch this."""
 
 
 @dataclass
 class Findings:
-    """What became of one target's inputs.
+    """Collect what became of one target's inputs.
 
     Attributes:
         inputs: How many there were.
@@ -68,7 +68,7 @@ class Findings:
     failures: list[dict[str, str]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """The findings as plain data."""
+        """Return the findings as plain data."""
         return {
             "inputs": self.inputs,
             "read": self.read,

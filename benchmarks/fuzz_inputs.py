@@ -1,4 +1,4 @@
-"""Hostile inputs for the fuzzers: valid documents with parts replaced, removed, doubled or renamed, and broken bytes.
+"""Generate hostile inputs: valid documents with parts replaced, removed, doubled or renamed, and broken bytes.
 
 hypothesis draws the edits of the first input of a family and the seed of the others, which are edits of the same
 examples: most of the time goes into reading rather than drawing, and what fails still shrinks.
@@ -55,7 +55,7 @@ _SEEDS = st.integers(0, 2**32 - 1)
 
 
 def json_files(examples: Sequence[Any], encode: Callable[[Any], bytes] | None = None) -> Family:
-    """JSON documents like ``examples`` (or what ``encode`` makes of them); some with broken bytes."""
+    """Draw JSON documents like ``examples`` (or what ``encode`` makes of them); some with broken bytes."""
     written = encode or as_json
 
     def family(example: Any, edits: Sequence[Edit], seed: int) -> list[bytes]:
@@ -67,7 +67,7 @@ def json_files(examples: Sequence[Any], encode: Callable[[Any], bytes] | None = 
 
 
 def json_line_files(examples: Sequence[Any]) -> Family:
-    """Up to four lines like ``examples``; some with broken bytes, or without the last line feed."""
+    """Return up to four lines like ``examples``; some with broken bytes, or without the last line feed."""
 
     def family(example: Any, edits: Sequence[Edit], seed: int) -> list[bytes]:
         rng = random.Random(seed)
@@ -78,7 +78,7 @@ def json_line_files(examples: Sequence[Any]) -> Family:
 
 
 def byte_files(examples: Sequence[bytes]) -> Family:
-    """One of ``examples`` with broken bytes."""
+    """Return one of ``examples`` with broken bytes."""
 
     def family(example: bytes, edits: Sequence[ByteEdit], seed: int) -> list[bytes]:
         rng = random.Random(seed)
@@ -89,19 +89,19 @@ def byte_files(examples: Sequence[bytes]) -> Family:
 
 
 def as_json(value: Any) -> bytes:
-    """JSON as Python writes it: NaN and halves of surrogate pairs included."""
+    """Return JSON as Python writes it: NaN and halves of surrogate pairs included."""
     return json.dumps(value).encode()
 
 
 def random_edits(rng: random.Random) -> list[Edit]:
-    """One to four edits of a document."""
+    """Return one to four edits of a document."""
     return [
         (rng.choice(_KINDS), rng.randrange(_LARGEST), rng.choice(HOSTILE)) for _ in range(rng.randint(1, _MOST_EDITS))
     ]
 
 
 def random_byte_edits(rng: random.Random) -> list[ByteEdit]:
-    """One to four edits of bytes."""
+    """Return one to four edits of bytes."""
     return [
         (rng.choice(_BYTE_KINDS), rng.randrange(_LARGEST), rng.randrange(_LARGEST), rng.choice(TOKENS))
         for _ in range(rng.randint(1, _MOST_EDITS))
@@ -109,7 +109,10 @@ def random_byte_edits(rng: random.Random) -> list[ByteEdit]:
 
 
 def edited(document: Any, edits: Sequence[Edit]) -> Any:
-    """A copy of ``document`` with parts changed; each edit names a kind, a place (modulo the parts) and a value."""
+    """Return a copy of ``document`` with parts changed.
+
+    Each edit names a kind, a place (modulo the parts) and a value.
+    """
     root = [copy.deepcopy(document)]
     for kind, number, value in edits:
         places = list(_places(root))
@@ -131,7 +134,7 @@ def edited(document: Any, edits: Sequence[Edit]) -> Any:
 
 
 def broken(data: bytes, edits: Sequence[ByteEdit]) -> bytes:
-    """``data`` with bytes cut off, flipped, put in, taken out or repeated; places are modulo its length."""
+    """Return ``data`` with bytes cut off, flipped, put in, taken out or repeated; places are modulo its length."""
     for kind, first, second, token in edits:
         at = first % (len(data) + 1)
         until = at + second % 64

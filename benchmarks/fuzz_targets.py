@@ -1,4 +1,4 @@
-"""What the fuzzers read: every reader of files that come from elsewhere, with valid examples of what it reads."""
+"""List every reader of files that come from elsewhere, with valid examples of what it reads, for the fuzzers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from benchmarks import fuzz_results as theirs
 from benchmarks.fuzz_inputs import Family, as_json, byte_files, json_files, json_line_files
-from smaug_eval.embedded import recipes_folder
-from smaug_eval.files import canonical_json
+from smaug_eval.common.embedded import recipes_folder
+from smaug_eval.common.files import canonical_json
 from smaug_eval.leaderboard.published import TITLES
 
 STAMP = "2026-11-22T13-43-28.721867"
@@ -22,7 +23,7 @@ STAMP = "2026-11-22T13-43-28.721867"
 
 @dataclass(frozen=True)
 class Target:
-    """One reader under test.
+    """Describe one reader under test.
 
     Attributes:
         inputs: The files it is given, some at a time.
@@ -36,7 +37,7 @@ class Target:
 
 
 def targets() -> dict[str, Target]:
-    """Every target by name."""
+    """Return every target by name."""
     return {
         "samples": Target(json_line_files(_SAMPLES), _read_samples, 1.5),
         "report": Target(json_files((_run(),)), _read_report, 0.01),
@@ -58,9 +59,22 @@ def targets() -> dict[str, Target]:
         "pairs_gz": Target(
             byte_files([gzip.compress(as_json(row) + b"\n", mtime=0) for row in _PAIR_ROWS]), _read_gz, 0.5
         ),
-        "pairs_parquet": Target(_parquet_files(), _read_parquet, 0.5),
+        "pairs_parquet": Target(_table_files(_as_parquet), _read_parquet, 0.5),
+        "pairs_arrow": Target(_table_files(_as_arrow), _read_arrow, 0.5),
+        "pairs_csv": Target(byte_files(_PAIR_TABLES), _read_csv, 2.0),
+        "pairs_json": Target(json_files(({"rows": _PAIR_ROWS}, _PAIR_ROWS)), _read_json_pairs, 1.0),
+        "pairs_saved": Target(json_files((_SAVED,)), _read_saved, 0.5),
+        "pairs_zst": Target(byte_files([_as_zst(row) for row in _PAIR_ROWS]), _read_zst, 0.5),
         "pair_sources": Target(json_line_files(_SOURCE_ROWS), _read_pair_sources, 1.0),
         "results": Target(json_files((_results(),)), _read_results, 1.5),
+        "others": Target(json_files(theirs.OTHERS), theirs.read_others, 0.1),
+        "others_gz": Target(byte_files(theirs.compressed()), theirs.read_compressed, 0.5),
+        "others_samples": Target(json_line_files(theirs.SAMPLES), theirs.read_samples, 0.2),
+        "others_sample_lists": Target(json_files([[each] for each in theirs.SAMPLES]), theirs.read_samples, 0.2),
+        "others_page": Target(json_files(theirs.OTHERS), theirs.read_page, 0.01),
+        "verdicts": Target(json_files(theirs.OTHERS), theirs.read_verdicts, 0.3),
+        "foreign": Target(json_files(theirs.FOREIGN), theirs.read_foreign, 1.0),
+        "model_names": Target(byte_files(theirs.ARGUMENTS), theirs.read_arguments, 1.0),
     }
 
 
@@ -85,6 +99,12 @@ _PAIR_ROWS = (
      "preferred_output": [{"role": "assistant", "content": "b"}],
      "non_preferred_output": [{"role": "assistant", "content": "c"}]},
 )  # fmt: skip
+_PAIR_TABLES = (
+    b'prompt,chosen,rejected\n"2 + 2 =",4,5\n"a ""quoted"" one\nof two lines",b,c\n',
+    b"instruction\tchosen_response\trejected_response\nq\tb\tc\n",
+    b"\xef\xbb\xbfsystem,question,chosen,rejected\r\ns,q,b,c\r\n",
+)
+_SAVED = {"splits": {"splits": ["train"]}, "state": {"_data_files": [{"filename": "data.arrow"}], "_split": "train"}}
 _SOURCE_ROWS = (
     {"query": "How many?", "response": "1 + 1 = 2. The answer is: 2", "original_question": "How many?",
      "type": "GSM_SV"},
@@ -200,8 +220,8 @@ def _safetensors() -> bytes:
     return len(header).to_bytes(8, "little") + header + bytes(12)
 
 
-def _parquet_files() -> Family:
-    return st.one_of(json_files(_PAIR_ROWS, _as_parquet), byte_files([_as_parquet(row) for row in _PAIR_ROWS]))
+def _table_files(write: Callable[[Any], bytes]) -> Family:
+    return st.one_of(json_files(_PAIR_ROWS, write), byte_files([write(row) for row in _PAIR_ROWS]))
 
 
 def _as_parquet(row: Any) -> bytes:
@@ -216,47 +236,105 @@ def _as_parquet(row: Any) -> bytes:
     return stream.getvalue()
 
 
+def _as_arrow(row: Any) -> bytes:
+    import pyarrow
+
+    stream = io.BytesIO()
+    try:
+        table = pyarrow.Table.from_pylist([row])
+        with pyarrow.ipc.new_stream(stream, table.schema) as writer:
+            writer.write_table(table)
+    except (pyarrow.ArrowException, TypeError, ValueError, AttributeError, OverflowError):
+        return b"ARROW1"  # what Arrow has no columns for
+    return stream.getvalue()
+
+
+def _as_zst(row: Any) -> bytes:
+    import pyarrow
+
+    return bytes(pyarrow.compress(as_json(row) + b"\n", codec="zstd", asbytes=True))
+
+
 def _read_recipe(folder: Path, data: bytes) -> object:
-    from smaug_eval.recipe import load_recipe, recipe_as_dict
+    from smaug_eval.runs.recipe import recipe_as_dict
+    from smaug_eval.runs.recipe_file import load_recipe
 
     return recipe_as_dict(load_recipe(_file(folder / "recipe.yaml", data)))
 
 
 def _read_override(folder: Path, data: bytes) -> object:
-    from smaug_eval.recipe import load_recipe
+    from smaug_eval.runs.recipe_file import load_recipe
 
     override = data.decode("utf-8", "surrogateescape")
     return load_recipe(_file(folder / "recipe.yaml", as_json(_RECIPE)), [override])
 
 
 def _read_launch(folder: Path, data: bytes) -> object:
-    from trainers.launch import accelerate_settings
+    from smaug_eval.trainers.launch import accelerate_settings
 
     return accelerate_settings(_file(folder / "fsdp.yaml", data))
 
 
 def _read_pairs(folder: Path, data: bytes) -> object:
-    from trainers.pairs.read import pairs_of_file
+    from smaug_eval.trainers.pairs.read import pairs_of_file
 
     return pairs_of_file(_file(folder / "pairs.jsonl", data))
 
 
 def _read_gz(folder: Path, data: bytes) -> object:
-    from trainers.pairs.read import pairs_of_file
+    from smaug_eval.trainers.pairs.read import pairs_of_file
 
     return pairs_of_file(_file(folder / "pairs.jsonl.gz", data))
 
 
 def _read_parquet(folder: Path, data: bytes) -> object:
-    from trainers.pairs.read import pairs_of_file
+    from smaug_eval.trainers.pairs.read import pairs_of_file
 
     return pairs_of_file(_file(folder / "pairs.parquet", data))
 
 
+def _read_arrow(folder: Path, data: bytes) -> object:
+    from smaug_eval.trainers.pairs.read import pairs_of_file
+
+    return pairs_of_file(_file(folder / "pairs.arrow", data))
+
+
+def _read_zst(folder: Path, data: bytes) -> object:
+    from smaug_eval.trainers.pairs.read import pairs_of_file
+
+    return pairs_of_file(_file(folder / "pairs.jsonl.zst", data))
+
+
+def _read_csv(folder: Path, data: bytes) -> object:
+    from smaug_eval.trainers.pairs.read import pairs_of_file
+
+    return pairs_of_file(_file(folder / ("pairs.tsv" if b"\t" in data else "pairs.csv"), data))
+
+
+def _read_json_pairs(folder: Path, data: bytes) -> object:
+    from smaug_eval.trainers.pairs.read import pairs_of_file
+
+    return pairs_of_file(_file(folder / "pairs.json", data))
+
+
+def _read_saved(folder: Path, data: bytes) -> object:
+    """A folder of ``save_to_disk``: its two descriptions, beside one file of rows."""
+    from smaug_eval.common.files import read_json
+    from smaug_eval.trainers.pairs.files import row_files, rows_of
+
+    parts = read_json(_file(folder / "parts.json", data))
+    found = parts if isinstance(parts, dict) else {}
+    saved = folder / "saved"
+    _file(saved / "dataset_dict.json", as_json(found.get("splits")))
+    _file(saved / "train" / "state.json", as_json(found.get("state")))
+    _file(saved / "train" / "data.arrow", _as_arrow(_PAIR_ROWS[0]))
+    return [list(rows_of(file)) for file in row_files(str(saved))]
+
+
 def _read_pair_sources(folder: Path, data: bytes) -> None:
-    from smaug_eval.errors import SmaugError
-    from smaug_eval.recipe import parse_recipe
-    from trainers.pairs.build import build_pairs
+    from smaug_eval.common.errors import SmaugError
+    from smaug_eval.runs.recipe_file import parse_recipe
+    from smaug_eval.trainers.pairs.build import build_pairs
 
     file = _file(folder / "rows.jsonl", data)
     for source in ("metamath", "arc", "hellaswag", "rows"):
@@ -269,30 +347,30 @@ def _read_pair_sources(folder: Path, data: bytes) -> None:
 
 
 def _read_results(folder: Path, data: bytes) -> object:
-    from reports.sources import read_source
+    from smaug_eval.results.sources import read_source
 
     source = read_source(_file(folder / f"results_{STAMP}.json", data))
     return [result.metrics for results in source.results.values() for result in results.values()]
 
 
 def _read_samples(folder: Path, data: bytes) -> object:
-    from reports.outcomes import task_rows
-    from reports.samples import failure_counts, task_samples
     from smaug_eval.leaderboard.rescore import document_metrics, leaderboard_task
+    from smaug_eval.reports.samples.documents import failure_counts, task_samples
+    from smaug_eval.reports.samples.outcomes import task_rows
 
     file = _file(folder / f"samples_arc_challenge_{STAMP}.jsonl", data)
     task = task_rows("arc_challenge", [file, file], metric="acc,none")
     task_samples(task, task.rows)
     failure_counts(task)
     spec = leaderboard_task("arc_challenge")
-    from reports.sources import json_lines
+    from smaug_eval.results.json_files import json_lines
 
     return spec and document_metrics(spec, json_lines(file))
 
 
 def _read_report(folder: Path, data: bytes) -> object:
-    from reports import build_report
-    from smaug_eval.files import read_json
+    from smaug_eval.common.files import read_json
+    from smaug_eval.reports import build_report
 
     files = read_json(_file(folder / "files.json", data))
     run = folder / "run"
@@ -305,15 +383,15 @@ def _read_report(folder: Path, data: bytes) -> object:
 
 
 def _read_manifest(folder: Path, data: bytes) -> object:
-    from reports.sources import read_source
+    from smaug_eval.results.sources import read_source
 
     _file(folder / "run" / "manifest.json", data)
     return read_source(folder / "run")
 
 
 def _read_judgments(folder: Path, data: bytes) -> object:
-    from reports.sources import read_source
-    from smaug_eval.mt_bench.verbs import score_mt_bench
+    from smaug_eval.results.sources import read_source
+    from smaug_eval.runs.mt_bench import score_mt_bench
 
     file = _file(folder / "gpt-4_single.jsonl", data)
     read_source(file)
@@ -321,8 +399,8 @@ def _read_judgments(folder: Path, data: bytes) -> object:
 
 
 def _read_answers(folder: Path, data: bytes) -> object:
-    from reports.sources import read_source
-    from smaug_eval.mt_bench.plan import load_answers
+    from smaug_eval.mt_bench.judge.plan import load_answers
+    from smaug_eval.results.sources import read_source
 
     file = _file(folder / "m.jsonl", data)
     read_source(file)
@@ -330,7 +408,7 @@ def _read_answers(folder: Path, data: bytes) -> object:
 
 
 def _read_questions(folder: Path, data: bytes) -> object:
-    from smaug_eval.mt_bench.questions import load_question_set
+    from smaug_eval.mt_bench.files.question_files import load_question_set
 
     for name in ("question.jsonl", "judge_prompts.jsonl", "reference_answer/gpt-4.jsonl"):
         _file(folder / name, data)
@@ -339,15 +417,15 @@ def _read_questions(folder: Path, data: bytes) -> object:
 
 
 def _read_reply(folder: Path, data: bytes) -> object:
-    from smaug_eval.mt_bench.parsing import fastchat_winner, read_judgment, strict_winner
+    from smaug_eval.mt_bench.judge.parsing import fastchat_winner, read_judgment, strict_winner
 
     text = data.decode("utf-8", "surrogatepass" if data.isascii() else "replace")
     return read_judgment(text), fastchat_winner(text), strict_winner(text)
 
 
 def _read_journal(folder: Path, data: bytes) -> None:
+    from smaug_eval.common.files import sha256_of_text
     from smaug_eval.engines.journal import Journal
-    from smaug_eval.files import sha256_of_text
 
     name = sha256_of_text(canonical_json(_SCOPE))[:16]
     _file(folder / f"{name}.jsonl", data)
@@ -357,7 +435,7 @@ def _read_journal(folder: Path, data: bytes) -> None:
 
 
 def _read_training(folder: Path, data: bytes) -> object:
-    from reports.sources import read_source
+    from smaug_eval.results.sources import read_source
 
     _file(folder / "log.jsonl", data)
     _file(folder / "diagnostics.jsonl", data)
@@ -372,16 +450,16 @@ def _read_archive(folder: Path, data: bytes) -> object:
 
 
 def _read_adapter(folder: Path, data: bytes) -> object:
-    from trainers.merge import adapter_base
+    from smaug_eval.trainers.merge import named_base
 
     _file(folder / "adapter_config.json", data)
     _file(folder / "adapter_model.safetensors", _safetensors())
-    return adapter_base(folder)
+    return named_base(folder)
 
 
 def _read_checkpoint(folder: Path, data: bytes) -> object:
-    from smaug_eval.files import read_json
-    from smaug_eval.models import locate
+    from smaug_eval.common.files import read_json
+    from smaug_eval.models.checkpoint import locate
 
     parts = read_json(_file(folder / "parts.json", data))
     found = parts if isinstance(parts, dict) else {}
@@ -394,7 +472,7 @@ def _read_checkpoint(folder: Path, data: bytes) -> object:
 
 
 def _read_safetensors(folder: Path, data: bytes) -> object:
-    from smaug_eval.models import locate
+    from smaug_eval.models.checkpoint import locate
 
     _file(folder / "config.json", as_json(_CHECKPOINT["config"]))
     _file(folder / "tokenizer.json", b"{}")
@@ -409,6 +487,6 @@ def _file(path: Path, data: bytes) -> Path:
 
 
 def chosen_targets(names: Sequence[str]) -> dict[str, Target]:
-    """Some targets by name; all of them where none is named."""
+    """Return some targets by name; all of them where none is named."""
     everything = targets()
     return {name: everything[name] for name in names} if names else everything

@@ -1,4 +1,4 @@
-"""Peak memory of this process, or of its GPU."""
+"""Measure the peak memory of this process, or of its GPU."""
 
 from __future__ import annotations
 
@@ -23,24 +23,27 @@ def forget_peak(device: str) -> None:
 
 
 def peak(device: str) -> int:
-    """Most bytes held since :func:`forget_peak`; on a CPU by the whole process, libraries included."""
-    return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
+    """Return most bytes held since :func:`forget_peak`; on a CPU by the whole process, libraries included."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else status("VmHWM")
 
 
 def held(device: str) -> int:
-    """Bytes held now."""
-    return torch.cuda.memory_allocated() if device == "cuda" else _status("VmRSS")
+    """Return the bytes held now."""
+    return torch.cuda.memory_allocated() if device == "cuda" else status("VmRSS")
 
 
 def peak_above(device: str, work: Callable[[], object]) -> float:
-    """MiB that some work holds, at most, beyond what is held before."""
+    """Return the MiB that some work holds, at most, beyond what is held before."""
     forget_peak(device)
     before = held(device)
     work()
     return (peak(device) - before) / 2**20
 
 
-def _status(key: str) -> int:
-    """Bytes from the kernel's account of this process. (A child's ``ru_maxrss`` starts at its parent's.)"""
+def status(key: str) -> int:
+    """Return bytes from the kernel's account of this process.
+
+    A child's ``ru_maxrss`` starts at its parent's, and is no such account.
+    """
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))

@@ -1,4 +1,4 @@
-"""How well a plan's memory and time agree with training steps of small models on this CPU.
+"""Compare a plan's memory and time with training steps of small models on this CPU.
 
     OMP_NUM_THREADS=1 python -m benchmarks.planning
 
@@ -29,29 +29,29 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
 from benchmarks.memory import forget_peak, held, peak
 from smaug_eval.planning.activations import PairLengths
-from smaug_eval.planning.memory import Setting, Sharing, training_memory
+from smaug_eval.planning.memory import MemorySetting, Sharing, training_memory
 from smaug_eval.planning.shapes import ModelShape, shape_of
 from smaug_eval.planning.work import training_flops
-from smaug_eval.scorer import scoring
-from trainers.config import LoraConfig, TrainingConfig
-from trainers.models import with_adapter
-from trainers.reference import score_pairs
-from trainers.tokenization import EncodedPair
-from trainers.trainer import PreferenceTrainer, ScoredPairs
+from smaug_eval.prefix.scorer import scoring
+from smaug_eval.trainers.adapters import with_adapter
+from smaug_eval.trainers.config import LoraConfig, TrainingConfig
+from smaug_eval.trainers.reference import score_pairs
+from smaug_eval.trainers.tokenization import EncodedPair
+from smaug_eval.trainers.trainer import PairTrainer, ScoredPairs
 
 ROUNDS = 7
 
 
 @dataclass(frozen=True)
-class Case:
-    """A small model and a batch.
+class PlanningCase:
+    """Describe a small model and a batch.
 
     Attributes:
         name: Name of the case.
         hidden: Width of the model.
         layers: Decoder layers.
         key_heads: Of 8 heads.
-        vocabulary: Tokens that the head tells apart.
+        vocabulary: Tokens that the head distinguishes.
         pair: Lengths of each pair.
         batch: Pairs of a step.
         share: Whether prefixes are shared.
@@ -72,7 +72,7 @@ class Case:
 
     @property
     def config(self) -> TrainingConfig:
-        """The training."""
+        """Return the training."""
         return TrainingConfig.model_validate(
             {
                 "loss": "dpop",
@@ -87,17 +87,17 @@ class Case:
 
     @property
     def shape(self) -> ModelShape:
-        """The model's sizes."""
+        """Return the model's sizes."""
         fields = {key: value for key, value in self.model_config().to_diff_dict().items() if key != "architectures"}
         return shape_of({**fields, "model_type": "llama"}, self.name, "benchmark")
 
     @property
-    def setting(self) -> Setting:
-        """The training on one CPU."""
-        return Setting(self.config, "float32", Sharing.SINGLE, 1, 1, self.pair, on_gpu=False)
+    def setting(self) -> MemorySetting:
+        """Return the training on one CPU."""
+        return MemorySetting(self.config, "float32", Sharing.SINGLE, 1, 1, self.pair, on_gpu=False)
 
     def model_config(self) -> LlamaConfig:
-        """The model's configuration."""
+        """Return the model's configuration."""
         return LlamaConfig(
             hidden_size=self.hidden,
             intermediate_size=self.hidden * 11 // 4,
@@ -112,20 +112,20 @@ class Case:
 LONG_PROMPT = PairLengths(210, 30, 30, 30)
 SHORT_TAILS = PairLengths(100, 1, 15, 15)
 CASES = (
-    Case("calibration", 256, 4, 8, 4096, LONG_PROMPT, 4),
-    Case("larger batch", 256, 4, 8, 4096, LONG_PROMPT, 8),
-    Case("padded rows", 256, 4, 8, 4096, LONG_PROMPT, 4, share=False),
-    Case("checkpointing", 256, 4, 8, 4096, LONG_PROMPT, 8, checkpointing=True),
-    Case("wider, fewer key heads", 512, 3, 2, 4096, SHORT_TAILS, 8),
-    Case("large vocabulary", 256, 3, 8, 32000, LONG_PROMPT, 4),
-    Case("LoRA", 512, 4, 8, 4096, LONG_PROMPT, 4, lora=True),
+    PlanningCase("calibration", 256, 4, 8, 4096, LONG_PROMPT, 4),
+    PlanningCase("larger batch", 256, 4, 8, 4096, LONG_PROMPT, 8),
+    PlanningCase("padded rows", 256, 4, 8, 4096, LONG_PROMPT, 4, share=False),
+    PlanningCase("checkpointing", 256, 4, 8, 4096, LONG_PROMPT, 8, checkpointing=True),
+    PlanningCase("wider, fewer key heads", 512, 3, 2, 4096, SHORT_TAILS, 8),
+    PlanningCase("large vocabulary", 256, 3, 8, 32000, LONG_PROMPT, 4),
+    PlanningCase("LoRA", 512, 4, 8, 4096, LONG_PROMPT, 4, lora=True),
 )
 
 
 class Stepper:
-    """A case's training, stepped by hand."""
+    """Step a case's training by hand."""
 
-    def __init__(self, case: Case, folder: Path) -> None:
+    def __init__(self, case: PlanningCase, folder: Path) -> None:
         torch.manual_seed(0)
         pairs = _pairs(case)
         model: Any = LlamaForCausalLM(case.model_config())
@@ -134,7 +134,7 @@ class Stepper:
         scorer = self._context.__enter__()
         self._scored = ScoredPairs(pairs, score_pairs(scorer, model, pairs, row_tokens=4096, autocast=None))
         self._model = with_adapter(model, config.lora, 0) if config.lora else model
-        self._trainer = PreferenceTrainer(
+        self._trainer = PairTrainer(
             self._model,
             TrainingArguments(
                 output_dir=str(folder),
@@ -157,7 +157,7 @@ class Stepper:
         self._trainer.current_gradient_accumulation_steps = 1
 
     def step(self) -> float:
-        """Seconds of one optimiser step."""
+        """Return the seconds of one optimiser step."""
         started = time.perf_counter()
         batch = self._trainer.data_collator([self._scored[index] for index in range(len(self._scored))])
         self._trainer.training_step(self._model, batch, len(self._scored))
@@ -171,20 +171,20 @@ class Stepper:
         self._context.__exit__(None, None, None)
 
 
-def _pairs(case: Case) -> list[EncodedPair]:
+def _pairs(case: PlanningCase) -> list[EncodedPair]:
     rng, pair, found = np.random.default_rng(0), case.pair, []
     for _ in range(case.batch):
         common = rng.integers(1, case.vocabulary, pair.common, dtype=np.int32)
         tails = [rng.integers(1, case.vocabulary, size, dtype=np.int32) for size in (pair.chosen, pair.rejected)]
         tails[1][0] = tails[0][0] % (case.vocabulary - 1) + 1  # another token, so that nothing more is shared
         prompt = rng.integers(1, case.vocabulary, pair.prompt, dtype=np.int32)
-        found.append(EncodedPair(prompt, *(np.concatenate([common, tail]) for tail in tails)))
+        found.append(EncodedPair(prompt, np.concatenate([common, tails[0]]), np.concatenate([common, tails[1]])))
     return found
 
 
-def measured_memory(case: Case) -> float:
-    """Bytes that a case's training holds at most, in this process; ask for one case only."""
-    tiny = Case("tiny", 64, 1, 8, 128, PairLengths(8, 2, 4, 4), 2, case.share, case.checkpointing, case.lora)
+def measured_memory(case: PlanningCase) -> float:
+    """Return the bytes that a case's training holds at most, in this process; call it for one case only."""
+    tiny = PlanningCase("tiny", 64, 1, 8, 128, PairLengths(8, 2, 4, 4), 2, case.share, case.checkpointing, case.lora)
     with tempfile.TemporaryDirectory() as folder:
         warm = Stepper(tiny, Path(folder))
         warm.step()
@@ -199,8 +199,8 @@ def measured_memory(case: Case) -> float:
     return float(most)
 
 
-def measured_steps(case: Case, rounds: int = ROUNDS) -> tuple[float, float]:
-    """How many steps of the first case one of ``case`` takes as long as, and the median seconds of one of the first."""
+def measured_steps(case: PlanningCase, rounds: int = ROUNDS) -> tuple[float, float]:
+    """Return how many steps of the first case one of ``case`` takes, and the median seconds of one of the first."""
     with tempfile.TemporaryDirectory() as folder:
         unit, stepper = Stepper(CASES[0], Path(folder)), Stepper(case, Path(folder))
         unit.step()
@@ -211,12 +211,12 @@ def measured_steps(case: Case, rounds: int = ROUNDS) -> tuple[float, float]:
     return statistics.median(its / units for units, its in times), statistics.median(units for units, _ in times)
 
 
-def flops(case: Case) -> float:
-    """Operations of a step, as a plan counts them."""
+def flops(case: PlanningCase) -> float:
+    """Return the operations of a step, as a plan counts them."""
     return case.batch * training_flops(case.shape, case.config, case.pair, case.share, case.batch)
 
 
-def _memory_of(case: Case) -> float:
+def _memory_of(case: PlanningCase) -> float:
     command = [sys.executable, "-m", "benchmarks.planning", "--memory-of", case.name]
     # Freed tensors go back to the system at once, or fragments of the heap would be counted.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
@@ -224,8 +224,8 @@ def _memory_of(case: Case) -> float:
     return float(found.stdout.splitlines()[-1])
 
 
-def compare(cases: Sequence[Case], rounds: int) -> dict[str, Any]:
-    """Predicted and measured memory and time of each case; the first one calibrates the time."""
+def compare(cases: Sequence[PlanningCase], rounds: int) -> dict[str, Any]:
+    """Compare predicted and measured memory and time of each case; the first one calibrates the time."""
     found = {}
     for case in cases:
         memory, (steps, unit_seconds) = _memory_of(case), measured_steps(case, rounds)

@@ -1,4 +1,4 @@
-"""A run on a Ray cluster of several nodes, with workers, a node and the driver killed, beside one in one process.
+"""Compare a run on a Ray cluster, with workers, a node and the driver killed, with one in one process.
 
     python -m benchmarks.ray_cluster [--limit 16] [--steps 6]
 
@@ -34,9 +34,9 @@ import psutil
 from tenacity import Retrying, stop_after_attempt
 
 import smaug_eval
-from smaug_eval.cluster.options import ClusterOptions
-from smaug_eval.cluster.ray_library import ray
-from smaug_eval.digests import sha256_of_file
+from smaug_eval.common.digests import sha256_of_file
+from smaug_eval.runs.cluster.options import ClusterOptions
+from smaug_eval.runs.cluster.ray_library import ray
 
 STORE_BYTES = 80 << 20
 TIMES = ("date", "start_time", "end_time", "total_evaluation_time_seconds")
@@ -46,7 +46,7 @@ STARTS = 3
 
 
 def recipe(*, limit: int, steps: int, dialogues: bool = True) -> dict[str, Any]:
-    """A run of every kind of stage on the embedded model."""
+    """Return a run of every kind of stage on the embedded model."""
     training = {"steps": steps, "batch_size": 4, "learning_rate": 1e-4, "eval_every": steps // 2, "max_length": 384}
     pairs = {"source": "metamath", "path": "embedded:demo-arithmetic", "limit": 24, "holdout": 4, "shots": [0, 1]}
     tasks = {"suite": "demo", "tasks": ["arithmetic", "facts"], "limit": limit, "engine": "torch", "batch_size": 4}
@@ -70,7 +70,7 @@ def recipe(*, limit: int, steps: int, dialogues: bool = True) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def local_cluster(nodes: int, cpus: int = 1) -> Iterator[Any]:
-    """A Ray cluster of some nodes on this machine, the first of them its head, as ``ray.cluster_utils`` makes it."""
+    """Start a Ray cluster on this machine, its first node the head, as ``ray.cluster_utils`` does."""
     from ray.cluster_utils import Cluster
 
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own, 15, is for workers beside something better
@@ -88,7 +88,7 @@ def local_cluster(nodes: int, cpus: int = 1) -> Iterator[Any]:
 
 
 def worker_processes() -> list[psutil.Process]:
-    """The processes that do a run's work on the nodes of a local cluster."""
+    """Return the processes that do a run's work on the nodes of a local cluster."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -98,7 +98,7 @@ def worker_processes() -> list[psutil.Process]:
 
 
 def journal_lines(run: Path) -> list[dict[str, Any]]:
-    """Every line of the journal, torn ones left out."""
+    """Return every line of the journal, torn ones left out."""
     lines = []
     for file in sorted((run / "journal").glob("*.jsonl")):
         for line in file.read_bytes().splitlines():
@@ -108,7 +108,7 @@ def journal_lines(run: Path) -> list[dict[str, Any]]:
 
 
 def answers_of(run: Path) -> tuple[dict[str, Any], int]:
-    """The journal's answers by scope and key, and how many were written more than once."""
+    """Return the journal's answers by scope and key, and how many were written more than once."""
     answers: dict[str, Any] = {}
     written: Counter[str] = Counter()
     for file in sorted((run / "journal").glob("*.jsonl")):
@@ -121,7 +121,9 @@ def answers_of(run: Path) -> tuple[dict[str, Any], int]:
 
 
 def results_of(run: Path) -> dict[str, Any]:
-    """All that two equal runs must have in common: weights, logs, lm-eval's files, dialogues, judgments, answers.
+    """Return all that two equal runs must have in common.
+
+    Weights, logs, lm-eval's files, dialogues, judgments, answers.
 
     Of a stage's tokens it depends on the course how many were computed and how many recalled.
     """
@@ -156,7 +158,7 @@ def _without_paths(file: Path, run: Path) -> str:
 
 @dataclass
 class Kills:
-    """Kills something once so many answers are in a run's journal.
+    """Kill something once so many answers are in a run's journal.
 
     Attributes:
         run: The run directory.
@@ -225,7 +227,7 @@ def kill_driver(runs: Path, what: Mapping[str, Any], address: str, at: int) -> l
 def run_on(
     runs: Path, what: Mapping[str, Any], nodes: int, shares: int, kills: Sequence[float], *, victim: str, answers: int
 ) -> dict[str, Any]:
-    """One run on a cluster of its own; see the module's description for what is returned."""
+    """Return one run on a cluster of its own; see the module's description for what is returned."""
     at = [round(share * answers) for share in kills]
     with local_cluster(nodes) as cluster:
         last = list(cluster.worker_nodes)[-1]

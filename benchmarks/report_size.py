@@ -1,4 +1,4 @@
-"""Size and speed of the report on a full suite's samples: building, bytes, and Chromium's time to show and search it.
+"""Measure the report on a full suite's samples: building, bytes, and Chromium's time to show and search it.
 
     python -m benchmarks.report_size [--models 3] [--documents 28659] [--context 400]
 
@@ -37,7 +37,7 @@ RIGHT, KEPT = 0.6, 0.93  # share that the first model has right, and that anothe
 
 
 class Shape(NamedTuple):
-    """A task: its documents in the full suite, choices (none: a generated solution), and words of each text."""
+    """Describe a task: its documents in the full suite, choices (none: a generated solution), words of each text."""
 
     task: str
     metric: str
@@ -85,7 +85,7 @@ def _sample(draw: random.Random, shape: Shape, number: int, context: str, value:
 
 
 def write_models(folder: Path, models: int, documents: int, context: int) -> int:
-    """Results and samples of synthetic models.
+    """Return the results and samples of synthetic models.
 
     Args:
         folder: A run directory to be.

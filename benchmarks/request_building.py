@@ -1,4 +1,4 @@
-"""Everything before a model is asked: building, tokenising and laying out every request of the leaderboard.
+"""Measure everything before the forward pass: building, tokenising and laying out the leaderboard's requests.
 
     python -m benchmarks.request_building --data-root MIRROR --tokenizer FOLDER
 
@@ -25,11 +25,11 @@ from smaug_eval.engines.torch_engine import TorchEngine
 from smaug_eval.engines.trie import Text, grow
 from smaug_eval.leaderboard.protocol import build_documents, requests
 from smaug_eval.leaderboard.v1 import SUITE
-from smaug_eval.scorer import Scorer
+from smaug_eval.prefix.scorer import Scorer
 
 
 class Preparing(TorchEngine):
-    """Lays out every row and answers without a forward pass."""
+    """Lay out every row and answer without a forward pass."""
 
     def _score_row(self, scorer: Scorer, texts: Sequence[Text], row: Sequence[int]) -> list[ScoredText]:
         layout = scorer.tree_layout(grow([texts[index] for index in row]).trees)
@@ -39,7 +39,7 @@ class Preparing(TorchEngine):
 
 
 def preparing(tokenizer: str) -> Preparing:
-    """An engine around the smallest of models."""
+    """Return an engine around the smallest of models."""
     found = AutoTokenizer.from_pretrained(tokenizer)
     size: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     config = LlamaConfig(vocab_size=len(found), max_position_embeddings=2048, **size)
@@ -47,7 +47,7 @@ def preparing(tokenizer: str) -> Preparing:
 
 
 def measure(data_root: Path | None, engine: Preparing | None) -> dict[str, dict[str, float]]:
-    """Seconds of each step for each column, with the number of requests."""
+    """Return the seconds of each step for each column, with the number of requests."""
     found = {}
     for column in SUITE.columns:
         read = build = 0.0
@@ -67,7 +67,7 @@ def measure(data_root: Path | None, engine: Preparing | None) -> dict[str, dict[
 
 
 def prepare(engine: Preparing, pairs: Sequence[tuple[str, str]], *, generates: bool) -> None:
-    """All that the engine does before the first forward pass; of generations only the tokens."""
+    """Run all that the engine does before the first forward pass; of generations only the tokens."""
     if generates:
         for context, _ in pairs:
             engine.tok_encode(context)

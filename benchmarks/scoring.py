@@ -1,8 +1,8 @@
-"""Documents per second of log-likelihood scoring, ``smaug-torch`` beside lm-eval's ``hf`` at its best batch size.
+"""Measure documents per second of log-likelihood scoring, ``smaug-torch`` beside lm-eval's ``hf``.
 
-    python -m benchmarks.scoring --data-root MIRROR --tokenizer FOLDER [--tasks arc hellaswag] [--docs 16]
+    python -m benchmarks.scoring --data-root MIRROR --tokenizer FOLDER [--suite v2] [--tasks arc hellaswag] [--docs 16]
 
-Both engines answer the same requests, the leaderboard's own, with one random-weight Llama that is loaded once, and take
+Both engines answer the same requests, a leaderboard's own, with one random-weight Llama that is loaded once, and take
 turns: tokenised requests to answers, no model loading. hf's batch size is the fastest of --batch-sizes on the first
 documents of each task. Ratios are taken within a round, and their median over rounds is reported.
 
@@ -34,28 +34,38 @@ from benchmarks.memory import peak_above
 from smaug_eval.engines.pace import Work
 from smaug_eval.engines.torch_engine import TorchEngine
 from smaug_eval.leaderboard.protocol import build_documents, requests
-from smaug_eval.leaderboard.v1 import SUITE
+from smaug_eval.leaderboard.registry import find_suite
+from smaug_eval.leaderboard.suite import Suite
 
-TASKS = ("arc", "hellaswag", "mmlu", "truthfulqa", "winogrande")
+TASKS = {
+    "v1": ("arc", "hellaswag", "mmlu", "truthfulqa", "winogrande"),
+    "v2": ("bbh", "gpqa", "musr", "mmlu_pro"),
+}
+GROUPS = ("mmlu", "bbh", "gpqa", "musr")
 SHAPES = {"8x256": (8, 256, 8), "12x768": (12, 768, 12)}  # layers, hidden size, heads
 PROBED = 2  # documents on which hf's batch sizes are compared
 Answers = list[tuple[float, bool]]
 
 
-def instances(task: str, count: int, data_root: Path | None, subjects: int = 1) -> list[Instance]:
-    """The requests of the first documents of a column; of MMLU of as many of each of the first subjects."""
-    (column,) = [each for each in SUITE.columns if task in each.task]
+def instances(
+    task: str, count: int, data_root: Path | None, subjects: int = 1, suite: Suite | None = None
+) -> list[Instance]:
+    """Return the requests of the first documents of a column; of a group of as many of each of the first tasks."""
+    suite = find_suite("open_llm_v1") if suite is None else suite
+    (column,) = [each for each in suite.columns if task in each.task]
     pairs = [
         pair
         for spec in column.leaves[:subjects]
-        for document in build_documents(spec, *SUITE.rows(spec, data_root))[:count]
+        for document in build_documents(spec, *suite.rows(spec, data_root))[:count]
         for pair in requests(spec, document)
     ]
     return [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
 
 
-def random_model(shape: str, tokenizer: PreTrainedTokenizerBase, dtype: str, device: str) -> PreTrainedModel:
-    """A Llama with random weights."""
+def random_model(
+    shape: str, tokenizer: PreTrainedTokenizerBase, dtype: str, device: str, context: int = 2048
+) -> PreTrainedModel:
+    """Return a Llama with random weights."""
     layers, hidden, heads = SHAPES[shape]
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -65,7 +75,7 @@ def random_model(shape: str, tokenizer: PreTrainedTokenizerBase, dtype: str, dev
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=heads,
-        max_position_embeddings=2048,
+        max_position_embeddings=context,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
@@ -73,7 +83,7 @@ def random_model(shape: str, tokenizer: PreTrainedTokenizerBase, dtype: str, dev
 
 
 def timed(engine: HFLM, asked: list[Instance]) -> tuple[float, Answers]:
-    """Seconds to answer, and the answers."""
+    """Return the seconds to answer, and the answers."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -82,7 +92,7 @@ def timed(engine: HFLM, asked: list[Instance]) -> tuple[float, Answers]:
 
 
 def best_batch_size(engine: HFLM, asked: list[Instance], sizes: Sequence[int]) -> int:
-    """The batch size at which hf answers fastest."""
+    """Return the batch size at which hf answers fastest."""
     seconds = {}
     for size in sizes:
         engine.batch_size_per_gpu = size
@@ -91,7 +101,7 @@ def best_batch_size(engine: HFLM, asked: list[Instance], sizes: Sequence[int]) -
 
 
 def differences(answers: Answers, exact: Answers) -> dict[str, float]:
-    """How far log-likelihoods are from those in float32, in nats, and how many answers differ in is_greedy."""
+    """Return how far log-likelihoods are from those in float32, in nats, and how many answers differ in is_greedy."""
     found = [abs(one[0] - other[0]) for one, other in zip(answers, exact, strict=True)]
     flipped = sum(one[1] != other[1] for one, other in zip(answers, exact, strict=True))
     return {"mean": round(statistics.mean(found), 4), "largest": round(max(found), 4), "disagreements": flipped}
@@ -100,9 +110,10 @@ def differences(answers: Answers, exact: Answers) -> dict[str, float]:
 def compare(
     ours: TorchEngine, theirs: HFLM, exact: TorchEngine | None, task: str, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """One task's measurement."""
-    asked = instances(task, arguments.docs, arguments.data_root, arguments.subjects)
-    documents = arguments.docs * (arguments.subjects if task == "mmlu" else 1)
+    """Return one task's measurement."""
+    suite = find_suite(f"open_llm_{arguments.suite}")
+    asked = instances(task, arguments.docs, arguments.data_root, arguments.subjects, suite)
+    documents = arguments.docs * (arguments.subjects if task in GROUPS else 1)
     per_document = max(1, len(asked) // documents)
     theirs.batch_size_per_gpu = best_batch_size(theirs, asked[: PROBED * per_document], arguments.batch_sizes)
     timed(ours, asked[:per_document])
@@ -137,9 +148,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, help="offline mirror; the Hub if left out")
     parser.add_argument("--tokenizer", required=True, help="folder or name of the tokenizer")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--suite", choices=list(TASKS), default="v1", help="which leaderboard's requests")
+    parser.add_argument("--tasks", nargs="+", help=f"of v1 {', '.join(TASKS['v1'])}; of v2 {', '.join(TASKS['v2'])}")
     parser.add_argument("--docs", type=int, default=16, help="documents of each task")
-    parser.add_argument("--subjects", type=int, default=1, help="of MMLU")
+    parser.add_argument("--subjects", type=int, default=1, help="tasks of each group, such as MMLU's subjects")
     parser.add_argument("--shape", choices=list(SHAPES), default="8x256")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 8, 16])
@@ -147,8 +159,13 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
+    known = TASKS[arguments.suite]
+    arguments.tasks = arguments.tasks or list(known)
+    if unknown := set(arguments.tasks) - set(known):
+        parser.error(f"{arguments.suite} has no {', '.join(sorted(unknown))}; it has {', '.join(known)}")
     tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
-    model = random_model(arguments.shape, tokenizer, arguments.dtype, arguments.device)
+    context = 4096 if arguments.suite == "v2" else 2048
+    model = random_model(arguments.shape, tokenizer, arguments.dtype, arguments.device, context)
     shared = {"pretrained": model, "tokenizer": tokenizer, "device": arguments.device}
     ours, theirs = TorchEngine(**shared, row_tokens=arguments.row_tokens), HFLM(**shared)
     exact = None

@@ -1,4 +1,4 @@
-"""Memory, open files and the journal over a long run of scored requests.
+"""Measure memory, open files and the journal over a long run of scored requests.
 
     python -m benchmarks.soak --requests 200000 --out benchmarks/results/soak.json
 
@@ -77,24 +77,27 @@ def measure(requests: int, journal: Path | None, *, batch: int = BATCH) -> dict[
 
 
 def passed(found: Mapping[str, Any]) -> bool:
-    """Whether memory and files stay within what they may."""
+    """Return whether memory and files stay within what they may."""
     files = found["open_files"]
     flat = found["bytes_per_request"]["high"] <= found["bytes_per_request_allowed"]
     return bool(flat and files["most_after"] <= files["after_warm_up"])
 
 
 def slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float, float]:
-    """The slope of a line through points by Theil and Sen, which few outliers do not move, with its 95% interval."""
+    """Fit a line through points by Theil and Sen, which few outliers do not move.
+
+    Return its slope with 95% interval.
+    """
     found = scipy.stats.theilslopes(y, x, alpha=0.95)
     return float(found.slope), float(found.low_slope), float(found.high_slope)
 
 
 def small_engine(journal: Path | None) -> Any:
-    """An engine with the embedded model's tokenizer around a tiny random model."""
+    """Return an engine with the embedded model's tokenizer around a tiny random model."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from smaug_eval.embedded import embedded_path
+    from smaug_eval.common.embedded import embedded_path
     from smaug_eval.engines.torch_engine import TorchEngine
 
     tokenizer = AutoTokenizer.from_pretrained(embedded_path("embedded:demo-model"))
@@ -107,7 +110,7 @@ def small_engine(journal: Path | None) -> Any:
 
 
 def asked(number: int, count: int) -> list[Any]:
-    """Requests that no other batch has: four answers to each question."""
+    """Return the requests that no other batch has: four answers to each question."""
     from lm_eval.api.instance import Instance
 
     pairs = [(f"What is {number} and {index // 4}?", f" {index % 4} or {index}") for index in range(count)]
@@ -115,7 +118,7 @@ def asked(number: int, count: int) -> list[Any]:
 
 
 def continued(number: int) -> list[Any]:
-    """A few prompts to continue."""
+    """Return a few prompts to continue."""
     from lm_eval.api.instance import Instance
 
     settings = {"until": ["\n"], "max_gen_toks": 8}
@@ -135,8 +138,9 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=200_000)
     parser.add_argument("--out", type=Path, help="write the JSON to this file, too")
     arguments = parser.parse_args()
-    from smaug_eval.files import write_json
-    from smaug_eval.rundir import git_commit, now
+    from smaug_eval.common.files import write_json
+    from smaug_eval.runs.directory import now
+    from smaug_eval.runs.environment import git_commit
 
     with tempfile.TemporaryDirectory() as folder:
         parts = {"without_journal": measure(arguments.requests, None)}

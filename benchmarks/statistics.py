@@ -1,4 +1,4 @@
-"""Whether the comparison's statistics keep their promises, by simulation, and how long they take.
+"""Check by simulation whether the comparison's statistics keep their promises, and how long they take.
 
     python -m benchmarks.statistics [--sizes 80 817 1319] [--replicates 2000] [--seed 0]
 
@@ -71,7 +71,7 @@ Pair = tuple[Values, Values]
 
 @dataclass(frozen=True)
 class Population:
-    """Items whose values follow from a model's ability.
+    """Describe items whose values follow from a model's ability.
 
     Attributes:
         observe: Values from ability plus how easy the items are, a standard normal variable; the last axis holds the
@@ -85,8 +85,8 @@ class Population:
     turns: int = 1
 
 
-class Plan(NamedTuple):
-    """Abilities of two models, the difference of their means, and the standard error of its estimate."""
+class StatisticsPlan(NamedTuple):
+    """Hold abilities of two models, the difference of their means, and the standard error of its estimate."""
 
     abilities: tuple[float, float]
     difference: float
@@ -130,7 +130,7 @@ def draw(
     abilities: tuple[float, float] = MODELS,
     clusters: Values | None = None,
 ) -> Pair:
-    """Two models' values on ``n`` items drawn at random, each of shape ``(n,)``.
+    """Draw two models' values on ``n`` items drawn at random, each of shape ``(n,)``.
 
     Args:
         population: What the items are like.
@@ -156,18 +156,21 @@ def draw(
 
 
 def cluster_labels(n: int) -> Values:
-    """Clusters of one to nine items, five on average."""
+    """Draw clusters of one to nine items, five on average."""
     sizes = np.tile(np.arange(1, 10), n // 45 + 1)
     return np.repeat(np.arange(len(sizes)), sizes)[:n].astype(np.float64)
 
 
 def affordable(n: int, cells: int) -> int:
-    """Resamples, or sign patterns, for ``n`` items: 399 to 4,999, and so many that 5% of one more is a whole number."""
+    """Return how many resamples, or sign patterns, ``n`` items allow.
+
+    It is 399 to 4,999, and so many that 5% of one more is a whole number.
+    """
     return 20 * min(250, max(20, cells // (20 * n))) - 1
 
 
 def coverage(n: int, replicates: int, generator: np.random.Generator) -> dict[str, float]:
-    """Percent of 95% intervals that hold the truth."""
+    """Return the percentage of 95% intervals that hold the truth."""
     clusters = cluster_labels(n)
     labels = clusters.tolist()
     resamples = affordable(n, INTERVAL_CELLS)
@@ -199,7 +202,10 @@ def coverage(n: int, replicates: int, generator: np.random.Generator) -> dict[st
 
 
 def category_coverage(replicates: int, generator: np.random.Generator) -> dict[str, float]:
-    """Percent of 95% intervals of a judge's category that hold the truth: ten questions of two turns."""
+    """Return the percentage of 95% intervals of a judge's category that hold the truth.
+
+    A category has ten questions of two turns.
+    """
     labels = np.repeat(np.arange(CATEGORY), 2).tolist()
     hits: dict[str, list[bool]] = {"t_clustered": [], "refused_percentile": []}
     truth = JUDGED.mean(MODELS[0])
@@ -216,7 +222,7 @@ def category_coverage(replicates: int, generator: np.random.Generator) -> dict[s
 
 
 def cluster_percentiles(values: Values, labels: Sequence[int], resamples: int, seed: int) -> tuple[float, float]:
-    """The percentile interval of a bootstrap that draws whole clusters, which :mod:`smaug_eval.stats` does without."""
+    """Return the percentile interval of a bootstrap over clusters, which :mod:`smaug_eval.stats` does not use."""
     sums, counts = cluster_sums(values, labels)
     times = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)
     return percentile_interval((times @ sums) / (times @ counts))
@@ -225,7 +231,7 @@ def cluster_percentiles(values: Values, labels: Sequence[int], resamples: int, s
 def alarms(
     n: int, replicates: int, generator: np.random.Generator, abilities: Mapping[str, tuple[float, float]]
 ) -> tuple[dict[str, float], list[int]]:
-    """Percent of tests that find a difference, and the number of items only one model has right, each time."""
+    """Return the percentage of tests that find a difference, and the number of items only one model has right."""
     found: dict[str, list[bool]] = {test: [] for test in TESTS}
     discordant, draws = [], affordable(n, TEST_CELLS)
     for seed in _seeds(replicates, generator):
@@ -243,13 +249,13 @@ def alarms(
 
 
 def false_alarms(n: int, replicates: int, generator: np.random.Generator) -> dict[str, float]:
-    """Percent of tests at 5% that find a difference between models of equal ability."""
+    """Return the percentage of tests at 5% that find a difference between models of equal ability."""
     found, discordant = alarms(n, replicates, generator, dict.fromkeys(POPULATIONS, (0.25, 0.25)))
     return {**found, "mcnemar_exact": mcnemar_rate(discordant, 0.5)}
 
 
 def mcnemar_rate(discordant: Sequence[int], gained: float) -> float:
-    """Percent of McNemar's exact tests that must find a difference.
+    """Return the percentage of McNemar's exact tests that must find a difference.
 
     Args:
         discordant: Number of items that only one model has right, in each test.
@@ -264,7 +270,7 @@ def mcnemar_rate(discordant: Sequence[int], gained: float) -> float:
 
 
 def powers(n: int, replicates: int, generator: np.random.Generator) -> dict[str, dict[str, float]]:
-    """Percent of tests that find the smallest difference detectable at 80%, and the formula's prediction."""
+    """Return the percentage of tests that find the smallest difference detectable at 80%, and the prediction."""
     plans = {name: plan(each, n, generator) for name, each in POPULATIONS.items()}
     found, discordant = alarms(n, replicates, generator, {name: each.abilities for name, each in plans.items()})
     planned = {"mcnemar": "right_wrong", "sign_flip_mc2": "mc2", "sign_flip_judge": "judge"}
@@ -277,8 +283,8 @@ def powers(n: int, replicates: int, generator: np.random.Generator) -> dict[str,
     return rates
 
 
-def plan(population: Population, n: int, generator: np.random.Generator) -> Plan:
-    """Two models that differ by what ``n`` items detect at 80%, to be found by bisection."""
+def plan(population: Population, n: int, generator: np.random.Generator) -> StatisticsPlan:
+    """Return two models that differ by what ``n`` items detect at 80%, to be found by bisection."""
     equal = (MODELS[1], MODELS[1])
     reach = detectable_difference(_difference_error(population, n, equal, generator))
     target = population.mean(MODELS[1]) + reach
@@ -287,7 +293,7 @@ def plan(population: Population, n: int, generator: np.random.Generator) -> Plan
         middle = (low + high) / 2
         low, high = (middle, high) if population.mean(middle) < target else (low, middle)
     abilities = (low, MODELS[1])
-    return Plan(abilities, reach, _difference_error(population, n, abilities, generator))
+    return StatisticsPlan(abilities, reach, _difference_error(population, n, abilities, generator))
 
 
 def _difference_error(
@@ -298,7 +304,7 @@ def _difference_error(
 
 
 def suite_seconds(generator: np.random.Generator) -> dict[str, float]:
-    """How long the leaderboard's comparison of two models takes."""
+    """Return how long the leaderboard's comparison of two models takes."""
     columns = [
         [draw(SHARE if index == MC2_COLUMN else RIGHT_WRONG, n, generator) for n in sizes]
         for index, sizes in enumerate(SUITE)
@@ -316,7 +322,7 @@ def suite_seconds(generator: np.random.Generator) -> dict[str, float]:
 
 
 def misses(sizes: Mapping[int, Mapping[str, Any]]) -> Iterator[str]:
-    """What is further from its promise than it may be."""
+    """Yield what is further from its promise than it may be."""
     for n, found in sizes.items():
         levels = found["false_alarms"]
         promised = [(f"coverage of {name}", rate, 95.0, TOLERANCE) for name, rate in found["coverage"].items()]
@@ -333,7 +339,7 @@ def misses(sizes: Mapping[int, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def category_misses(category: Mapping[str, float]) -> Iterator[str]:
-    """The same of a judge's category."""
+    """Yield coverage and alarms of a judge's category."""
     for name, rate in category.items():
         if not name.startswith("refused_") and abs(rate - 95) > TOLERANCE:
             yield f"category: coverage of {name} is {rate}, not 95 +- {TOLERANCE}"

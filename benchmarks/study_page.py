@@ -1,4 +1,4 @@
-"""Writes docs/study.md from a study's run directory: what was run, how long it took, and what it found.
+"""Write docs/study.md from a study's run directory: what was run, how long it took, and what it found.
 
     python -m benchmarks.study_page runs/study [--out docs/study.md]
 
@@ -13,13 +13,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reports.comparison import compare
-from reports.formats import escaped
-from reports.provenance_panel import duration
-from reports.sources import Source, read_source
-from reports.study_formats import study_lines
-from smaug_eval.errors import SmaugError
-from smaug_eval.files import write_text
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.common.files import write_text
+from smaug_eval.reports.formats import escaped
+from smaug_eval.reports.panels.provenance import duration
+from smaug_eval.reports.study.formats import study_lines
+from smaug_eval.results.comparison import compare
+from smaug_eval.results.sources import Source, read_source
+from smaug_eval.results.study import StudyResults
 
 READING = """## How to read this
 
@@ -40,11 +41,12 @@ its size: the verdicts follow from the files, and a null study (`recipes/study-n
 """
 
 
-def page(run: Path) -> str:
-    """The page as text.
+def read_grid(run: Path, command: str) -> tuple[Source, StudyResults]:
+    """Read a study's run.
 
     Args:
-        run: The study's run directory.
+        run: Its run directory.
+        command: What makes such a run, for the fix.
 
     Raises:
         SmaugError: it is no study, or cannot be read.
@@ -52,15 +54,34 @@ def page(run: Path) -> str:
     source = read_source(run)
     study = compare([source], title=None, baseline=None).study
     if study is None:
-        raise SmaugError(f"{run} is no study: its manifest has no arms", fix="give the run directory of `make study`")
-    lines = ["# The paper's questions at the size of a laptop", "", *_about(source), ""]
+        raise SmaugError(f"{run} is no study: its manifest has no arms", fix=f"give the run directory of `{command}`")
+    return source, study
+
+
+def page(run: Path) -> str:
+    """Return the page as text.
+
+    Args:
+        run: The study's run directory.
+
+    Raises:
+        SmaugError: it is no study, or cannot be read.
+    """
+    source, study = read_grid(run, "make study")
+    lines = ["# The paper's questions at the size of a laptop", "", *about(source, "study_page"), ""]
     if study.missing:
         lines += ["**The run had not finished when this page was written: its verdicts are those of a part.**", ""]
     lines += study_lines(study, escaped)
     return "\n".join(lines).rstrip() + "\n\n" + READING
 
 
-def _about(source: Source) -> Iterator[str]:
+def about(source: Source, writer: str) -> Iterator[str]:
+    """Yield what was run, when, on what and how long it took.
+
+    Args:
+        source: The study's run directory.
+        writer: The module in this folder that writes the page.
+    """
     manifest = source.manifest or {}
     hardware, stages = _mapping(manifest.get("hardware")), manifest.get("stages")
     listed = [each for each in stages if isinstance(each, Mapping)] if isinstance(stages, list) else []
@@ -70,7 +91,7 @@ def _about(source: Source) -> Iterator[str]:
     name = escaped(source.label)
     yield f"`smaug-eval run {name}`, {str(manifest.get('updated', ''))[:10]}, on {hardware.get('cores', '?')} cores"
     yield f"({described}) that others shared: {duration(sum(seconds))} in {len(seconds)} finished stages. This page was"
-    yield f"written by `python -m benchmarks.study_page runs/{name}`; figures are in the run's `report.html`."
+    yield f"written by `python -m benchmarks.{writer} runs/{name}`; figures are in the run's `report.html`."
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Whether the statistics of a study keep their promises with few seeds, by simulation.
+"""Check by simulation whether the statistics of a study keep their promises with few seeds.
 
     python -m benchmarks.study_statistics [--items 24 64] [--seeds 3 5] [--replicates 4000] [--seed 0]
 
@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from smaug_eval.stats import ALPHA, CrossedContrast, Part, Values, crossed_contrast
+from smaug_eval.stats import ALPHA, ContrastPart, CrossedContrast, Values, crossed_contrast
 
 LIMIT = 6.5
 POWER_AT = 3.0
@@ -38,7 +38,7 @@ PARTS = {
 }
 CONTRASTS = {"one": (1.0,), "two": (1.0, -1.0), "slope": (-0.3, -0.1, 0.1, 0.3)}
 SHARED = 0.7
-"""Part of the items' variance that the arms share."""
+"""ContrastPart of the items' variance that the arms share."""
 
 
 def draw(
@@ -49,7 +49,7 @@ def draw(
     *,
     mean: float = 0.0,
 ) -> CrossedContrast:
-    """A contrast from random tables.
+    """Draw a contrast from random tables.
 
     Args:
         weights: Of the arms.
@@ -69,11 +69,11 @@ def draw(
 
     shifts = [mean / weights[0], *[0.0] * (len(weights) - 1)]
     pairs = enumerate(zip(weights, shifts, strict=True))
-    return crossed_contrast([[Part(str(number), weight, table(shift)) for number, (weight, shift) in pairs]])
+    return crossed_contrast([[ContrastPart(str(number), weight, table(shift)) for number, (weight, shift) in pairs]])
 
 
 def true_error(weights: Sequence[float], parts: tuple[float, float, float], shape: tuple[int, int]) -> float:
-    """The contrast's true standard error."""
+    """Return the contrast's true standard error."""
     (of_items, of_seeds, residual), (items, seeds) = parts, shape
     squares = sum(weight**2 for weight in weights)
     varied = SHARED * sum(weights) ** 2 + (1 - SHARED) * squares
@@ -83,7 +83,10 @@ def true_error(weights: Sequence[float], parts: tuple[float, float, float], shap
 def found(
     contrast: str, part: str, shape: tuple[int, int], replicates: int, generator: np.random.Generator, *, errors: float
 ) -> float:
-    """Percent of tests that find something where the truth lies ``errors`` true standard errors from 0."""
+    """Return the percentage of tests that find something.
+
+    The truth lies ``errors`` true standard errors from 0.
+    """
     weights, parts = CONTRASTS[contrast], PARTS[part]
     mean = errors * true_error(weights, parts, shape)
     tests = (draw(weights, parts, shape, generator, mean=mean).p_value for _ in range(replicates))

@@ -1,12 +1,16 @@
-"""Pairs per second and peak memory of preference training, beside TRL and beside an ordinary padded batch.
+"""Measure pairs per second and peak memory of preference training, beside TRL and an ordinary padded batch.
 
-    python -m benchmarks.training --data-root MIRROR --tokenizer FOLDER [--vocabulary 4096 50304] [--device cpu]
+    python -m benchmarks.training --data-root MIRROR --tokenizer FOLDER [--loss dpo] [--vocabulary 4096 50304]
+        [--device cpu]
 
 Three trainers take the same optimiser steps on the same pairs, one after the other in each round, from the same random
-weights (a GPT-NeoX of Pythia's smallest shape): ours with shared prefixes, ours with padded rows, and TRL's DPOTrainer
-with the reference computed beforehand. Ratios are taken within a round; their median over rounds is reported. Peak
-memory is measured in a process of its own for each trainer. Without --data-root the pairs are random tokens in the
-lengths of the real ones.
+weights (a GPT-NeoX of Pythia's smallest shape): ours with shared prefixes, ours with padded rows, and TRL's of the same
+loss. That is DPOTrainer for dpo and dpo_nll, with the reference computed beforehand; for simpo and orpo, which have
+none, the experimental CPOTrainer and ORPOTrainer, whose forward pass computes chosen and rejected in one padded batch.
+TRL averages dpo_nll's likelihood over the tokens of a batch, and orpo's over the prompt's as well: there
+largest_loss_difference compares ours with each other alone. Ratios are taken within a round; their median over rounds
+is reported. Peak memory is measured in a process of its own for each trainer. Without --data-root the pairs are random
+tokens in the lengths of the real ones.
 
 ratios: ours / the faster of the two others, pairs per second. tokens_over_unique: tokens of the forward pass / tokens
 that any trainer must compute.
@@ -24,6 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,23 +37,26 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import (
+    AutoModelForCausalLM,
     AutoTokenizer,
     GPTNeoXConfig,
-    GPTNeoXForCausalLM,
+    PreTrainedConfig,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     TrainingArguments,
 )
 
 from benchmarks.memory import forget_peak, peak
-from benchmarks.peers import trl_trainer
-from smaug_eval.scorer import scoring
-from trainers.config import TrainingConfig
-from trainers.reference import score_pairs
-from trainers.tokenization import EncodedPair, PairEncoder
-from trainers.trainer import PreferenceTrainer, ScoredPairs
+from benchmarks.peers import trl_peer
+from smaug_eval.prefix.scorer import scoring
+from smaug_eval.trainers.config import TrainingConfig
+from smaug_eval.trainers.reference import score_pairs
+from smaug_eval.trainers.tokenization import EncodedPair, PairEncoder
+from smaug_eval.trainers.trainer import PairTrainer, ScoredPairs
 
 FORMS = ("metamath", "arc")
+LOSSES = ("dpo", "dpo_nll", "simpo", "orpo")
+SAME_IN_TRL = ("dpo", "simpo")
 CONTESTANTS = ("ours", "dense", "trl")
 BETA = 0.3
 SHORTEST, LONGEST = 500, 900  # tokens of a MetaMath pair
@@ -56,7 +64,7 @@ RATIOS = (3.0, 5.0)  # its prompt's length over its completions'
 
 
 def make_pairs(form: str, count: int, data_root: Path | None, tokenizer: PreTrainedTokenizerBase | None) -> list[Any]:
-    """Encoded pairs of a form: few-shot MetaMath pairs in the shape of the published ones, or ARC pairs as they come.
+    """Make encoded pairs of a form: few-shot MetaMath pairs in the published shape, or ARC pairs.
 
     The published few-shot MetaMath pairs have a prompt 3.9 times as long as a completion; GSM8K's solutions are shorter
     than MetaMath's, so those are taken that come near it.
@@ -82,9 +90,9 @@ def _has_published_shape(pair: EncodedPair) -> bool:
 def _built_rows(form: str, data_root: Path) -> list[dict[str, Any]]:
     from pydantic import TypeAdapter
 
-    from trainers.config import PairsConfig
-    from trainers.pairs.build import build_pairs
-    from trainers.pairs.read import read_pairs
+    from smaug_eval.trainers.config import PairsConfig
+    from smaug_eval.trainers.pairs.build import build_pairs
+    from smaug_eval.trainers.pairs.read import read_pairs
 
     sources = {
         "metamath": {"source": "metamath", "path": "openai/gsm8k", "config": "main"},
@@ -111,7 +119,7 @@ def _random_pair(form: str, rng: random.Random) -> EncodedPair:
 
 
 def shapes(pairs: Sequence[EncodedPair]) -> dict[str, float]:
-    """What the pairs look like, in tokens."""
+    """Return what the pairs look like, in tokens."""
     completions = [(len(pair.chosen) + len(pair.rejected)) / 2 for pair in pairs]
     return {
         "pairs": len(pairs),
@@ -130,26 +138,37 @@ def _edit_distance(pair: EncodedPair) -> float:
 
 
 def unique_tokens(pairs: Sequence[EncodedPair]) -> int:
-    """Tokens that any trainer must compute: of each pair what is shared once, and both tails."""
+    """Return the tokens that any trainer must compute: of each pair what is shared once, and both tails."""
     return sum(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) - pair.common for pair in pairs)
 
 
 class Contestant:
-    """One trainer, stepped by hand.
+    """Step one trainer by hand.
 
     Args:
-        name: ``ours``, ``dense`` or ``trl``.
+        name: ``ours``, ``sdpa`` (ours, never with FlexAttention), ``dense`` or ``trl``.
         pairs: All pairs of the measurement.
         vocabulary: Rows of the embedding.
         device: ``cpu`` or ``cuda``.
         folder: For the trainer's files.
+        loss: One of ``LOSSES``.
+        config: Of the model; None for a GPT-NeoX of Pythia's smallest shape.
     """
 
-    def __init__(self, name: str, pairs: Sequence[EncodedPair], vocabulary: int, device: str, folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        pairs: Sequence[EncodedPair],
+        vocabulary: int,
+        device: str,
+        folder: Path,
+        loss: str = "dpo",
+        config: PreTrainedConfig | None = None,
+    ) -> None:
         torch.manual_seed(0)
         self._pairs = [_within(pair, vocabulary) for pair in pairs]
         self._half = device == "cuda"
-        model = GPTNeoXForCausalLM(_model_config(vocabulary)).to(device)
+        model = AutoModelForCausalLM.from_config(config or _model_config(vocabulary)).to(device)
         arguments = {
             "learning_rate": 1e-5,
             "max_steps": 1000,
@@ -158,21 +177,26 @@ class Contestant:
             "gradient_checkpointing": False,
         }
         self._close: Callable[[], object] = lambda: None
+        self.flex = False
         if name == "trl":
             tokenizer = _padding_tokenizer()
-            self.trainer: Any = trl_trainer(
-                model, tokenizer, self._pairs, folder, loss_type=["sigmoid"], beta=BETA, bf16=self._half, **arguments
+            self.trainer: Any = trl_peer(
+                loss, model, tokenizer, self._pairs, folder, beta=BETA, bf16=self._half, **arguments
             )
             self._items: list[Any] = [self.trainer.train_dataset[index] for index in range(len(pairs))]
         else:
-            context = scoring(model, share=name == "ours")
+            context = scoring(model, share=name != "dense")
             scorer = context.__enter__()
+            self.flex = scorer.flex
+            if name == "sdpa":
+                scorer = replace(scorer, flex=False)
             self._close = lambda: context.__exit__(None, None, None)
             autocast = torch.bfloat16 if self._half else None
             reference = score_pairs(scorer, model, self._pairs, row_tokens=4096, autocast=autocast)
             scored = ScoredPairs(self._pairs, reference)
-            config = TrainingConfig.model_validate({"loss": "dpo", "beta": BETA, "row_tokens": 2**20})
-            self.trainer = PreferenceTrainer(
+            own = {"beta": BETA} if loss == "dpo" else {}
+            config = TrainingConfig.model_validate({"loss": loss, "row_tokens": 2**20} | own)
+            self.trainer = PairTrainer(
                 model,
                 TrainingArguments(output_dir=str(folder), report_to="none", disable_tqdm=True, **arguments),
                 config=config,
@@ -188,7 +212,7 @@ class Contestant:
         self._model = model
 
     def step(self, indices: Sequence[int]) -> tuple[float, float]:
-        """One optimiser step; returns the seconds and the loss."""
+        """Return one optimiser step; returns the seconds and the loss."""
         items = [self._items[index] for index in indices]
         started = time.perf_counter()
         batch = self.trainer.data_collator(items)
@@ -201,7 +225,7 @@ class Contestant:
         return time.perf_counter() - started, float(loss)
 
     def computed(self, indices: Sequence[int]) -> int:
-        """Tokens of our forward pass over these pairs."""
+        """Return the tokens of our forward pass over these pairs."""
         batch = self.trainer.data_collator([self._items[index] for index in indices])
         return sum(part.layout.computed for part in batch)
 
@@ -216,7 +240,8 @@ def measure(form: str, arguments: argparse.Namespace, vocabulary: int, pairs: li
     batches = [list(range(start, start + size)) for start in range(0, len(pairs), size)]
     with tempfile.TemporaryDirectory() as folder:
         contestants = {
-            name: Contestant(name, pairs, vocabulary, arguments.device, Path(folder)) for name in CONTESTANTS
+            name: Contestant(name, pairs, vocabulary, arguments.device, Path(folder), arguments.loss)
+            for name in CONTESTANTS
         }
         for contestant in contestants.values():
             contestant.step(batches[0])  # warm up
@@ -244,7 +269,7 @@ def measure(form: str, arguments: argparse.Namespace, vocabulary: int, pairs: li
         "tokens_over_unique": round(computed / unique_tokens(pairs), 3),
         "largest_loss_difference": max(
             abs(ours - other)
-            for name in ("trl", "dense")
+            for name in (("trl", "dense") if arguments.loss in SAME_IN_TRL else ("dense",))
             for ours, other in zip(losses["ours"], losses[name], strict=True)
         ),
         "peak_memory_mib": {name: _peak_of(form, name, arguments, vocabulary) for name in CONTESTANTS},
@@ -255,7 +280,7 @@ def _peak_of(form: str, name: str, arguments: argparse.Namespace, vocabulary: in
     """Peak MiB of a step in a process of its own; on a CPU of the whole process, libraries included."""
     command = [sys.executable, "-m", "benchmarks.training", "--forms", form, "--memory-of", name]
     command += ["--vocabulary", str(vocabulary), "--device", arguments.device, "--pairs", str(arguments.pairs)]
-    command += ["--batch-size", str(arguments.batch_size)]
+    command += ["--batch-size", str(arguments.batch_size), "--loss", arguments.loss]
     if arguments.data_root and arguments.tokenizer:
         command += ["--data-root", str(arguments.data_root), "--tokenizer", str(arguments.tokenizer)]
     found = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
@@ -266,7 +291,7 @@ def _measure_memory(form: str, arguments: argparse.Namespace, vocabulary: int, p
     longest = sorted(range(len(pairs)), key=lambda index: -pairs[index].length)[: arguments.batch_size]
     chosen = [pairs[index] for index in longest]
     with tempfile.TemporaryDirectory() as folder:
-        contestant = Contestant(arguments.memory_of, chosen, vocabulary, arguments.device, Path(folder))
+        contestant = Contestant(arguments.memory_of, chosen, vocabulary, arguments.device, Path(folder), arguments.loss)
         contestant.step(range(len(chosen)))  # the optimiser's state is there from the first step on
         forget_peak(arguments.device)
         contestant.step(range(len(chosen)))
@@ -275,7 +300,7 @@ def _measure_memory(form: str, arguments: argparse.Namespace, vocabulary: int, p
 
 def _within(pair: EncodedPair, vocabulary: int) -> EncodedPair:
     """The pair with ids below the size of the vocabulary; the lengths, and what is shared, stay."""
-    return EncodedPair(*(ids % vocabulary for ids in (pair.prompt, pair.chosen, pair.rejected)))
+    return EncodedPair(pair.prompt % vocabulary, pair.chosen % vocabulary, pair.rejected % vocabulary)
 
 
 def _model_config(vocabulary: int) -> GPTNeoXConfig:
@@ -292,7 +317,7 @@ def _model_config(vocabulary: int) -> GPTNeoXConfig:
 
 
 def _cpu() -> str:
-    """The processor's name where Linux tells it."""
+    """The processor's name where Linux gives it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -312,6 +337,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, help="folder of a tokenizer, such as Pythia's")
     parser.add_argument("--vocabulary", type=int, nargs="+", default=[4096, 50304], help="sizes of the head")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
+    parser.add_argument("--loss", choices=LOSSES, default="dpo")
     parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
@@ -335,6 +361,7 @@ def main() -> None:
     print(
         json.dumps(
             {
+                "loss": arguments.loss,
                 "ratios": worst("ratio", min),
                 "vs_trl": worst("vs_trl", min),
                 "vs_dense": worst("vs_dense", min),

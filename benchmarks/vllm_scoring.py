@@ -1,4 +1,4 @@
-"""Documents per second of log-likelihood scoring, ``smaug-vllm`` beside lm-eval's ``vllm``.
+"""Measure documents per second of log-likelihood scoring, ``smaug-vllm`` beside lm-eval's ``vllm``.
 
     python -m benchmarks.vllm_scoring --data-root MIRROR --tokenizer FOLDER [--tasks arc hellaswag] [--docs 16]
 
@@ -32,19 +32,19 @@ from smaug_eval.engines.vllm_install import vllm_distribution
 
 
 def lm_evals_own(ours: VllmEngine) -> VLLM:
-    """lm-eval's model around the vLLM that is loaded already."""
+    """Return lm-eval's model around the vLLM that is loaded already."""
     theirs = VLLM.__new__(VLLM)
     vars(theirs).update(vars(ours))
     return theirs
 
 
 def is_cut(engine: VLLM, pair: tuple[str, str]) -> bool:
-    """Whether lm-eval's model sees less of a request than ours."""
+    """Check whether lm-eval's model sees less of a request than ours."""
     return len(engine.tok_encode("".join(pair))) >= engine.max_length
 
 
 def compare(ours: VllmEngine, theirs: VLLM, asked: list[Instance], documents: int, rounds: int) -> dict[str, Any]:
-    """One task's measurement."""
+    """Return one task's measurement."""
     for engine in (ours, theirs):
         timed(engine, asked[:8])  # vLLM compiles what it counts ranks with when first asked
     times = []
@@ -70,13 +70,16 @@ def compare(ours: VllmEngine, theirs: VLLM, asked: list[Instance], documents: in
 
 
 def write_checkpoint(folder: Path, shape: str, tokenizer: PreTrainedTokenizerBase, dtype: str) -> None:
-    """A Llama with random weights, and its tokenizer."""
+    """Write a Llama with random weights, and its tokenizer."""
     random_model(shape, tokenizer, dtype, "cpu").save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
 def own_standard_output() -> TextIO:
-    """Standard output for the measurement alone: what vLLM's processes print there goes to standard error."""
+    """Return the standard output for the measurement alone.
+
+    What vLLM's processes print there goes to standard error.
+    """
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return answer
@@ -87,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, help="offline mirror; the Hub if left out")
     parser.add_argument("--tokenizer", required=True, help="folder or name of the tokenizer")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--tasks", nargs="+", choices=TASKS["v1"], default=list(TASKS["v1"]))
     parser.add_argument("--docs", type=int, default=16, help="documents of each task")
     parser.add_argument("--shape", choices=list(SHAPES), default="8x256")
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,21 +1,26 @@
-"""Which tasks are shown together: the columns of a suite, lm-eval's groups, and tasks that stand alone."""
+"""Group tasks for display: the columns of a suite, lm-eval's groups, and tasks that stand alone."""
 
 from __future__ import annotations
 
-from reports.comparison import Comparison, SuiteTable
+from smaug_eval.results.boards import SHORT_NAMES, SIX, TASKS
+from smaug_eval.results.comparison import Comparison
+from smaug_eval.results.tables import ScoreTable
 
 
 def task_families(comparison: Comparison) -> dict[str, list[str]]:
-    """Tasks under the suite column they belong to, else under the group lm-eval puts them in, else by themselves.
+    """Group tasks by suite column, else by the group lm-eval puts them in, else each by itself.
 
     Returns:
         The family's title to its tasks and groups, in the order of the comparison; none is empty.
     """
     homes: dict[str, str] = {}
-    for suite in comparison.suites:
-        for column in suite.columns:
+    for board in comparison.boards:
+        if board.name == TASKS:
+            continue
+        for column in board.board.columns:
             tasks = [column.task, *(leaf.name for leaf in column.leaves)]
-            homes |= dict.fromkeys(tasks, column_title(suite.name, column.title))
+            homes |= dict.fromkeys(tasks, column_title(board.name, column.title))
+        homes |= {task: column_title(board.name, title) for task, title in board.homes.items()}
     for results in comparison.models.values():
         for group in (result for result in results.values() if result.is_group):
             for member in (group.task, *group.subtasks):
@@ -27,7 +32,7 @@ def task_families(comparison: Comparison) -> dict[str, list[str]]:
 
 
 def sampled_families(comparison: Comparison) -> dict[str, list[str]]:
-    """The families, with those of their tasks that some model has samples of, in the order of the sample browser."""
+    """Return the families with those of their tasks that some model has samples of, in the sample browser's order."""
     sampled = {
         task for results in comparison.models.values() for task, result in results.items() if result.samples is not None
     }
@@ -35,15 +40,22 @@ def sampled_families(comparison: Comparison) -> dict[str, list[str]]:
     return {home: tasks for home, tasks in found.items() if tasks}
 
 
-def column_places(comparison: Comparison, table: SuiteTable, model: str) -> dict[str, int]:
-    """Columns of a suite to the number that the sample browser knows them by, where it has samples of the model."""
+def column_places(comparison: Comparison, table: ScoreTable, model: str) -> dict[str, int]:
+    """Map the columns of a suite to their numbers in the sample browser, where it has samples of the model.
+
+    The browser is that of the page, whose baseline may be another.
+    """
     sampled = {task for task, result in comparison.models[model].items() if result.samples is not None}
-    families = sampled_families(comparison).items()
+    families = sampled_families(comparison.first).items()
     numbers = {home: number for number, (home, tasks) in enumerate(families) if sampled.intersection(tasks)}
-    titles = {column: column_title(table.suite, column) for column in table.columns}
+    homes = {task: home for home, tasks in task_families(comparison.first).items() for task in tasks}
+    titles = {
+        column.title: column_title(table.suite, column.title) if table.suite != TASKS else homes.get(column.task, "")
+        for column in table.described
+    }
     return {column: numbers[title] for column, title in titles.items() if title in numbers}
 
 
 def column_title(suite: str, column: str) -> str:
-    """What the family of a suite's column is called."""
-    return f"{suite}: {column}"
+    """Return what the family of a suite's column is called."""
+    return column if suite == SIX else f"{SHORT_NAMES.get(suite, suite)}: {column}"

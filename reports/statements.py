@@ -1,4 +1,4 @@
-"""Who is better, by how much, and whether to believe it: one sentence per model and comparison."""
+"""State who is better, by how much, and whether to believe it: one sentence per model and comparison."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from reports.comparison import Cell, Comparison, SuiteTable
-from reports.dialogues import JudgedSet
-from reports.differences import NOT_PAIRED, Difference, held_back_words, p_words
-from reports.text import bound, fixed, signed
-from smaug_eval.mt_bench.scores import PairedComparison, compare
+from smaug_eval.common.text import bound, counted, fixed, signed
+from smaug_eval.mt_bench.scores.single import PairedComparison, compare
+from smaug_eval.reports.values import points_words
+from smaug_eval.results.boards import SIX
+from smaug_eval.results.comparison import Comparison
+from smaug_eval.results.differences import NOT_PAIRED, Difference, held_back_words, p_words
+from smaug_eval.results.judged import JudgedSet
+from smaug_eval.results.tables import ScoreCell, ScoreTable
 from smaug_eval.stats import Outcome, holm, verdict
 
 REFUSED = "not compared"
@@ -25,23 +28,26 @@ HELD_BACK = {
 
 @dataclass(frozen=True)
 class JudgedDifference(PairedComparison):
-    """A model's judged scores less the baseline's; ``p_value`` is by Holm's method over the models, ``own_p`` not."""
+    """Hold a model's judged scores less the baseline's.
+
+    ``p_value`` is by Holm's method over the models, ``own_p`` is not.
+    """
 
     own_p: float | None = None
 
     @property
     def outcome(self) -> Outcome:
-        """What it comes to."""
+        """Return what it comes to."""
         return verdict(self.interval, self.p_value).outcome
 
     @property
     def held_back(self) -> str:
-        """As :attr:`reports.differences.Difference.held_back`."""
+        """Return the same as :attr:`smaug_eval.results.differences.Difference.held_back`."""
         return held_back_words(self.difference, self.interval, self.own_p, self.p_value)
 
 
 class Statement(NamedTuple):
-    """One model against the baseline, in words.
+    """State how one model compares with the baseline.
 
     Attributes:
         model: The model.
@@ -57,23 +63,40 @@ class Statement(NamedTuple):
 
 
 def average_statements(comparison: Comparison) -> list[Statement]:
-    """A sentence for each model's average in each suite."""
+    """Return a sentence for each model's average in each suite."""
     return [
-        _statement(model, comparison.baseline, cell, f"the {table.scores[model].average_label} ({table.suite})", table)
+        _statement(model, comparison.baseline, cell, average_place(table, model), table)
         for table in comparison.tables
         for model, cell in table.averages.items()
         if model != comparison.baseline or len(table.averages) == 1
     ]
 
 
+def average_place(table: ScoreTable, model: str) -> str:
+    """Name a model's average in a table within a sentence."""
+    return f"the {table.scores[model].average_label} {_of(table)}"
+
+
+def judge_words(each: JudgedSet) -> str:
+    """Name the judge of a set within a sentence."""
+    return "the demo's rule (not a model)" if each.is_demo else each.key.judge or "a judge that is not recorded"
+
+
+def _of(table: ScoreTable) -> str:
+    """What an average is of: a suite by its name, else what its columns hold."""
+    return {SIX: "of the leaderboard's benchmarks"}.get(table.suite, f"({table.suite})")
+
+
 def judged_statements(comparison: Comparison) -> list[Statement]:
-    """A sentence for each model that was judged, where the baseline was judged, too; p values by Holm's method over the
-    models of a set."""
+    """Return a sentence for each model that was judged, where the baseline was judged, too.
+
+    P values by Holm's method over the models of a set.
+    """
     return [statement for each in comparison.dialogues for statement in _judged(each, comparison.baseline)]
 
 
 def judged_differences(each: JudgedSet, baseline: str | None) -> dict[str, JudgedDifference]:
-    """Each model against the baseline where both have scores; p values by Holm's method over the models."""
+    """Return each model against the baseline where both have scores; p values by Holm's method over the models."""
     models = list(dict.fromkeys(record.model for record in each.judgments.single if record.value is not None))
     if baseline not in models:
         return {}
@@ -90,7 +113,7 @@ def judged_differences(each: JudgedSet, baseline: str | None) -> dict[str, Judge
 
 
 def _judged(each: JudgedSet, baseline: str | None) -> Iterator[Statement]:
-    judge = "the demo's rule (not a model)" if each.is_demo else each.key.judge or "a judge that is not recorded"
+    judge = judge_words(each)
     for model, apart in judged_differences(each, baseline).items():
         size = f"{fixed(abs(apart.difference), 2)} of 10 points {'higher' if apart.difference > 0 else 'lower'} than"
         yield Statement(
@@ -103,17 +126,17 @@ def _judged(each: JudgedSet, baseline: str | None) -> Iterator[Statement]:
 
 
 def judged_evidence(apart: JudgedDifference) -> str:
-    """How far a difference of judged scores can be trusted, as a phrase."""
+    """Return how far a difference of judged scores can be trusted, as a phrase."""
     questions = f"{apart.n} question{'' if apart.n == 1 else 's'}"
     if apart.interval is not None:
         how = f"95% interval {interval_words(apart.interval, 2)}"
     else:
-        how = "the same on every question" if apart.n > 1 else "one question tells nothing of others"
+        how = "the same on every question" if apart.n > 1 else "one question says nothing about others"
     p_value = "" if apart.p_value is None else f"{p_words(apart.p_value)}, "
     return f"{how}, {p_value}{questions}"
 
 
-def _statement(model: str, baseline: str | None, cell: Cell, where: str, table: SuiteTable) -> Statement:
+def _statement(model: str, baseline: str | None, cell: ScoreCell, where: str, table: ScoreTable) -> Statement:
     own = cell.score
     if cell.difference is not None and cell.reference is not None:
         apart = cell.difference
@@ -136,28 +159,20 @@ def _statement(model: str, baseline: str | None, cell: Cell, where: str, table: 
     return Statement(model, "", f"scores {fixed(own.value)} on {where}{interval}", "")
 
 
-def points_words(points: float) -> str:
-    """A difference up to "than" or "as" the other model's name, such as "4.7 points lower than"."""
-    shown = fixed(abs(points))
-    if float(shown) == 0:
-        return "less than 0.1 points away from" if points else "the same as"
-    return f"{shown} point{'' if shown == '1.0' else 's'} {'higher' if points > 0 else 'lower'} than"
-
-
 def interval_words(interval: tuple[float, float], digits: int = 1) -> str:
-    """An interval of points or percent, such as "−6.0 to −3.4"."""
+    """Return an interval of points or percent, such as "−6.0 to −3.4"."""
     return f"{fixed(interval[0], digits)} to {fixed(interval[1], digits)}"
 
 
 def evidence(difference: Difference) -> str:
-    """Interval and p value as a phrase."""
+    """Return the interval and p value as a phrase."""
     if difference.interval is None:
         return "no interval: nothing says how far the scores would vary"
     parts = [f"95% interval {bound(difference.interval[0])} to {bound(difference.interval[1])}", difference.p_words]
     return ", ".join(part for part in parts if part)
 
 
-def _details(difference: Difference, table: SuiteTable, model: str, baseline: str | None) -> Iterator[str]:
+def _details(difference: Difference, table: ScoreTable, model: str, baseline: str | None) -> Iterator[str]:
     if len(table.columns) > 1 and (where := columns_words(table, model)):
         yield f"By column: {where}."
     is_open = difference.verdict.outcome is Outcome.INCONCLUSIVE
@@ -167,13 +182,13 @@ def _details(difference: Difference, table: SuiteTable, model: str, baseline: st
         yield "No difference is so large that as few documents would find it in 80% of evaluations."
     elif is_open and difference.detectable is not None:
         yield (
-            f"With these {difference.n:,} documents a true difference of {fixed(difference.detectable)} points would "
-            f"be found in 80% of evaluations{alone}; a smaller one may well be there."
+            f"With these {counted(difference.n)} documents a true difference of {fixed(difference.detectable)} points "
+            f"would be found in 80% of evaluations{alone}; a smaller one can go unnoticed."
         )
     if held_back := _held_back_sentence(difference):
         yield held_back
     if difference.test == NOT_PAIRED:
-        yield "Without samples of both models their documents count as independent: mostly, the interval is too wide."
+        yield "Without samples of both models documents count as independent: the interval is conservative."
     if difference.in_common is not None:
         own, other = (table.averages[str(each)].score.value for each in (model, baseline))
         yield (
@@ -186,8 +201,8 @@ def _held_back_sentence(found: Difference | JudgedDifference) -> str:
     return next((text for why, text in HELD_BACK.items() if found.held_back.endswith(why)), "")
 
 
-def columns_words(table: SuiteTable, model: str) -> str:
-    """How the columns came out, such as "worse on GSM8K (−25.5); inconclusive on 5"; empty where none compares.
+def columns_words(table: ScoreTable, model: str) -> str:
+    """Return how the columns came out, such as "worse on GSM8K (−25.5); inconclusive on 5"; empty where none compares.
 
     Of the inconclusive ones those are named whose interval or p value alone says something else.
     """

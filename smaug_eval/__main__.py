@@ -1,4 +1,4 @@
-"""``python -m smaug_eval`` is the command ``smaug-eval``."""
+"""Run the command ``smaug-eval`` as ``python -m smaug_eval``."""
 
 from smaug_eval.cli import main
 

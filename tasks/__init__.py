@@ -1,1 +1,1 @@
-"""lm-eval task files: the Open LLM Leaderboard v1, and the demo suite with its data."""
+"""Provide lm-eval task files: the Open LLM Leaderboard v1, and the demo suite with its data."""

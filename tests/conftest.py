@@ -18,6 +18,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 
+pytest_plugins = ("tests.run_writer", "tests.hub.fixtures")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

@@ -26,30 +26,32 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
 import smaug_eval
-from reports.outcomes import task_rows
-from reports.samples import task_samples
-from reports.sources import read_source
-from smaug_eval import api, redaction
-from smaug_eval.console import Reporter, captured_output
-from smaug_eval.data import mirror_file
-from smaug_eval.embedded import embedded_path
+from smaug_eval import api
+from smaug_eval.common import redaction
+from smaug_eval.common.console import Reporter, captured_output
+from smaug_eval.common.embedded import embedded_path
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.common.files import read_json, write_json
+from smaug_eval.common.hub import mirror_file
+from smaug_eval.common.names import is_plain_name, path_within
+from smaug_eval.common.safe_yaml import parse_yaml
 from smaug_eval.engines.build import build_engine
 from smaug_eval.engines.journal import Journal
-from smaug_eval.errors import SmaugError
-from smaug_eval.files import read_json, write_json
+from smaug_eval.engines.registry import EngineSpec
 from smaug_eval.leaderboard.archive import read_archive
 from smaug_eval.leaderboard.rescore import document_metrics, leaderboard_task
-from smaug_eval.models import locate
+from smaug_eval.models.checkpoint import locate
+from smaug_eval.models.remote_code import refuse_smuggled_code
+from smaug_eval.models.to_safetensors import convert
 from smaug_eval.mt_bench.demo_server import demo_judge
-from smaug_eval.mt_bench.layout import judgments_file
-from smaug_eval.names import is_plain_name, path_within
-from smaug_eval.own_code import refuse_smuggled_code
-from smaug_eval.recipe import load_recipe, parse_recipe
-from smaug_eval.rundir import RunDirectory
-from smaug_eval.safe_yaml import parse_yaml
-from smaug_eval.to_safetensors import convert
-from trainers.pairs.read import pairs_of_file
-from trainers.pairs.sources import Location
+from smaug_eval.mt_bench.files.layout import judgments_file
+from smaug_eval.reports.samples.documents import task_samples
+from smaug_eval.reports.samples.outcomes import task_rows
+from smaug_eval.results.sources import read_source
+from smaug_eval.runs.directory import RunDirectory
+from smaug_eval.runs.recipe_file import load_recipe, parse_recipe
+from smaug_eval.trainers.pairs.read import pairs_of_file
+from smaug_eval.trainers.pairs.sources import Location
 
 HOSTILE_NAMES = ("../x", "/etc/x", "a\x00b", "..\\x", "..", ".", "", "a/../../b", "a" * 300, "C:x", "a\nb", "~/x\x7f")
 KEYS = {
@@ -219,7 +221,7 @@ def test_pickled_weights_are_refused_with_a_command_that_converts_them(checkpoin
     with pytest.raises(SmaugError, match=r"only pickled weights \(pytorch_model.bin\)") as caught:
         locate(str(checkpoint))
     command = str(caught.value.fix).partition(": ")[2].split()
-    assert command[:3] == ["python", "-m", "smaug_eval.to_safetensors"]
+    assert command[:3] == ["python", "-m", "smaug_eval.models.to_safetensors"]
     subprocess.run([sys.executable, *command[1:]], check=True, capture_output=True)
     read = load_file(checkpoint / "model.safetensors")
     assert all(torch.equal(read[name], weight) and read[name].dtype == weight.dtype for name, weight in weights.items())
@@ -404,15 +406,17 @@ def test_code_of_a_checkpoint_is_refused_and_not_run(with_code: tuple[Path, Path
     assert "brings Python code of its own" in refusal
     assert "model.trust_remote_code: true" in refusal
     options: dict[str, Any] = {"dtype": "auto", "batch_size": 1, "device": "cpu"}
-    message(build_engine, "hf", folder, engine_args={}, **options)
-    message(build_engine, "torch", folder, engine_args={}, **options)
+    message(build_engine, EngineSpec("hf", folder, **options))
+    message(build_engine, EngineSpec("torch", folder, **options))
     for smuggled in (
         {"trust_remote_code": True},
         {"model_kwargs": {"trust-remote-code": True}},
         {"hf_overrides": '{"Trust_Remote_Code": true}'},
         {"a": [{"b": ["x,trust_remote_code=True"]}]},
     ):
-        assert "trust_remote_code" in message(build_engine, "torch", folder, engine_args=smuggled, **options)
+        assert "trust_remote_code" in message(
+            build_engine, EngineSpec("torch", folder, engine_args=smuggled, **options)
+        )
     assert not marker.exists()
 
 
@@ -526,7 +530,7 @@ def test_logs_hold_no_key_whoever_writes_them(keys: list[str], tmp_path: Path) -
 def test_each_use_of_a_log_masks_its_own_part_though_it_was_rotated(
     keys: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smaug_eval.console.LOG_BYTES", 3_000)
+    monkeypatch.setattr("smaug_eval.common.console.LOG_BYTES", 3_000)
     log = tmp_path / "run.log"
     for turn in range(3):
         with captured_output(log):
@@ -565,7 +569,7 @@ def test_messages_records_and_journals_hold_no_key(keys: list[str], tmp_path: Pa
 def test_uncaught_errors_are_printed_without_keys(keys: list[str]) -> None:
     script = (
         "import threading\n"
-        "from smaug_eval.redaction import hide_keys_in_tracebacks\n"
+        "from smaug_eval.common.redaction import hide_keys_in_tracebacks\n"
         "hide_keys_in_tracebacks()\n"
         "def fail():\n    raise ValueError('in a thread: ' + __import__('os').environ['HF_TOKEN'])\n"
         "thread = threading.Thread(target=fail)\nthread.start()\nthread.join()\n"

@@ -1,12 +1,15 @@
-"""``python -m trainers SPEC.json``: one process of a training, under ``accelerate launch``, torchrun or on its own.
+"""Run one process of a training: ``python -m smaug_eval.trainers SPEC.json``.
 
-SPEC.json holds a :class:`trainers.launch.TrainingSpec`. SIGTERM or SIGINT to any process, or a file ``launch/stop`` in
-the training's folder, stop all of them after the same step, with a checkpoint to go on from. Exit codes: 0 done, 2 bad
-input, 3 stopped.
+It runs under ``accelerate launch``, torchrun or on its own.
+
+SPEC.json holds a :class:`smaug_eval.trainers.spec.TrainingSpec`. SIGTERM or SIGINT to any process, or a file
+``launch/stop`` in the training's folder, stop all of them after the same step, with a checkpoint to resume from. Exit
+codes: 0 done, 2 bad input, 3 stopped.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -18,19 +21,27 @@ from typing import Any
 import psutil
 from filelock import FileLock
 
-from smaug_eval.console import Reporter, make_console
-from smaug_eval.errors import EXIT_BAD_INPUT, EXIT_DONE, SmaugError
-from smaug_eval.files import write_json
-from smaug_eval.redaction import hide_keys_in_tracebacks
-from trainers.launch import CALLER, LOCK_FILE, OUTCOME_FILE, PROGRESS_FILE, STOP_FILE, TrainingSpec, read_spec
+from smaug_eval.common.console import Reporter, make_console
+from smaug_eval.common.errors import EXIT_BAD_INPUT, EXIT_DONE, SmaugError
+from smaug_eval.common.files import GrowingFile, write_json
+from smaug_eval.common.redaction import hide_keys_in_tracebacks, redacted
+from smaug_eval.trainers.launch import (
+    CALLER,
+    NOTES_FILE,
+    OUTCOME_FILE,
+    PROGRESS_FILE,
+    STOP_FILE,
+)
+from smaug_eval.trainers.layout import LAUNCH_LOCK
+from smaug_eval.trainers.spec import TrainingSpec, read_spec
 
-# An error that every process runs into is told by the main one, and ends the others while they wait.
+# An error that every process runs into is reported by the main one, and ends the others while they wait.
 OTHERS_WAIT_SECONDS = 10.0
 PROGRESS_SECONDS = 0.5
 
 
 class StopSignals:
-    """Notes SIGTERM and SIGINT, however often they come: launchers repeat those of a terminal or a scheduler."""
+    """Record SIGTERM and SIGINT, however often they come: launchers repeat those of a terminal or a scheduler."""
 
     def __init__(self) -> None:
         self.received = False
@@ -48,11 +59,11 @@ def main(arguments: list[str]) -> int:
     spec: TrainingSpec | None = None
     try:
         if len(arguments) != 1:
-            raise SmaugError("one argument is needed", fix="python -m trainers SPEC.json")
+            raise SmaugError("one argument is needed", fix="python -m smaug_eval.trainers SPEC.json")
         spec = read_spec(Path(arguments[0]))
         if is_main:
             # Held until the process ends.
-            lock = FileLock(spec.out_dir / LOCK_FILE)
+            lock = FileLock(spec.out_dir / LAUNCH_LOCK)
             lock.acquire()
             for name in (STOP_FILE, OUTCOME_FILE):
                 (spec.folder / name).unlink(missing_ok=True)
@@ -72,14 +83,14 @@ def main(arguments: list[str]) -> int:
 def _train(spec: TrainingSpec, is_main: bool) -> None:
     from torch import distributed
 
-    from trainers.processes import weights_are_sharded
-    from trainers.train import train
+    from smaug_eval.trainers.processes import weights_are_sharded
+    from smaug_eval.trainers.train import train
 
     signals = StopSignals()
     # The recipe decides the precision. Sharded, bfloat16 is also what the processes exchange.
     half = spec.dtype == "bfloat16" and weights_are_sharded()
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if half else "no"
-    # Every process finds out by itself how the model is asked, so every one needs the weights.
+    # Every process finds out by itself how texts are batched, so every one needs the weights.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     stop, caller = spec.folder / STOP_FILE, os.environ.get(CALLER)
 
@@ -88,15 +99,30 @@ def _train(spec: TrainingSpec, is_main: bool) -> None:
         return signals.received or (is_main and told)
 
     with Reporter(make_console(), quiet=not is_main) as reporter, reporter.stage(f"train {spec.name}"):
-        notes: dict[str, Any] = {"on_note": reporter.say, "on_warning": reporter.warn} if is_main else {}
+        notes: dict[str, Any] = {}
+        if is_main:
+            notes["on_note"] = _noted(spec, reporter.say, warning=False)
+            notes["on_warning"] = _noted(spec, reporter.warn, warning=True)
         train(
-            **spec.arguments(),
+            spec,
             should_stop=should_stop,
             on_progress=_progress(spec, reporter) if is_main else None,
             **notes,
         )
     if distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def _noted(spec: TrainingSpec, tell: Callable[[str], None], *, warning: bool) -> Callable[[str], None]:
+    """Says something here, and leaves it in a file for the caller to say."""
+
+    def say(text: str) -> None:
+        tell(text)
+        file = GrowingFile(spec.folder / NOTES_FILE)
+        file.append(json.dumps({"warning": warning, "text": redacted(text)}).encode() + b"\n")
+        file.close()
+
+    return say
 
 
 def _progress(spec: TrainingSpec, reporter: Reporter) -> Callable[[int, int, dict[str, Any]], None]:

@@ -1,143 +1,83 @@
-"""What a training run and a pair set are, as data. Free of torch, so that a recipe is read in milliseconds."""
+"""Define the settings of a training and a pair set. Free of torch, so that a recipe is read in milliseconds."""
 
 from __future__ import annotations
 
-import math
-from enum import Enum
-from typing import Annotated, Literal
+import keyword
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
+    BeforeValidator,
     Field,
+    JsonValue,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    WithJsonSchema,
+    create_model,
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
-from smaug_eval.names import unreadable_kind
+from smaug_eval.common.schemas import JsonSchema, spelled
+from smaug_eval.common.settings import ADDED, Strict
+from smaug_eval.trainers import learning_rates
+from smaug_eval.trainers.lora_keys import LoraConfig as LoraConfig
+from smaug_eval.trainers.losses import LOSSES, OTHER_NAMES, WEIGHTS, Loss, contested_weights, find_loss, loss_name
+from smaug_eval.trainers.pairs.config import SOURCES, MixturePairs, SourcedPairs
+from smaug_eval.trainers.training_keys import SYNC_WEIGHT, FollowKeys, OptimiserKeys, RowKeys, StartKeys
 
-DEFAULT_BETA = 0.3
-DEFAULT_LAMBDA = 50.0
-DEFAULT_MARGIN = 1.0
-DEFAULT_LIKELIHOOD_WEIGHT = 1.0
 DEFAULT_EPOCHS = 1.0
-LOSS_WEIGHTS = ("beta", "lambda", "margin", "likelihood_weight")
-FILE_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+RESERVED_SETTINGS = (
+    *("chat_template", "messages", "conversation", "conversations", "add_generation_prompt", "continue_final_message"),
+    *("tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict", "tokenizer_kwargs"),
+    *("return_assistant_tokens_mask", "raise_exception", "strftime_now"),
+)
+"""What a chat template is given that is not for ``chat_template_kwargs`` to decide."""
 
 Seed = Annotated[int, Field(ge=0, lt=1 << 32)]
 """What every generator of random numbers takes that a training sets; numpy's takes no more."""
 
 
-class Loss(str, Enum):
-    """A preference loss. ``rho_w`` and ``rho_l`` are the log-ratios of the chosen and the rejected completion."""
-
-    DPO = "dpo"
-    DPOP = "dpop"
-    DPOP_V1_MISPRINT = "dpop_v1_misprint"
-    IPO = "ipo"
-    IPO_AVERAGED = "ipo_averaged"
-    HINGE = "hinge"
-    SLIC = "slic"
-    SFT = "sft"
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Names and defaults of the loss's weights, which are keys of a training."""
-        beta, lambda_ = {"beta": DEFAULT_BETA}, {"lambda": DEFAULT_LAMBDA}
-        return {
-            Loss.DPO: beta,
-            Loss.DPOP: beta | lambda_,
-            Loss.DPOP_V1_MISPRINT: beta | lambda_,
-            Loss.IPO: beta,
-            Loss.IPO_AVERAGED: beta,
-            Loss.HINGE: beta,
-            Loss.SLIC: {"margin": DEFAULT_MARGIN, "likelihood_weight": DEFAULT_LIKELIHOOD_WEIGHT},
-            Loss.SFT: {},
-        }[self]
-
-    @property
-    def uses_lambda(self) -> bool:
-        """Whether the loss has a penalty weight ``lambda``."""
-        return "lambda" in self.weights
-
-    @property
-    def needs_reference(self) -> bool:
-        """Whether the loss reads the reference's log-probabilities (they are computed for the log all the same)."""
-        return self not in (Loss.SLIC, Loss.SFT)
-
-    @property
-    def is_averaged(self) -> bool:
-        """Whether the loss averages log-probabilities over the tokens of a completion; the others sum them."""
-        return self in (Loss.IPO_AVERAGED, Loss.SFT)
-
-    def start_value(self, beta: float | None) -> float | None:
-        """The loss of a pair while the policy still equals its reference: both log-ratios are 0.
-
-        None for losses without a reference, whose value depends on the pair.
-        """
-        if not self.needs_reference:
-            return None
-        if self in (Loss.IPO, Loss.IPO_AVERAGED):
-            return 1 / (2 * (beta or DEFAULT_BETA)) ** 2
-        return 1.0 if self is Loss.HINGE else math.log(2)
-
-    @property
-    def display_name(self) -> str:
-        """The name as papers print it."""
-        return {
-            Loss.DPO: "DPO",
-            Loss.DPOP: "DPO-Positive",
-            Loss.DPOP_V1_MISPRINT: "DPO-Positive as misprinted in v1",
-            Loss.IPO: "IPO, summed",
-            Loss.IPO_AVERAGED: "IPO, averaged over tokens",
-            Loss.HINGE: "hinge on log-ratios",
-            Loss.SLIC: "SLiC",
-            Loss.SFT: "SFT on chosen",
-        }[self]
-
-    @property
-    def formula(self) -> str:
-        """The loss of one pair, in plain text."""
-        return {
-            Loss.DPO: "-log sigmoid(beta * (rho_w - rho_l))",
-            Loss.DPOP: "-log sigmoid(beta * (rho_w - rho_l - lambda * max(0, -rho_w)))",
-            Loss.DPOP_V1_MISPRINT: "-log sigmoid(beta * (rho_w - rho_l)) + lambda * max(0, -rho_w)",
-            Loss.IPO: "(rho_w - rho_l - 1 / (2 * beta))^2",
-            Loss.IPO_AVERAGED: "(rho_w / |y_w| - rho_l / |y_l| - 1 / (2 * beta))^2",
-            Loss.HINGE: "max(0, 1 - beta * (rho_w - rho_l))",
-            Loss.SLIC: "max(0, margin - log pi(y_w) + log pi(y_l)) - likelihood_weight * log pi(y_w)",
-            Loss.SFT: "-log pi(y_w) / |y_w|",
-        }[self]
+def _known_loss(value: object) -> str:
+    """Return our name of a loss or of a weighted sum of losses."""
+    try:
+        return loss_name(value)
+    except ValueError as error:
+        if isinstance(value, str):
+            expected = ", ".join(map(repr, LOSSES))
+            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected}) from error
+        raise
 
 
-class _Strict(BaseModel):
-    """Unknown keys are refused: a misspelt setting must not pass silently."""
+def _loss_schema() -> JsonSchema:
+    """The JSON Schema of what :func:`_known_loss` takes: a name, a sum as text, or names with their factors."""
+    names = "|".join(spelled(name, dashes=True) for name in (*LOSSES, *OTHER_NAMES))
+    term = rf"\s*(?:[0-9.eE+-]+\s*\*\s*)?(?:{names})\s*"
+    factor = {"type": "number", "exclusiveMinimum": 0}
+    return {
+        "anyOf": [
+            *(
+                {"const": name, "title": loss.title, "description": f"{loss.formula} ({loss.source})"}
+                for name, loss in LOSSES.items()
+            ),
+            {"type": "string", "pattern": rf"^{term}(?: \+ {term})*$"},
+            {
+                "type": "object",
+                "properties": dict.fromkeys(LOSSES, factor),
+                "patternProperties": {rf"^\s*(?:{names})\s*$": factor},
+                "additionalProperties": False,
+                "minProperties": 1,
+            },
+        ]
+    }
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, allow_inf_nan=False)
+
+LossName = Annotated[str, BeforeValidator(_known_loss), WithJsonSchema(_loss_schema(), mode="validation")]
 
 
-class LoraConfig(_Strict):
-    """Train a low-rank adapter instead of all weights."""
-
-    r: PositiveInt = Field(16, description="Rank of the adapter matrices.")
-    alpha: PositiveFloat = Field(32.0, description="Scale of the adapter; its output is multiplied by alpha / r.")
-    dropout: float = Field(
-        0.0, ge=0.0, lt=1.0, description="Dropout on the adapter's input while training; the base model has none."
-    )
-    target_modules: Literal["all-linear"] | list[str] = Field(
-        "all-linear", description="Modules to adapt: all-linear (all but the output head), or a list of module names."
-    )
-    quantize: Literal["nf4", "int8"] | None = Field(
-        None,
-        description="Keep the frozen base in 4 (nf4: QLoRA) or 8 bits (needs smaug-eval[qlora]); the reference is the "
-        "quantised base. Empty: in the model's dtype.",
-    )
-
-
-class LaunchConfig(_Strict):
+class LaunchConfig(Strict):
     """Train in several processes, one a device; a plain string is ``config``."""
 
     processes: PositiveInt | None = Field(
@@ -154,32 +94,54 @@ class LaunchConfig(_Strict):
         return self
 
 
-class TrainingConfig(_Strict):
-    """One preference training: the loss, its weights, the optimiser, and how often to look."""
+def _defaults_of(weight: str) -> str:
+    """The defaults of a weight by loss, with where they come from."""
+    users: dict[tuple[float | None, str], list[str]] = {}
+    for name, loss in LOSSES.items():
+        if weight in loss.weights:
+            users.setdefault((loss.weights[weight], loss.default_source(weight)), []).append(name)
+    shown = [
+        f"{'none' if value is None else f'{value:g}'} for {', '.join(names)}{source and f' ({source})'}"
+        for (value, source), names in users.items()
+    ]
+    return f"default: {'; '.join(shown)}"
 
-    loss: Loss = Field(description="One of " + ", ".join(loss.value for loss in Loss) + ".")
-    beta: PositiveFloat | None = Field(
-        None, description="Strength of the pull towards the reference model (default 0.3)."
-    )
-    lambda_: float | None = Field(
-        None,
-        alias="lambda",
-        ge=0.0,
-        description="Weight of DPO-Positive's penalty on a chosen completion that fell below the reference "
-        "(default 50).",
-    )
-    margin: float | None = Field(
-        None, ge=0.0, description="SLiC: lead in nats that the chosen completion shall have (default 1)."
-    )
-    likelihood_weight: float | None = Field(
-        None, ge=0.0, description="SLiC: weight of the likelihood of the chosen completion (default 1)."
+
+def _weight_keys() -> Any:
+    """Make the keys of a training that are weights of losses: one for each entry of the losses' table."""
+    fields: dict[str, Any] = {}
+    for name, weight in WEIGHTS.items():
+        least: dict[str, Any] = {"gt": 0.0} if weight.positive else {"ge": 0.0}
+        least |= {} if weight.most is None else {"le": weight.most}
+        least |= {} if weight.below is None else {"lt": weight.below}
+        if weight.added:
+            least["json_schema_extra"] = ADDED
+        settings = Field(None, alias=name, description=f"{weight.description} ({_defaults_of(name)}).", **least)
+        fields[f"{name}_" if keyword.iskeyword(name) else name] = (float | None, settings)
+    return create_model("WeightKeys", __base__=Strict, **fields)
+
+
+_WeightKeys: Any = _weight_keys()
+
+
+class TrainingConfig(StartKeys, RowKeys, FollowKeys, OptimiserKeys, _WeightKeys):
+    """Configure one preference training: the loss, its weights, the optimiser, and how often to evaluate."""
+
+    loss: LossName = Field(
+        description="One of " + ", ".join(LOSSES) + "; or a weighted sum, such as {dpo: 1, sft: 0.2}."
     )
     pairs: str | None = Field(
         None, description="Name of the pair set to train on; may be left out where the recipe has only one."
     )
-    learning_rate: PositiveFloat = Field(5e-5, description="Peak learning rate of AdamW.")
-    lr_scheduler: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="Course of the learning rate after warm-up."
+    learning_rate: PositiveFloat = Field(
+        learning_rates.FULL,
+        description=f"Peak learning rate (default {learning_rates.FULL:g} for all weights, as TRL's; "
+        f"{learning_rates.LORA:g} with lora, as in alignment-handbook's and LLaMA-Factory's recipes).",
+    )
+    lr_scheduler: Literal["linear", "cosine", "constant", "wsd"] = Field(
+        "linear",
+        description="Schedule of the learning rate after warm-up; wsd: stable, and a fall at the end (warm-up, stable, "
+        "decay).",
     )
     warmup_ratio: float | None = Field(
         None, ge=0.0, lt=1.0, description="Share of the steps over which the learning rate rises from 0 (default 0.1)."
@@ -195,15 +157,40 @@ class TrainingConfig(_Strict):
         description="Forward passes per optimiser step; a step sees batch_size x gradient_accumulation pairs a device.",
     )
     max_length: int = Field(
-        1024, ge=2, description="Tokens of prompt and completion together. The prompt loses its beginning first."
+        1024, ge=2, description="Tokens of prompt and completion together; what is cut is reported, with counts."
     )
     max_prompt_length: PositiveInt | None = Field(
-        None, description="Tokens kept of the prompt's end (default: what max_length leaves beside the completion)."
+        None,
+        description="Tokens kept of the prompt: its begin token, its system's turn, and its end (default: what "
+        "max_length leaves beside the completions, and a quarter of it in any case).",
+    )
+    max_completion_length: PositiveInt | None = Field(
+        None,
+        description="Tokens kept of each completion's beginning (default: what the prompt leaves of max_length; the "
+        "prompt gives way up to twice the length of the other completion, or a quarter of max_length).",
+        json_schema_extra=ADDED,
+    )
+    truncation_mode: Literal["balanced", "keep_start"] = Field(
+        "balanced",
+        description="What is cut of a pair that is too long. balanced: the end of an endless completion, and the "
+        "middle of the prompt; keep_start, as in TRL: the ends of the completions, and a pair whose prompt leaves no "
+        "room is dropped.",
+        json_schema_extra=ADDED,
     )
     long_prompts: Literal["truncate", "drop"] = Field(
-        "truncate", description="What becomes of a prompt that is too long: cut its beginning, or drop the pair."
+        "truncate", description="What becomes of a prompt that is too long: cut it, or drop the pair."
     )
-    append_eos: bool = Field(True, description="End every completion that is not truncated with the end-of-text token.")
+    append_eos: bool = Field(
+        True,
+        description="End every completion that is not truncated with the end-of-text token; in rows of messages, where "
+        "the chat template writes no end of its own.",
+    )
+    chat_template_kwargs: dict[str, JsonValue] | None = Field(
+        None,
+        description="What the chat template gets beside the messages, such as enable_thinking or date_string; a "
+        "row's own chat_template_kwargs take precedence.",
+        json_schema_extra=ADDED,
+    )
     lora: LoraConfig | None = Field(None, description="Train a LoRA adapter with these settings; all weights if empty.")
     launch: LaunchConfig | None = Field(
         None, description="Train in several processes: a configuration file of accelerate, or processes and config."
@@ -238,21 +225,48 @@ class TrainingConfig(_Strict):
     )
     seed: Seed | None = Field(None, description="Seed of the order of the pairs (default: the recipe's seed).")
 
-    @field_validator("launch", mode="before")
+    @model_validator(mode="before")
+    @classmethod
+    def _default_rate(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or "learning_rate" in values:
+            return values
+        rate = learning_rates.default_rate(lora=values.get("lora") is not None)
+        return {**values, "learning_rate": rate}
+
+    @field_validator("truncation_mode", mode="before")
+    @classmethod
+    def _no_side_by_itself(cls, value: object) -> object:
+        if value == "keep_end":
+            raise ValueError(
+                "keep_end, which TRL has deprecated, cuts chosen and rejected apart, so that they follow different "
+                "prompts; leave truncation_mode out (balanced): both keep the end of the same prompt"
+            )
+        return value
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _settings_of_a_template(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+        reserved = next((name for name in value or {} if name in RESERVED_SETTINGS), None)
+        if reserved is not None:
+            raise ValueError(f"{reserved} decides what is rendered, not how: give what the chat template itself reads")
+        return value
+
+    @field_validator("launch", mode="before", json_schema_input_type=LaunchConfig | str | None)
     @classmethod
     def _launch_from_path(cls, value: object) -> object:
         return {"config": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _settle(self) -> TrainingConfig:
-        for name in LOSS_WEIGHTS:
-            attribute = f"{name}_" if name == "lambda" else name
-            given = getattr(self, attribute)
-            if name in self.loss.weights:
-                setattr(self, attribute, self.loss.weights[name] if given is None else given)
+        own = self.entry.weights
+        self._check_contested()
+        for attribute, field in _WeightKeys.model_fields.items():
+            name, given = field.alias, getattr(self, attribute)
+            if name in own:
+                setattr(self, attribute, own[name] if given is None else given)
             elif given is not None:
-                users = ", ".join(loss.value for loss in Loss if name in loss.weights)
-                raise ValueError(f"{name} has no meaning for loss {self.loss.value}: remove it, or choose {users}")
+                users = ", ".join(loss for loss, entry in LOSSES.items() if name in entry.weights)
+                raise ValueError(f"{name} has no meaning for loss {self.loss}: remove it, or choose {users}")
         if self.steps is not None and self.epochs is not None:
             raise ValueError("give steps or epochs, not both")
         if self.steps is None and self.epochs is None:
@@ -263,186 +277,91 @@ class TrainingConfig(_Strict):
             self.warmup_ratio = 0.0 if self.lr_scheduler == "constant" else 0.1
         if self.max_prompt_length is not None and self.max_prompt_length >= self.max_length:
             raise ValueError("max_prompt_length must be smaller than max_length, or no room is left for a completion")
+        if self.max_completion_length is not None and self.max_completion_length >= self.max_length:
+            raise ValueError("max_completion_length must be smaller than max_length, or no room is left for a prompt")
+        self._check_reference()
+        if self.entry.unpaired and self.batch_size < 2:
+            raise ValueError(
+                f"{self.loss} estimates its divergence from the other completions of a batch: give a batch_size of 2 "
+                "at least"
+            )
+        self._check_keeping()
+        self._check_optimiser()
         return self
-
-    def describe(self) -> str:
-        """The exact loss and its normalisation, in one line."""
-        values = {name: getattr(self, f"{name}_" if name == "lambda" else name) for name in self.loss.weights}
-        weights = "".join(f", {name} {value:g}" for name, value in values.items())
-        per_pair = "averaged" if self.loss.is_averaged else "summed"
-        return (
-            f"{self.loss.display_name}: {self.loss.formula}{weights}; log-probabilities {per_pair} over the tokens of "
-            "a completion, losses averaged over the pairs of an optimiser step"
-        )
-
-
-class _PairSource(_Strict):
-    """What every pair set has: how many pairs to keep for evaluation, and a seed."""
-
-    holdout: NonNegativeInt = Field(
-        64, description="Pairs kept for evaluation, drawn at random; they share no question with the training pairs."
-    )
-    seed: NonNegativeInt = Field(42, description="Seed of every random choice made for this pair set.")
-    allow_leaks: list[str] = Field(
-        default_factory=list,
-        description="Benchmark tasks whose evaluated documents may stand in the training pairs: a warning instead of "
-        "an error.",
-    )
-
-
-class _RowSource(_PairSource):
-    """A pair set made from rows: where they are, and how many pairs to use."""
-
-    path: str = Field(
-        min_length=1, description="A .jsonl, .jsonl.gz or .parquet file, or the id of a data set on the Hub."
-    )
-    config: str | None = Field(
-        None, description="Configuration of the Hub data set (default: the known set's own, else default)."
-    )
-    split: str | None = Field(
-        None, description="Split of the Hub data set to train on (default: the known set's own, else train)."
-    )
-    revision: str | None = Field(
-        None, min_length=1, description="Branch, tag or commit of the Hub data set (default: the newest)."
-    )
-    eval_path: str | None = Field(None, description="File to draw the held-out pairs from; the training rows if empty.")
-    eval_split: str | None = Field(
-        None,
-        description="Split of the Hub data set to draw the held-out pairs from (default: the known set's own, else the "
-        "training split).",
-    )
-    limit: PositiveInt | None = Field(None, description="Training pairs to keep, from the beginning; all if empty.")
 
     @property
-    def is_file(self) -> bool:
-        """Whether ``path`` names a local file (by its suffix) rather than a data set on the Hub."""
-        return self.path.endswith(FILE_SUFFIXES)
+    def entry(self) -> Loss:
+        """Return what is known of the loss."""
+        return find_loss(self.loss)
 
-    @model_validator(mode="after")
-    def _keys_fit_the_path(self) -> _RowSource:
-        useless = ("config", "split", "revision", "eval_split") if self.is_file else ("eval_path",)
-        given = [key for key in useless if getattr(self, key) is not None]
-        if given:
-            kind = "a file" if self.is_file else "a Hub data set (no .jsonl, .jsonl.gz or .parquet suffix)"
-            raise ValueError(f"{', '.join(given)} has no meaning where path is {kind}: remove it")
-        if self.eval_path is not None and not self.eval_path.endswith(FILE_SUFFIXES):
-            raise ValueError(f"eval_path must end in one of {', '.join(FILE_SUFFIXES)}")
-        if end := unreadable_kind(self.path):
-            raise ValueError(f"path: {end} files are archives or can run code; give one of {', '.join(FILE_SUFFIXES)}")
-        return self
+    @property
+    def weights(self) -> dict[str, float]:
+        """Return the loss's weights by the names that recipes use."""
+        values = {field.alias: getattr(self, name) for name, field in _WeightKeys.model_fields.items()}
+        return {name: values[name] for name in self.entry.weights if values[name] is not None}
 
+    def describe(self) -> str:
+        """Write the exact loss and its normalisation in one line."""
+        weights = "".join(f", {name} {value:g}" for name, value in self.weights.items())
+        mixed = "as written" if self.entry.averaged is None else self.entry.normalisation
+        return (
+            f"{self.entry.title}: {self.entry.formula}{weights}; log-probabilities {mixed} over the tokens of a "
+            "completion, losses averaged over the pairs of an optimiser step"
+        )
 
-class _ExampleSource(_RowSource):
-    """A pair set whose prompts begin with solved examples."""
+    def _check_reference(self) -> None:
+        """Check that a reference that moves is one, and starts where the policy does."""
+        if self.reference_sync_every is None:
+            if self.reference_sync_weight != SYNC_WEIGHT:
+                raise ValueError("reference_sync_weight has no meaning without reference_sync_every: give both")
+            return
+        if not self.entry.needs_reference:
+            raise ValueError(f"reference_sync_every has no meaning for loss {self.loss}, which reads no reference")
+        if self.reference not in (None, "start"):
+            raise ValueError("reference_sync_every moves the reference from the start on: leave reference out")
 
-    shots: tuple[NonNegativeInt, NonNegativeInt] = Field(
-        (0, 4), description="Fewest and most solved examples before the question; the number is drawn for each row."
-    )
+    def _check_keeping(self) -> None:
+        """Check that what is kept after evaluations is evaluated."""
+        self.check_keep_metric()
+        by_pairs = self.keep != "last" and self.chosen_by is None
+        given = ["patience"] * (self.patience is not None) + [f"keep: {self.keep}"] * by_pairs
+        if given and self.eval_every is None:
+            raise ValueError(f"{given[0]} uses evaluations: give eval_every")
+        if self.keep_checkpoints is not None and self.keep != "all":
+            raise ValueError("keep_checkpoints is for keep: all: give both")
 
-    @model_validator(mode="after")
-    def _shots_in_order(self) -> _ExampleSource:
-        if self.shots[0] > self.shots[1]:
-            raise ValueError(f"shots must be [fewest, most], not {list(self.shots)}")
-        return self
+    def _check_optimiser(self) -> None:
+        """Check that the optimiser and the schedule take what is given."""
+        defaults = OptimiserKeys()
+        if self.optimizer == "adafactor" and self.betas != defaults.betas:
+            raise ValueError("betas are AdamW's: leave them out with optimizer: adafactor")
+        if self.min_learning_rate_ratio and self.lr_scheduler not in ("cosine", "wsd"):
+            raise ValueError(
+                f"min_learning_rate_ratio has no meaning for lr_scheduler {self.lr_scheduler}: choose cosine or wsd"
+            )
+        if self.decay_ratio != defaults.decay_ratio and self.lr_scheduler != "wsd":
+            raise ValueError("decay_ratio is for lr_scheduler: wsd")
 
+    @property
+    def needs_held_out(self) -> str | None:
+        """Return the setting that goes by held-out pairs, as text; None where none does."""
+        if self.keeps_best_on_pairs:
+            return "keep: best"
+        return "patience" if self.patience is not None else "sample_prompts" if self.sample_prompts else None
 
-class MetaMathPairs(_ExampleSource):
-    """Pairs made from GSM8K or MetaMathQA rows: one intermediate result is falsified, or more places of the solution.
-
-    Source: the MetaMath_DPO_FewShot construction of arXiv 2402.13228.
-    """
-
-    source: Literal["metamath"] = Field(
-        description="metamath: falsify one intermediate result of a GSM8K-format solution."
-    )
-    annotations: Literal["strip", "keep"] = Field(
-        "strip",
-        description="GSM8K's <<48/2=24>> annotations: strip removes them, keep falsifies them together with the text.",
-    )
-    falsify: PositiveInt | Literal["all"] = Field(
-        1,
-        description="Places of the solution that are falsified, as far as it has them: one intermediate result, then "
-        "the others, then its other numbers, then words, exchanged for those of other solutions; all but the final "
-        "answer if all. Prompts, chosen answers and the held-out questions are the same whatever the number.",
-    )
-
-    @field_validator("falsify", mode="before")
-    @classmethod
-    def _some_places_or_all(cls, value: object) -> object:
-        if value != "all" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"{value!r} is no number of places: give 1, 2, ... or all")
-        return value
-
-
-class ArcPairs(_ExampleSource):
-    """Pairs made from ARC rows: the correct choice against each wrong one.
-
-    Source: the ARC_DPO_FewShot construction of arXiv 2402.13228.
-    """
-
-    source: Literal["arc"] = Field(description="arc: the correct choice of an ARC question against each wrong one.")
-    path: str = Field(
-        "allenai/ai2_arc", min_length=1, description="A .jsonl, .jsonl.gz or .parquet file, or a Hub data set, of ARC."
-    )
+    def _check_contested(self) -> None:
+        values = {field.alias: getattr(self, name) for name, field in _WeightKeys.model_fields.items()}
+        for name, defaults in contested_weights(self.loss).items():
+            if values[name] is None:
+                each = " and ".join(
+                    f"{'none' if value is None else value} of {loss}" for loss, value in defaults.items()
+                )
+                raise ValueError(f"{name} has the defaults {each}: give the one that all terms of the loss shall use")
 
 
-class HellaSwagPairs(_ExampleSource):
-    """Pairs made from HellaSwag rows: the correct ending against each wrong one.
-
-    Source: the HellaSwag_DPO_FewShot construction of arXiv 2402.13228.
-    """
-
-    source: Literal["hellaswag"] = Field(
-        description="hellaswag: the correct ending of a HellaSwag text against each wrong one."
-    )
-    path: str = Field(
-        "Rowan/hellaswag",
-        min_length=1,
-        description="A .jsonl, .jsonl.gz or .parquet file, or a Hub data set, of HellaSwag.",
-    )
-
-
-class RowPairs(_RowSource):
-    """Ready-made preference rows, as text or as chat messages."""
-
-    source: Literal["rows"] = Field(description="rows: ready-made prompt, chosen, rejected rows, text or chat.")
-    format: Literal["auto", "text", "chat", "ultrafeedback", "orca", "truthy", "openai"] = Field(
-        "auto", description="Columns of the rows; auto tells each row's by its columns and the kinds of their values."
-    )
-    drop_equal: bool | None = Field(
-        None,
-        description="Drop and count rows whose chosen equals their rejected, instead of refusing the file "
-        "(default: true for a Hub data set).",
-    )
-    drop_empty: bool | None = Field(
-        None,
-        description="Drop and count rows with an empty completion, instead of refusing the file "
-        "(default: true for a Hub data set).",
-    )
-
-    @model_validator(mode="after")
-    def _hub_rows_cannot_be_mended(self) -> RowPairs:
-        self.drop_equal = not self.is_file if self.drop_equal is None else self.drop_equal
-        self.drop_empty = not self.is_file if self.drop_empty is None else self.drop_empty
-        return self
-
-
-class MixturePairs(_PairSource):
-    """Pairs drawn from other pair sets of the recipe."""
-
-    source: Literal["mixture"] = Field(description="mixture: pairs drawn from other pair sets of the recipe.")
-    sets: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
-        min_length=1, description="Names of the pair sets, each with its weight: its share of the pairs."
-    )
-    count: PositiveInt | None = Field(
-        None, description="Training pairs to draw, without replacement; until the first set is exhausted if empty."
-    )
-
-
-SourcedPairs = MetaMathPairs | ArcPairs | HellaSwagPairs | RowPairs
-"""The pair sets made from rows, which stand on their own."""
-
-PairsConfig = Annotated[
-    MetaMathPairs | ArcPairs | HellaSwagPairs | RowPairs | MixturePairs, Field(discriminator="source")
-]
-"""The union of the pair sources, told apart by ``source``; read one on its own with ``TypeAdapter(PairsConfig)``."""
+if TYPE_CHECKING:
+    PairsConfig = SourcedPairs | MixturePairs
+else:
+    _CONFIGS = (*(source.config for source in SOURCES.values()), MixturePairs)
+    PairsConfig = Annotated[Union[_CONFIGS], Field(discriminator="source")]  # noqa: UP007 - of a tuple
+"""Any pair set of a recipe, distinguished by ``source``; read one on its own with ``TypeAdapter(PairsConfig)``."""

@@ -1,6 +1,7 @@
-"""What a preference training does to pairs, token by token: pure functions of log-probabilities.
+"""Measure what a preference training does to pairs, token by token: pure functions of log-probabilities.
 
-Notation as in :mod:`trainers.losses`. The completions of a pair share their first ``common`` tokens; a token is
+Notation as in :mod:`smaug_eval.trainers.losses`. The completions of a pair share their first ``common`` tokens; a token
+is
 
     before the edit    with index < common
     at the edit        with index = common, the first token that differs
@@ -21,9 +22,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainers.pairs.stats import BUCKETS, edit_distance_bucket, normalised_edit_distance
-from trainers.reference import TokenLogProbs
-from trainers.tokenization import EncodedPair
+from smaug_eval.trainers.pairs.stats import BUCKETS, edit_distance_bucket, normalised_edit_distance
+from smaug_eval.trainers.reference import TokenLogProbs
+from smaug_eval.trainers.tokenization import EncodedPair
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -36,7 +37,7 @@ Z95 = 1.96
 
 
 def by_region(values: Sequence[Floats], pairs: Sequence[EncodedPair]) -> dict[str, dict[str, float | int | None]]:
-    """Means of a per-token quantity before, at and after the edit.
+    """Return the means of a per-token quantity before, at and after the edit.
 
     Args:
         values: Of each pair the quantity for every token of one completion, shape ``(tokens,)``.
@@ -63,7 +64,7 @@ def by_region(values: Sequence[Floats], pairs: Sequence[EncodedPair]) -> dict[st
 
 
 def changes(policy: TokenLogProbs, reference: TokenLogProbs, pairs: Sequence[EncodedPair]) -> dict[str, float]:
-    """The change of token log-probabilities around the edit, under the names of the training log.
+    """Return the change of token log-probabilities around the edit, under the names of the training log.
 
     Returns:
         ``change/chosen_before``, ``..._at``, ``..._after`` in nats per token and ``change/chosen_before_sum``, ... in
@@ -80,7 +81,7 @@ def changes(policy: TokenLogProbs, reference: TokenLogProbs, pairs: Sequence[Enc
 
 
 def differences(policy: TokenLogProbs, reference: TokenLogProbs, side: str) -> list[Floats]:
-    """``log pi - log pi_ref`` of every token of the chosen or rejected completions, in float64."""
+    """Return ``log pi - log pi_ref`` of every token of the chosen or rejected completions, in float64."""
     return [
         new.astype(np.float64) - old.astype(np.float64)
         for new, old in zip(getattr(policy, side), getattr(reference, side), strict=True)
@@ -88,7 +89,7 @@ def differences(policy: TokenLogProbs, reference: TokenLogProbs, side: str) -> l
 
 
 def profile(models: Mapping[str, TokenLogProbs], pairs: Sequence[EncodedPair]) -> dict[str, Any]:
-    """Mean log-probability of chosen tokens by position relative to the first token that differs.
+    """Return the mean log-probability of chosen tokens by position relative to the first token that differs.
 
     The counterpart of Fig. 4 of arXiv 2402.13228, on whatever pairs are given.
 
@@ -113,12 +114,12 @@ def profile(models: Mapping[str, TokenLogProbs], pairs: Sequence[EncodedPair]) -
 
 
 def edit_distances(pairs: Sequence[EncodedPair]) -> list[float]:
-    """Levenshtein distance of chosen and rejected ids over the longer one's length, of each pair."""
+    """Return each pair's Levenshtein distance of chosen and rejected ids over the longer one's length."""
     return [normalised_edit_distance(pair.chosen.tolist(), pair.rejected.tolist()) for pair in pairs]
 
 
 def by_bucket(distances: Sequence[float], values: Mapping[str, Floats]) -> list[dict[str, Any]]:
-    """Means over the pairs of each edit-distance bucket.
+    """Return the means over the pairs of each edit-distance bucket.
 
     Args:
         distances: Of each pair, from :func:`edit_distances`.
@@ -138,20 +139,23 @@ def by_bucket(distances: Sequence[float], values: Mapping[str, Floats]) -> list[
 
 
 def log_ratios(policy: TokenLogProbs, reference: TokenLogProbs) -> dict[str, Floats]:
-    """``rho_w``, ``rho_l`` and whether ``rho_w < 0`` (1 or 0) of each pair, under the names of the bucket rows."""
+    """Return ``rho_w``, ``rho_l`` and whether ``rho_w < 0`` (1 or 0) of each pair, named as in the bucket rows."""
     rho_w, rho_l = (new - old for new, old in zip(policy.sums, reference.sums, strict=True))
     return {"log_ratio_chosen": rho_w, "log_ratio_rejected": rho_l, "below_reference": (rho_w < 0).astype(np.float64)}
 
 
 def mean_and_error(values: Floats) -> tuple[float, float | None]:
-    """Mean and its standard error, ``s / sqrt(n)`` with the sample's ``s``; no error for fewer than two values."""
+    """Return the mean and its standard error, ``s / sqrt(n)`` with the sample's ``s``.
+
+    No error for fewer than two values.
+    """
     values = np.asarray(values, np.float64)
     error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
     return float(values.mean()), error
 
 
 def falling_warning(rho_w: Floats, *, what: str) -> str | None:
-    """A plain sentence where the preferred answers have become less likely than under the reference.
+    """Return a plain sentence where the preferred answers have become less likely than under the reference.
 
     Args:
         rho_w: Log-ratios of held-out chosen completions, shape ``(pairs,)``.
@@ -172,7 +176,7 @@ def falling_warning(rho_w: Floats, *, what: str) -> str | None:
 
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """Spearman's rank correlation, ties sharing their mean rank; None where either side does not vary."""
+    """Return Spearman's rank correlation; ties share their mean rank; None where a side does not vary."""
     import pandas as pd
 
     ranks = [pd.Series(list(values), dtype=float).rank() for values in (one, other)]
@@ -182,7 +186,7 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | No
 
 
 def regions_of(tokens: Floats, pair: EncodedPair) -> list[Floats]:
-    """The tokens of one completion before, at and after the edit; a part may be empty."""
+    """Return the tokens of one completion before, at and after the edit; a part may be empty."""
     return [_part(tokens, pair.common, region) for region in REGIONS]
 
 

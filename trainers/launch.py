@@ -1,12 +1,13 @@
-"""Training in several processes: what they are told, starting them, following and stopping them.
+"""Launch a training in several processes: write their arguments, start, follow and stop them.
 
-The caller writes ``launch/spec.json`` into the training's folder and starts ``python -m trainers`` on it under
-``accelerate launch`` or torchrun. The main process tells its progress and its end in files beside it.
+The caller writes ``launch/spec.json`` into the training's folder and starts ``python -m smaug_eval.trainers`` on it
+under ``accelerate launch`` or torchrun. The main process reports its progress and its end in files beside it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -18,93 +19,56 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from smaug_eval.errors import EXIT_INTERRUPTED, Interrupted, SmaugError
-from smaug_eval.files import read_json, write_json, write_text
-from smaug_eval.redaction import mask_file
-from smaug_eval.safe_yaml import parse_yaml
-from trainers.config import LaunchConfig, TrainingConfig
+from smaug_eval import _version
+from smaug_eval.common.errors import EXIT_INTERRUPTED, Interrupted, SmaugError
+from smaug_eval.common.files import read_json, write_json, write_text
+from smaug_eval.common.redaction import mask_file
+from smaug_eval.common.safe_yaml import parse_yaml
+from smaug_eval.trainers.config import LaunchConfig
+from smaug_eval.trainers.layout import LAUNCH_LOCK, SUMMARY_FILE
+from smaug_eval.trainers.spec import TrainingSpec
 
-FOLDER = "launch"
-SPEC_FILE, STOP_FILE, PROGRESS_FILE, OUTCOME_FILE, OUTPUT_FILE = (
+SPEC_FILE, STOP_FILE, PROGRESS_FILE, NOTES_FILE, OUTCOME_FILE, OUTPUT_FILE = (
     "spec.json",
     "stop",
     "progress.json",
+    "notes.jsonl",
     "outcome.json",
     "output.log",
 )
-LOCK_FILE = ".launch.lock"
-"""Beside the folder, held by the main process: the processes of a caller that was killed may still be at work."""
 CALLER = "SMAUG_EVAL_CALLER"
 """Environment variable with the caller's process id; without it, the processes stop after the same step."""
+WORLD_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")
+"""Variables that launchers set for processes: torchrun and accelerate, Open MPI, MPICH and Intel MPI, MVAPICH2."""
 POLL_SECONDS = 0.5
 # torchrun gives its processes 30 s after a signal.
 GRACE_SECONDS = 45.0
 LINES_SHOWN = 15
 
 
-class TrainingSpec(BaseModel):
-    """The arguments of :func:`trainers.train.train` as a JSON file; paths are relative to the current directory.
-
-    Attributes:
-        config: The training's settings, under the names recipes use.
-        name: As in :func:`trainers.train.train`, like all that follows.
-        model_path: Folder of the base model.
-        dtype: ``float32`` or ``bfloat16``.
-        train_file: Pairs.
-        eval_file: Held-out pairs, or None.
-        out_dir: Receives the results.
-        seed: Seed.
-        model_sha256: Digest of the base model's weights.
-        base: Name of the base model, or None.
-        reference_dir: Where the reference's log-probabilities are kept, or None.
-        trust_remote_code: Whether Python code that came with the base model may run.
-    """
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-    config: TrainingConfig
-    name: str
-    model_path: Path
-    dtype: str
-    train_file: Path
-    eval_file: Path | None = None
-    out_dir: Path
-    seed: int
-    model_sha256: str
-    base: str | None = None
-    reference_dir: Path | None = None
-    trust_remote_code: bool = False
-
-    @property
-    def folder(self) -> Path:
-        """Where caller and processes exchange files."""
-        return self.out_dir / FOLDER
-
-    def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of :func:`trainers.train.train`."""
-        return {name: getattr(self, name) for name in type(self).model_fields}
-
-
-def read_spec(path: Path) -> TrainingSpec:
-    """Read a specification.
+def refuse_foreign_launch() -> None:
+    """Refuse to work as one of several processes of somebody else's launcher, which would all do the same.
 
     Raises:
-        SmaugError: the file is missing, is not JSON, or has a wrong, missing or unknown key.
+        SmaugError: the environment says that there are several.
     """
-    try:
-        return TrainingSpec.model_validate(read_json(path))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise SmaugError(
-            f"{path}: {key}: {first['msg']}", fix="see trainers.launch.TrainingSpec for its keys"
-        ) from error
+    for name in WORLD_SIZES:
+        size = os.environ.get(name, "")
+        if size.isdecimal() and int(size) > 1:
+            rank = next((f", {each}={os.environ[each]}" for each in RANKS if each in os.environ), "")
+            raise SmaugError(
+                f"this command was started as one of {size} processes ({name}={size}{rank}), by torchrun, accelerate "
+                "launch, mpirun or a cluster; it starts what it needs itself",
+                fix=f"start it plainly, once: a training takes launch.processes={size}, or launch= with a file of "
+                "accelerate; an evaluation takes engine_args.data_parallel_size, or --ray. Where the variable is set "
+                f"for other reasons: env -u {name}",
+            )
 
 
 def process_number(launch: LaunchConfig) -> int:
-    """Processes that a launch starts, over all machines.
+    """Return the processes that a launch starts, over all machines.
 
     Raises:
         SmaugError: the configuration file is missing or is none of accelerate's.
@@ -119,6 +83,8 @@ def train_in_processes(
     *,
     should_stop: Callable[[], bool],
     on_progress: Callable[[int, int, dict[str, Any]], None],
+    on_note: Callable[[str], None] = lambda note: None,
+    on_warning: Callable[[str], None] = lambda warning: None,
 ) -> dict[str, Any]:
     """Start the processes of a training and wait for their end.
 
@@ -126,13 +92,15 @@ def train_in_processes(
         spec: What to train.
         launch: In how many processes, and how they share the work.
         should_stop: Asked twice a second; once true, the processes stop after the same step, with a checkpoint.
-        on_progress: As ``on_progress`` of :func:`trainers.train.train`.
+        on_progress: As ``on_progress`` of :func:`smaug_eval.trainers.train.train`, like what follows.
+        on_note: Receives what the main process has to say.
+        on_warning: Receives what it warns of.
 
     Returns:
         What ``summary.json`` holds.
 
     Raises:
-        Interrupted: stopped on request; the same call goes on.
+        Interrupted: stopped on request; the same call resumes.
         SmaugError: the training failed; the message is its own, or the last lines it printed.
     """
     folder = spec.folder
@@ -140,29 +108,30 @@ def train_in_processes(
     shutil.rmtree(folder, ignore_errors=True)
     # Settled settings are valid settings; the launch itself is not theirs to read.
     settings = spec.config.model_dump(mode="json", by_alias=True, exclude={"launch"})
-    write_json(folder / SPEC_FILE, {**spec.model_dump(mode="json"), "config": settings})
+    asked = {"config": settings, "processes_asked": process_number(launch)}
+    write_json(folder / SPEC_FILE, {**spec.model_dump(mode="json"), **asked})
     with (folder / OUTPUT_FILE).open("wb") as output:
         child = subprocess.Popen(  # noqa: S603 - our own module under the running interpreter
             _command(launch, folder / SPEC_FILE),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # Away from the terminal's signals: the processes stop together, when they are told.
+            # Away from the terminal's signals: the processes stop together, when they get the signal.
             start_new_session=True,
             env=_environment(),
         )
         try:
-            _follow(child, folder, should_stop, on_progress)
+            _follow(child, folder, should_stop, on_progress, _Notes(folder / NOTES_FILE, on_note, on_warning))
         finally:
             _end(child)
             mask_file(folder / OUTPUT_FILE)
     if child.returncode != 0:
         raise _failure(spec, folder)
-    return dict(read_json(spec.out_dir / "summary.json"))
+    return dict(read_json(spec.out_dir / SUMMARY_FILE))
 
 
 def accelerate_settings(path: Path) -> dict[str, Any]:
-    """What a configuration file of accelerate holds.
+    """Return what a configuration file of accelerate holds.
 
     Raises:
         SmaugError: the file is missing or is none of accelerate's.
@@ -190,12 +159,12 @@ def _command(launch: LaunchConfig, spec: Path) -> Sequence[str]:
     else:
         processes = [] if launch.processes is None else ["--num_processes", str(launch.processes)]
         group = ["accelerate.commands.launch", "--config_file", launch.config, *processes]
-    return [sys.executable, "-m", *group, "-m", "trainers", str(spec)]
+    return [sys.executable, "-m", *group, "-m", "smaug_eval.trainers", str(spec)]
 
 
 def _environment() -> dict[str, str]:
     """This process's environment, with its import path: it may not be the installed one."""
-    path = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+    path = [str(Path(_version.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), CALLER: str(os.getpid())}
 
 
@@ -206,7 +175,7 @@ def _wait_for_earlier(spec: TrainingSpec, should_stop: Callable[[], bool]) -> No
         Interrupted: stopped on request meanwhile.
     """
     spec.out_dir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(spec.out_dir / LOCK_FILE)
+    lock = FileLock(spec.out_dir / LAUNCH_LOCK)
     while True:
         try:
             lock.acquire(timeout=POLL_SECONDS)
@@ -224,9 +193,11 @@ def _follow(
     folder: Path,
     should_stop: Callable[[], bool],
     on_progress: Callable[[int, int, dict[str, Any]], None],
+    notes: _Notes,
 ) -> None:
     last = None
     while child.poll() is None:
+        notes.pass_on()
         if should_stop():
             write_text(folder / STOP_FILE, "")
         if (folder / PROGRESS_FILE).is_file() and (now := read_json(folder / PROGRESS_FILE)) != last:
@@ -234,6 +205,27 @@ def _follow(
             on_progress(now["done"], now["total"], now["row"])
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(POLL_SECONDS)
+    notes.pass_on()
+
+
+class _Notes:
+    """Passes on what the main process leaves for its caller to say."""
+
+    def __init__(self, file: Path, on_note: Callable[[str], None], on_warning: Callable[[str], None]) -> None:
+        self._file, self._on_note, self._on_warning = file, on_note, on_warning
+        self._read = 0
+
+    def pass_on(self) -> None:
+        """Say what is new; a line that is being written waits."""
+        if not self._file.is_file():
+            return
+        with self._file.open("rb") as lines:
+            lines.seek(self._read)
+            new, _, _ = lines.read().rpartition(b"\n")
+        self._read += len(new) + bool(new)
+        for line in new.splitlines():
+            note = json.loads(line)
+            (self._on_warning if note["warning"] else self._on_note)(note["text"])
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -255,5 +247,5 @@ def _failure(spec: TrainingSpec, folder: Path) -> SmaugError:
     lines = (folder / OUTPUT_FILE).read_text(encoding="utf-8", errors="replace").splitlines()[-LINES_SHOWN:]
     return SmaugError(
         "\n  ".join([f"the processes of training {spec.name} failed; the last they printed:", *lines]),
-        fix=f"see {folder / OUTPUT_FILE}; the same command goes on from the last checkpoint",
+        fix=f"see {folder / OUTPUT_FILE}; the same command resumes from the last checkpoint",
     )

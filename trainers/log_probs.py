@@ -1,4 +1,4 @@
-"""Log-probabilities of the two completions of preference pairs, token by token."""
+"""Compute log-probabilities of the two completions of preference pairs, token by token."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from smaug_eval.prefix import Layout, PrefixGroup, row_budgets
-from smaug_eval.scorer import Scorer, Way
-from trainers.tokenization import EncodedPair
+from smaug_eval.prefix.layout import Layout, PrefixGroup, row_budgets
+from smaug_eval.prefix.scorer import Scorer, Way
+from smaug_eval.trainers.tokenization import EncodedPair
 
 
 @dataclass(frozen=True)
 class PairLogProbs:
-    """``log pi(token | everything before it)`` of the completions of some pairs, in nats.
+    """Hold ``log pi(token | everything before it)`` of the completions of some pairs, in nats.
 
     Attributes:
         chosen: Of each pair the tokens of the chosen completion, shape ``(|y_w|,)``.
@@ -27,35 +27,44 @@ class PairLogProbs:
     rejected: tuple[Tensor, ...]
 
     def sums(self) -> tuple[Tensor, Tensor]:
-        """``log pi(y_w | x)`` and ``log pi(y_l | x)``, each of shape ``(pairs,)``.
+        """Return ``log pi(y_w | x)`` and ``log pi(y_l | x)``, each of shape ``(pairs,)``.
 
         Summed in float64: log-ratios are small differences of sums of hundreds of tokens.
         """
         chosen, rejected = ([tokens.double().sum() for tokens in side] for side in (self.chosen, self.rejected))
         return torch.stack(chosen), torch.stack(rejected)
 
+    def heads(self) -> tuple[Tensor, Tensor]:
+        """Return the sums over the first ``min(|y_w|, |y_l|)`` tokens of each completion, as :meth:`sums`."""
+        pairs = list(zip(self.chosen, self.rejected, strict=True))
+        chosen = torch.stack([first[: len(second)].double().sum() for first, second in pairs])
+        return chosen, torch.stack([second[: len(first)].double().sum() for first, second in pairs])
+
 
 def pair_group(pair: EncodedPair) -> PrefixGroup:
-    """A pair as texts that begin alike: prompt and common beginning of the completions, then what is left of each."""
+    """Return a pair as texts that begin alike.
+
+    Prompt and common beginning of the completions, then what is left of each.
+    """
     common = pair.common
     prefix = np.concatenate([pair.prompt, pair.chosen[:common]])
     return PrefixGroup(prefix, (pair.chosen[common:], pair.rejected[common:]), scored_from=len(pair.prompt))
 
 
 def pair_layout(scorer: Scorer, pairs: Sequence[EncodedPair]) -> Layout:
-    """The pairs as the input of one forward pass."""
+    """Return the pairs as the input of one forward pass."""
     return scorer.layout([pair_group(pair) for pair in pairs])
 
 
 def pair_log_probs(
     scorer: Scorer, model: nn.Module, layout: Layout, *, autocast: torch.dtype | None = None
 ) -> PairLogProbs:
-    """Log-probabilities of the pairs of a layout made by :func:`pair_layout`.
+    """Return the log-probabilities of the pairs of a layout made by :func:`pair_layout`.
 
     Tokens that both completions share are scored once and credited to both.
 
     Args:
-        scorer: From :func:`smaug_eval.scorer.scoring`.
+        scorer: From :func:`smaug_eval.prefix.scorer.scoring`.
         model: The model; gradients flow unless switched off outside.
         layout: The pairs.
         autocast: Half-precision type to compute matrix products in, for weights kept in float32.
@@ -64,7 +73,7 @@ def pair_log_probs(
 
 
 def split_pairs(layout: Layout, values: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Values of scored tokens, shape ``(scored, ...)``, as those of each chosen and of each rejected completion."""
+    """Split values of scored tokens, shape ``(scored, ...)``, into each chosen and each rejected completion."""
     parts = layout.parts(values)
     if not layout.spans:
         return parts[::2], parts[1::2]
@@ -74,14 +83,14 @@ def split_pairs(layout: Layout, values: Tensor) -> tuple[tuple[Tensor, ...], tup
 
 
 def computed_tokens(scorer: Scorer, pair: EncodedPair) -> int:
-    """Tokens that one forward pass computes for a pair, padding aside."""
+    """Return the tokens that one forward pass computes for a pair, padding aside."""
     if scorer.way is Way.PACKED:
         return pair_group(pair).packed_length
     return 2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected) - 2
 
 
 def scoring_batches(scorer: Scorer, pairs: Sequence[EncodedPair], row_tokens: int) -> list[list[int]]:
-    """Indices of pairs in batches of about ``row_tokens`` tokens, longest first, so that little is padding.
+    """Return the indices of pairs in batches of about ``row_tokens`` tokens, longest first, so that little is padding.
 
     The same pairs always give the same batches: a model scored twice over them sees the same shapes and rounds alike.
     """

@@ -1,10 +1,10 @@
-"""Two looks into a model that tell which pairs push the chosen completion down: gradients and hidden states."""
+"""Compare the two completions of a pair in gradients and hidden states, to find pairs that push the chosen one down."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smaug_eval.scorer import Scorer
-from trainers.log_probs import pair_layout, pair_log_probs, scoring_batches, split_pairs
-from trainers.tokenization import EncodedPair
+from smaug_eval.prefix.scorer import Scorer
+from smaug_eval.trainers.log_probs import pair_layout, pair_log_probs, scoring_batches, split_pairs
+from smaug_eval.trainers.tokenization import EncodedPair
 
 
 @dataclass(frozen=True)
 class Ches:
-    """Centred hidden embedding similarity of a pair.
+    """Hold the centred hidden embedding similarity of a pair.
 
     Attributes:
         score: ``<s+, s-> - |s+|^2`` with the sums ``s`` of hidden states.
@@ -38,8 +38,10 @@ def ches(
     row_tokens: int,
     autocast: torch.dtype | None = None,
     before_batch: Callable[[int, int], None] = lambda done, total: None,
+    known: Mapping[int, Ches] | None = None,
+    after_batch: Callable[[Mapping[int, Ches]], None] = lambda found: None,
 ) -> list[Ches]:
-    """CHES of pairs: the higher, the more a preference loss is expected to pull the chosen completion down.
+    """Compute CHES of pairs: the higher, the more a preference loss is expected to pull the chosen completion down.
 
     ``CHES = <sum_k h(x, y+ before k), sum_k h(x, y- before k)> - |sum_k h(x, y+ before k)|^2`` over the tokens ``k`` of
     each completion. ``h`` is the hidden state that *predicts* token ``k``, as the output head is given it: from the
@@ -50,28 +52,34 @@ def ches(
     in the authors' implementation (princeton-nlp/unintentional-unalignment, ``ches/ches.py``).
 
     Args:
-        scorer: From :func:`smaug_eval.scorer.scoring`.
+        scorer: From :func:`smaug_eval.prefix.scorer.scoring`.
         model: The model before training; put into evaluation mode for the time.
         pairs: What to look at.
         row_tokens: Tokens of a forward pass.
-        autocast: As in :func:`trainers.log_probs.pair_log_probs`.
+        autocast: As in :func:`smaug_eval.trainers.log_probs.pair_log_probs`.
         before_batch: Called before each forward pass with the pairs done and the pairs in all.
+        known: Scores of pairs that are known, by their numbers; those are not computed again.
+        after_batch: Called after each forward pass with the scores that it gave.
     """
-    found: dict[int, Ches] = {}
+    found: dict[int, Ches] = dict(known or {})
     with _evaluating(model), torch.no_grad():
         for indices in scoring_batches(scorer, pairs, row_tokens):
+            if found.keys() >= set(indices):
+                continue
             before_batch(len(found), len(pairs))
             layout = pair_layout(scorer, [pairs[index] for index in indices])
             hidden = scorer.hidden_states(model, layout, autocast=autocast)
-            for index, chosen, rejected in zip(indices, *split_pairs(layout, hidden), strict=True):
-                found[index] = _ches(chosen.float(), rejected.float())
+            sides = zip(indices, *split_pairs(layout, hidden), strict=True)
+            new = {index: _ches(chosen.float(), rejected.float()) for index, chosen, rejected in sides}
+            after_batch(new)
+            found |= new
     return [found[index] for index in range(len(pairs))]
 
 
 def gradient_cosines(
     scorer: Scorer, model: nn.Module, pairs: Sequence[EncodedPair], *, autocast: torch.dtype | None = None
 ) -> list[float | None]:
-    """Cosine of the gradients of ``log pi(y_w | x)`` and ``log pi(y_l | x)``, for each pair.
+    """Compute the cosine of the gradients of ``log pi(y_w | x)`` and ``log pi(y_l | x)``, for each pair.
 
     Near 1, a step that lowers the rejected completion lowers the chosen one with it. Gradients are those of summed
     log-probabilities with respect to all trainable parameters. Of the two only the first is kept whole; the second is
@@ -79,10 +87,10 @@ def gradient_cosines(
     back, and no random number is drawn.
 
     Args:
-        scorer: From :func:`smaug_eval.scorer.scoring`.
+        scorer: From :func:`smaug_eval.prefix.scorer.scoring`.
         model: The model, in one piece on one process.
         pairs: The pairs; one forward and two backward passes each.
-        autocast: As in :func:`trainers.log_probs.pair_log_probs`.
+        autocast: As in :func:`smaug_eval.trainers.log_probs.pair_log_probs`.
 
     Returns:
         A number from -1 to 1 for each pair, None where a gradient is 0.
@@ -93,7 +101,7 @@ def gradient_cosines(
 
 
 def sampled_indices(count: int, size: int, seed: int) -> list[int]:
-    """At most ``size`` of ``count`` indices, in order; the same for the same arguments."""
+    """Sample at most ``size`` of ``count`` indices, in order; the same for the same arguments."""
     return sorted(random.Random(f"{seed}:gradient cosine").sample(range(count), min(size, count)))
 
 

@@ -1,4 +1,4 @@
-"""Preference training on transformers' ``Trainer``: its optimiser, schedule and checkpoints, our loss and metrics."""
+"""Train on preferences with transformers' ``Trainer``: its optimiser, schedule, checkpoints; our loss and metrics."""
 
 from __future__ import annotations
 
@@ -6,32 +6,36 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import DistributedType, gather_object
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainingArguments
 
-from smaug_eval.engines.journal import Journal
-from smaug_eval.prefix import Layout, row_budgets
-from smaug_eval.scorer import Scorer
-from trainers.config import TrainingConfig
-from trainers.log_probs import computed_tokens, pair_layout, pair_log_probs
-from trainers.losses import PairScores, preference_loss
-from trainers.models import not_finite
-from trainers.reference import TokenLogProbs, score_pairs
-from trainers.tokenization import EncodedPair
+from smaug_eval.engines.journal import StreamedJournal
+from smaug_eval.prefix.layout import Layout, row_budgets
+from smaug_eval.prefix.scorer import Scorer
+from smaug_eval.trainers.base_model import not_finite
+from smaug_eval.trainers.config import TrainingConfig
+from smaug_eval.trainers.log_probs import computed_tokens, pair_layout, pair_log_probs
+from smaug_eval.trainers.losses import PairScores, preference_loss
+from smaug_eval.trainers.metrics import Records, pair_metrics, pair_scores, summarise
+from smaug_eval.trainers.moving_reference import MovingReference
+from smaug_eval.trainers.optimisers import schedule_arguments
+from smaug_eval.trainers.reference import TokenLogProbs, score_pairs
+from smaug_eval.trainers.router_loss import RouterLoss
+from smaug_eval.trainers.tokenization import EncodedPair
+from smaug_eval.trainers.unpaired import with_labels
 
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
 @dataclass
 class ScoredPairs(Dataset):
-    """Pairs together with what the reference thinks of them, which may be found only when training begins."""
+    """Hold pairs with the reference's log-probabilities, which may be computed only when training begins."""
 
     pairs: Sequence[EncodedPair]
     reference: TokenLogProbs
@@ -40,118 +44,78 @@ class ScoredPairs(Dataset):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        chosen, rejected = self.reference.sums
-        return {"pair": self.pairs[index], "chosen": chosen[index], "rejected": rejected[index]}
+        sums, heads = self.reference.sums, self.reference.heads
+        return {
+            "pair": self.pairs[index],
+            "reference": [side[index] for side in sums],
+            "reference_heads": [side[index] for side in heads],
+        }
 
 
 @dataclass(frozen=True)
-class Part:
-    """Pairs that go through the model together.
+class ScoredPart:
+    """Hold pairs that go through the model together.
 
     Attributes:
         layout: The input.
-        reference_chosen: ``log pi_ref(y_w | x)`` of each pair, shape ``(pairs,)``.
-        reference_rejected: ``log pi_ref(y_l | x)`` of each pair, shape ``(pairs,)``.
+        reference: ``log pi_ref(y_w | x)`` and ``log pi_ref(y_l | x)`` of each pair, shape ``(pairs, 2)``.
+        reference_heads: The same over the first ``min(|y_w|, |y_l|)`` tokens.
+        weights: Factor of each pair's loss, shape ``(pairs,)``.
+        labels: Of unpaired completions whether each is desirable, shape ``(pairs,)``; None for pairs.
     """
 
     layout: Layout
-    reference_chosen: Tensor
-    reference_rejected: Tensor
+    reference: Tensor
+    reference_heads: Tensor
+    weights: Tensor
+    labels: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Collator:
-    """Makes the parts of a batch: rows of at most ``row_tokens`` tokens.
+    """Make the parts of a batch: rows of at most ``row_tokens`` tokens.
 
     Attributes:
-        scorer: How the model is asked.
+        scorer: How texts are batched and scored.
         row_tokens: Most tokens of a part; None for one part whatever its size.
     """
 
     scorer: Scorer
     row_tokens: int | None
 
-    def __call__(self, items: Sequence[Mapping[str, Any]]) -> list[Part]:
+    def __call__(self, items: Sequence[Mapping[str, Any]]) -> list[ScoredPart]:
         lengths = [computed_tokens(self.scorer, item["pair"]) for item in items]
         rows = row_budgets(lengths, self.row_tokens or sum(lengths))
         return [self._part([items[index] for index in row]) for row in rows]
 
-    def _part(self, items: Sequence[Mapping[str, Any]]) -> Part:
-        return Part(
+    def _part(self, items: Sequence[Mapping[str, Any]]) -> ScoredPart:
+        labels = [item["pair"].label for item in items]
+        return ScoredPart(
             pair_layout(self.scorer, [item["pair"] for item in items]),
-            torch.tensor([item["chosen"] for item in items], dtype=torch.float64),
-            torch.tensor([item["rejected"] for item in items], dtype=torch.float64),
+            torch.tensor([item["reference"] for item in items], dtype=torch.float64),
+            torch.tensor([item["reference_heads"] for item in items], dtype=torch.float64),
+            torch.tensor([item["pair"].weight for item in items]),
+            None if None in labels else torch.tensor(labels, dtype=torch.bool),
         )
 
 
-def pair_metrics(config: TrainingConfig, losses: Tensor, scores: PairScores) -> dict[str, Tensor]:
-    """What is logged of each pair, every tensor of shape ``(pairs,)``.
-
-    Rewards are ``beta`` times log-ratios, or log-ratios themselves for losses without ``beta``.
-    """
-    rho_w, rho_l = scores.rho_w, scores.rho_l
-    metrics = {
-        "loss": losses,
-        "logps/chosen": scores.chosen,
-        "logps/rejected": scores.rejected,
-        "log_ratios/chosen": rho_w,
-        "log_ratios/rejected": rho_l,
-        "rewards/margins": (config.beta or 1.0) * (rho_w - rho_l),
-        "rewards/accuracies": (rho_w > rho_l).double(),
-    }
-    if config.lambda_ is not None:
-        metrics |= {
-            "penalty/active": (rho_w < 0).double(),
-            "penalty/nats": config.lambda_ * torch.relu(-rho_w),
-        }
-    return metrics
-
-
-class Records:
-    """The metrics of the pairs of any number of batches, kept on the device until they are asked for."""
-
-    def __init__(self) -> None:
-        self._batches: list[dict[str, Tensor]] = []
-
-    def add(self, metrics: Mapping[str, Tensor]) -> None:
-        """Count one batch; every value has shape ``(pairs,)``."""
-        self._batches.append({name: values.detach() for name, values in metrics.items()})
-
-    def drain(self) -> dict[str, list[float]]:
-        """The values so far, of each metric one a pair; counting starts anew."""
-        batches, self._batches = self._batches, []
-        if not batches:
-            return {}
-        return {name: torch.cat([batch[name].double() for batch in batches]).tolist() for name in batches[0]}
-
-
-def summarise(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Means over pairs; of log-ratios also the median, the 10th percentile and the share below the reference (< 0)."""
-    row = {name: float(np.mean(numbers)) for name, numbers in values.items()}
-    for name in ("log_ratios/chosen", "log_ratios/rejected"):
-        numbers = np.asarray(values[name])
-        row |= {
-            f"{name}_median": float(np.median(numbers)),
-            f"{name}_p10": float(np.percentile(numbers, 10)),
-            f"{name}_below": float(np.mean(numbers < 0)),
-        }
-    return row
-
-
-class PreferenceTrainer(Trainer):
-    """A ``Trainer`` whose batches are pairs and whose loss is a preference loss.
+class PairTrainer(Trainer):
+    """Train with batches of pairs and a preference loss.
 
     Args:
-        model: The policy, equal to the reference when training starts, taught by :func:`smaug_eval.scorer.scoring`.
+        model: The policy, equal to the reference when training starts, taught by
+            :func:`smaug_eval.prefix.scorer.scoring`.
         args: Arguments of the base class.
         config: The training's settings.
-        scorer: How the model is asked.
+        scorer: How texts are batched and scored.
         train_pairs: Pairs to train on.
         eval_pairs: Held-out pairs, or None.
         autocast: Half-precision type to compute in, for weights kept in float32.
         callbacks: As in the base class.
-        on_held_out: Receives what the policy thinks of the held-out pairs whenever they are scored, and returns
-            further numbers for their row in the log.
+        on_held_out: Receives the policy's scores of the held-out pairs whenever they are scored, with the means of
+            their metrics, and returns further numbers for their row in the log.
+        moving: The reference, where it moves.
+        **base: Further arguments of the base class.
     """
 
     # compute_loss divides by the pairs of the whole optimiser step, so the base class must not divide again.
@@ -169,17 +133,22 @@ class PreferenceTrainer(Trainer):
         eval_pairs: ScoredPairs | None,
         autocast: torch.dtype | None,
         callbacks: list[TrainerCallback],
-        on_held_out: Callable[[TokenLogProbs], Mapping[str, float]] = lambda tokens: {},
+        on_held_out: Callable[[TokenLogProbs, Mapping[str, float]], Mapping[str, float]] = lambda tokens, row: {},
+        moving: MovingReference | None = None,
+        **base: Any,
     ) -> None:
         collator = Collator(scorer, config.row_tokens)
-        super().__init__(model, args, data_collator=collator, train_dataset=train_pairs, callbacks=callbacks)
+        super().__init__(model, args, data_collator=collator, train_dataset=train_pairs, callbacks=callbacks, **base)
         self.remove_callback(PrinterCallback)
         self._config = config
         self._scorer = scorer
         self._eval_pairs = eval_pairs
         self._autocast = autocast
         self._on_held_out = on_held_out
+        self._moving = moving
+        self._router = RouterLoss(model) if config.router_aux_loss_coef else None
         self._records = Records()
+        self._divergence: float | None = None  # of the batch at hand, where that has several parts or processes
         if self._sharded:
             # Every process must take part in every forward pass, so all must do the same number of them.
             self.data_collator = Collator(scorer, None)
@@ -188,29 +157,38 @@ class PreferenceTrainer(Trainer):
     def _sharded(self) -> bool:
         return self.accelerator.distributed_type in SHARDED
 
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """Make the schedule of the learning rate."""
+        further = schedule_arguments(self._config, num_training_steps)
+        if further is not None:
+            self.args.lr_scheduler_kwargs = further
+        return super().create_scheduler(num_training_steps, optimizer)
+
     def get_batch_samples(
-        self, epoch_iterator: Iterator[list[Part]], num_batches: int, device: torch.device
-    ) -> tuple[list[list[Part]], int]:
-        """The batches of one optimiser step, and how many pairs all processes hold together."""
+        self, epoch_iterator: Iterator[list[ScoredPart]], num_batches: int, device: torch.device
+    ) -> tuple[list[list[ScoredPart]], int]:
+        """Return the batches of one optimiser step, and how many pairs all processes hold together."""
         batches = list(itertools.islice(epoch_iterator, num_batches))
-        pairs = sum(len(part.reference_chosen) for batch in batches for part in batch)
+        pairs = sum(len(part.reference) for batch in batches for part in batch)
         if self.accelerator.num_processes > 1:
             pairs = sum(gather_object([pairs]))
         return batches, pairs
 
-    def _prepare_inputs(self, inputs: Part) -> Part:
+    def _prepare_inputs(self, inputs: ScoredPart) -> ScoredPart:
         """Parts find the model's device by themselves."""
         return inputs
 
-    def floating_point_ops(self, inputs: Sequence[Part]) -> int:
-        """Not counted."""
+    def floating_point_ops(self, inputs: Sequence[ScoredPart]) -> int:
+        """Return 0: operations are not counted."""
         return 0
 
     def training_step(
-        self, model: nn.Module, inputs: list[Part], num_items_in_batch: Tensor | int | None = None
+        self, model: nn.Module, inputs: list[ScoredPart], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Forward and backward pass of each part in turn; gradients are exchanged once, with the last."""
+        """Run forward and backward of each part in turn; exchange gradients once, with the last."""
         losses = []
+        if self._config.entry.unpaired and (len(inputs) > 1 or self.accelerator.num_processes > 1):
+            self._divergence = self._divergence_of(inputs)
         for number, part in enumerate(inputs, 1):
             with nullcontext() if number == len(inputs) else self.accelerator.no_sync(model):
                 losses.append(super().training_step(model, part, num_items_in_batch))
@@ -219,37 +197,81 @@ class PreferenceTrainer(Trainer):
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: Part,
+        inputs: ScoredPart,
         return_outputs: bool = False,
         num_items_in_batch: int | None = None,
     ) -> Tensor:
-        """This part's share of the mean loss over the ``num_items_in_batch`` pairs of the optimiser step.
+        """Compute this part's share of the optimiser step's mean loss over ``num_items_in_batch`` pairs.
+
+        Each pair's loss counts with its weight; the log shows it without.
 
         Raises:
             SmaugError: a loss is not a finite number.
         """
-        found = pair_log_probs(self._scorer, model, inputs.layout, autocast=self._autocast)
-        chosen, rejected = found.sums()
-        device = chosen.device
-        scores = PairScores(
-            chosen,
-            rejected,
-            inputs.reference_chosen.to(device),
-            inputs.reference_rejected.to(device),
-            torch.tensor([len(tokens) for tokens in found.chosen], device=device),
-            torch.tensor([len(tokens) for tokens in found.rejected], device=device),
-        )
-        losses = preference_loss(self._config, scores)
+        scores = self._scores(model, inputs)
+        losses = preference_loss(self._config.loss, self._config.weights, scores)
         if not torch.isfinite(losses).all():
             raise not_finite("loss", self.state.global_step + 1)
         self._records.add(pair_metrics(self._config, losses, scores))
         # Gradients are averaged over processes, of which each holds its own pairs.
-        return losses.sum() * self.accelerator.num_processes / (num_items_in_batch or len(losses))
+        weighted = losses * inputs.weights.to(losses)
+        if self._router is not None:  # for each pair of this part, so that parts of a batch count by their pairs
+            weighted = weighted + (self._config.router_aux_loss_coef or 0.0) * self._router.loss(inputs.layout)
+        return weighted.sum() * self.accelerator.num_processes / (num_items_in_batch or len(losses))
+
+    def _scores(self, model: nn.Module, inputs: ScoredPart) -> PairScores:
+        """What the losses of a part are made of."""
+        # The weights of the policy must be its own again before its forward pass.
+        moved = self._moved_reference(inputs)
+        with nullcontext() if self._router is None else self._router.collecting():
+            found = pair_log_probs(self._scorer, model, inputs.layout, autocast=self._autocast)
+        chosen, rejected = found.sums()
+        device = chosen.device
+        (reference_chosen, reference_rejected), (head_w, head_l) = moved or (
+            inputs.reference.to(device).unbind(1),
+            inputs.reference_heads.to(device).unbind(1),
+        )
+        heads = (*found.heads(), head_w, head_l) if self._config.entry.needs_heads else None
+        scores = PairScores(
+            chosen,
+            rejected,
+            reference_chosen,
+            reference_rejected,
+            torch.tensor([len(tokens) for tokens in found.chosen], device=device),
+            torch.tensor([len(tokens) for tokens in found.rejected], device=device),
+            heads=heads,
+            progress=self._progress(),
+        )
+        if inputs.labels is None or not self._config.entry.unpaired:
+            return scores
+        labelled = with_labels(scores, inputs.labels)
+        if self._divergence is None or labelled.kl is None:
+            return labelled
+        return replace(labelled, kl=torch.full_like(labelled.kl, self._divergence))
+
+    def _divergence_of(self, parts: Sequence[ScoredPart]) -> float:
+        """The estimate of KTO's divergence over all parts of a batch, and over the processes' batches."""
+        with torch.no_grad():
+            ratios = torch.cat([self._scores(self.model_wrapped, part).rho_l for part in parts])
+        # The mean of the processes' means, as TRL takes it.
+        mean = self.accelerator.reduce(ratios.mean(), "mean")
+        return max(0.0, float(mean))
+
+    def _moved_reference(self, inputs: ScoredPart) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+        """The sums of a part's completions under the reference once it has moved, and those of their first tokens."""
+        if self._moving is None or not self._moving.has_moved:
+            return None
+        with self._moving.in_place():
+            found = pair_log_probs(self._scorer, self.model, inputs.layout, autocast=self._autocast)
+        return found.sums(), found.heads()
+
+    def _progress(self) -> float:
+        return self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 0.0
 
     def evaluate(
         self, eval_dataset: object = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Score the held-out pairs and log what they say; with several processes each scores its share.
+        """Score the held-out pairs and log their metrics; with several processes each scores its share.
 
         Raises:
             SmaugError: the loss is not a finite number.
@@ -257,18 +279,25 @@ class PreferenceTrainer(Trainer):
         if self._eval_pairs is None:
             return {}
         tokens = self.score(self._eval_pairs.pairs)
-        scores = pair_scores(tokens, self._eval_pairs.reference)
-        losses = preference_loss(self._config, scores)
+        scores = self._held_out_scores(tokens, self._eval_pairs, self._config.batch_size)
+        losses = preference_loss(self._config.loss, self._config.weights, scores)
         metrics = pair_metrics(self._config, losses, scores)
         row = summarise({name: values.tolist() for name, values in metrics.items()})
         if not math.isfinite(row["loss"]):
             raise not_finite("held-out loss", self.state.global_step)
-        self.log({"split": "eval", **row, **self._on_held_out(tokens)})
+        self.log({"split": "eval", **row, **self._on_held_out(tokens, row)})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, row)
         return row
 
+    def _held_out_scores(self, policy: TokenLogProbs, pairs: ScoredPairs, batch_size: int) -> PairScores:
+        """What the losses of held-out pairs are made of; a divergence is estimated over as many as in training."""
+        scores = pair_scores(policy, pairs.reference, self._progress())
+        if not self._config.entry.unpaired:
+            return scores
+        return with_labels(scores, [pair.label for pair in pairs.pairs], batch_size=batch_size)
+
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
-        """Replace the base class's loss by what the pairs since the last row say.
+        """Replace the base class's loss by the metrics of the pairs since the last row.
 
         Raises:
             SmaugError: the gradient is not finite.
@@ -294,9 +323,9 @@ class PreferenceTrainer(Trainer):
         self,
         pairs: Sequence[EncodedPair],
         before_batch: Callable[[int, int], None] = lambda done, total: None,
-        journal: Journal | None = None,
+        journal: StreamedJournal | None = None,
     ) -> TokenLogProbs:
-        """What the policy thinks of some pairs; every process must ask. Arguments as of :func:`score_pairs`."""
+        """Score some pairs with the policy; every process must call it. Arguments as of :func:`score_pairs`."""
         model = self.model_wrapped if self._sharded else self.model
         row_tokens = self._config.row_tokens
         return score_pairs(
@@ -310,69 +339,8 @@ class PreferenceTrainer(Trainer):
         )
 
     def full_weights(self) -> dict[str, Tensor]:
-        """The policy's weights under its own names; sharded ones are gathered and go to the main process alone.
+        """Return the policy's weights under its own names; sharded ones are gathered and go to the main process alone.
 
         Every process must ask.
         """
         return self.accelerator.get_state_dict(self.model_wrapped)
-
-
-def pair_scores(policy: TokenLogProbs, reference: TokenLogProbs) -> PairScores:
-    """What the losses of scored pairs are made of, on the CPU."""
-    sums = (torch.from_numpy(side) for scored in (policy, reference) for side in scored.sums)
-    counts = (torch.tensor([len(tokens) for tokens in side]) for side in (reference.chosen, reference.rejected))
-    return PairScores(*sums, *counts)
-
-
-class Schedule(TrainerCallback):
-    """When to log, evaluate and save, and when to stop on request; hands every row on.
-
-    Args:
-        config: The training's settings.
-        should_stop: Asked after every step; training ends there once it is true.
-        on_row: Receives ``(step, steps, row)``.
-    """
-
-    def __init__(
-        self,
-        config: TrainingConfig,
-        should_stop: Callable[[], bool],
-        on_row: Callable[[int, int, dict[str, Any]], None],
-    ) -> None:
-        self._config = config
-        self._should_stop = should_stop
-        self._on_row = on_row
-        self.stopped = False
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
-        """Set what the trainer does after this step."""
-        step, config = state.global_step, self._config
-        last = step >= state.max_steps
-        self.stopped = not last and self._should_stop()
-        # The last step needs no checkpoint to resume from: the finished one follows.
-        control.should_save = self.stopped or (not last and _due(step, config.save_every))
-        control.should_evaluate = last or _due(step, config.eval_every)
-        # A row never reaches across a checkpoint, so that nothing is lost or logged twice when resuming from it. The
-        # first step has a row of its own: it is taken with the reference's weights.
-        control.should_log = step == 1 or last or control.should_save or _due(step, config.log_every)
-        control.should_training_stop = last or self.stopped
-        return control
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Hand on a row of training or evaluation means."""
-        if logs and "split" in logs:
-            row = {"split": logs["split"], "step": state.global_step, **logs}
-            self._on_row(state.global_step, state.max_steps, row)
-
-
-def _due(step: int, every: int | None) -> bool:
-    return every is not None and step % every == 0

@@ -1,1 +1,1 @@
-"""Whether a benchmark's documents were trained on: told from a model, and searched for in training pairs."""
+"""Check whether a benchmark's documents were trained on: with a model, and by searching training pairs."""

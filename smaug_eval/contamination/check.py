@@ -1,4 +1,4 @@
-"""The contamination check of a model: the flagged share of a benchmark's documents, task by task.
+"""Check a model for contamination: the flagged share of a benchmark's documents, task by task.
 
 The reference model and the examined one are loaded one after the other. What each has answered is kept in journals:
 neighbours are drawn once, whatever models are examined afterwards, and an interrupted check continues.
@@ -14,21 +14,27 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from smaug_eval import __version__
-from smaug_eval.console import Reporter
+from smaug_eval._version import __version__
+from smaug_eval.common.console import Reporter
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.common.files import sha256_of_text
 from smaug_eval.contamination import score
 from smaug_eval.contamination.examples import Example, column_examples
 from smaug_eval.contamination.published import PUBLISHED
 from smaug_eval.engines.build import check_device
 from smaug_eval.engines.journal import Journal, versions
-from smaug_eval.errors import SmaugError
-from smaug_eval.evaluation import EnginePool, short_name
-from smaug_eval.files import sha256_of_text
-from smaug_eval.leaderboard.suite import Column, Suite
-from smaug_eval.models import Checkpoint, locate
+from smaug_eval.engines.pool import EnginePool
+from smaug_eval.engines.registry import EngineSpec
+from smaug_eval.leaderboard.columns import Column
+from smaug_eval.leaderboard.protocol import data_revisions
+from smaug_eval.leaderboard.suite import Suite
+from smaug_eval.leaderboard.suite_data import short_name
+from smaug_eval.models.checkpoint import Checkpoint, locate
+from smaug_eval.models.loading import check_model as check_weights_of
+from smaug_eval.models.quantised import Use
+from smaug_eval.models.quiet import quiet_transformers
 from smaug_eval.stats import wilson_interval
-from trainers.models import quiet_transformers
-from trainers.pairs.stats import load_tokenizer
+from smaug_eval.trainers.pairs.stats import load_tokenizer
 
 if TYPE_CHECKING:
     from smaug_eval.engines.torch_engine import TorchEngine
@@ -38,12 +44,12 @@ EXAMPLES = 100
 MARKS = (0.85, 0.9)
 """Flagged shares above which two versions of the tool's README call it highly likely that a data set was trained on."""
 
-Task = tuple[Suite, Column, Sequence[Example]]
+CheckedTask = tuple[Suite, Column, Sequence[Example]]
 
 
 @dataclass(frozen=True)
 class CheckSettings:
-    """How to check.
+    """Configure the check.
 
     Attributes:
         limit: Documents of each task; all if None.
@@ -71,7 +77,7 @@ class CheckSettings:
 
 
 def check_settings(values: Mapping[str, Any]) -> CheckSettings:
-    """Settings from plain data.
+    """Return the settings from plain data.
 
     Raises:
         SmaugError: a name is not a setting, or a value is out of range.
@@ -94,7 +100,7 @@ def check_model(
     journals: Path,
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """Flag the documents that a model finds likelier than what a reference model makes of their beginnings.
+    """Flag the documents that a model finds more likely than a reference model's continuations of their beginnings.
 
     See :mod:`smaug_eval.contamination.score` for the score.
 
@@ -111,7 +117,9 @@ def check_model(
     Returns:
         Plain data.
 
+        - ``notes``: what makes the numbers mean nothing, as text.
         - ``model``, ``reference``: the checkpoints; ``method``: the numbers behind the score; ``marks``: ``MARKS``.
+        - ``data_revisions``: the Hub's commits of the benchmarks, by data set.
         - ``tasks``: for each ``task`` (short name), ``title``, ``n``, ``flagged``, ``share`` with Wilson's 95%
           ``interval``, ``threshold``, ``mean_score``, ``mean_loss`` (nats per token), ``notes`` on the data, and
           ``documents``: the ``row`` of each, its ``score`` and ``loss``.
@@ -121,34 +129,54 @@ def check_model(
         SmaugError: a model, a task or the data cannot be used.
     """
     check_device(settings.device)
+    suite, uses = suite.pinned(tasks, data_root), [Use.TORCH]
+    examined, base = locate(model, uses=uses), locate(reference, uses=uses)
+    for each in (examined, base):
+        check_weights_of(each.source, each.path, uses)
     chosen = [
         (suite, column, column_examples(suite, column, data_root, settings.limit)) for column in suite.select(tasks)
     ]
     for _, column, examples in chosen:
         if not examples:
             raise SmaugError(f"{column.task} has no document to check", fix="use the complete split")
-    examined, base = locate(model), locate(reference)
     drawing = _drawing_scope(base, settings)
     with quiet_transformers(), _engines() as pool:
         neighbours = _neighbours(pool, base, drawing, chosen, settings, journals, reporter)
         compared = _compared(pool, examined, drawing, chosen, neighbours, settings, journals, reporter)
     found = [_task_result(task, compared, data_root) for task in chosen]
     names = {task["task"] for task in found}
+    notes = _notes(examined, base)
+    for note in notes:
+        reporter.warn(note)
     return {
+        "notes": notes,
         "model": examined.describe(),
         "reference": base.describe(),
         "method": {**_method(), "seed": settings.seed},
         "marks": list(MARKS),
+        "data_revisions": data_revisions(
+            each for _, column, _ in chosen for each in suite.commits(column, data_root).items()
+        ),
         "tasks": found,
         "published": [row.as_dict() for row in PUBLISHED if names & row.shares.keys()],
     }
+
+
+def _notes(examined: Checkpoint, base: Checkpoint) -> list[str]:
+    """What makes the numbers mean nothing, as text."""
+    if examined.sha256 != base.sha256:
+        return []
+    return [
+        f"{examined.source} is examined against itself: the shares say how likely it finds its own continuations, and "
+        "mean nothing for what it was trained on; give the model that it was made from, or another, as the reference"
+    ]
 
 
 def _neighbours(
     pool: EnginePool,
     base: Checkpoint,
     scope: Mapping[str, Any],
-    tasks: Sequence[Task],
+    tasks: Sequence[CheckedTask],
     settings: CheckSettings,
     journals: Path,
     reporter: Reporter,
@@ -166,12 +194,12 @@ def _compared(
     pool: EnginePool,
     examined: Checkpoint,
     drawing: Mapping[str, Any],
-    tasks: Sequence[Task],
+    tasks: Sequence[CheckedTask],
     neighbours: Mapping[str, list[str]],
     settings: CheckSettings,
     journals: Path,
     reporter: Reporter,
-) -> dict[str, score.Comparison]:
+) -> dict[str, score.NeighbourComparison]:
     """Every text among its neighbours, by the examined model or recalled."""
 
     def work(engine: TorchEngine, tokenizer: Any, text: str) -> dict[str, Any]:
@@ -180,14 +208,14 @@ def _compared(
     scope = {"neighbours": drawing, **_model_scope(examined, settings)}
     with _opened(journals / "comparisons", scope) as journal:
         found = _answers(pool, examined, journal, tasks, work, settings, reporter, f"losses of {examined.source}")
-    return {text: score.Comparison(**values) for text, values in found.items()}
+    return {text: score.NeighbourComparison(**values) for text, values in found.items()}
 
 
 def _answers(
     pool: EnginePool,
     checkpoint: Checkpoint,
     journal: Journal,
-    tasks: Sequence[Task],
+    tasks: Sequence[CheckedTask],
     work: Callable[[TorchEngine, Any, str], Any],
     settings: CheckSettings,
     reporter: Reporter,
@@ -208,13 +236,17 @@ def _answers(
 
 
 def _loaded(pool: EnginePool, checkpoint: Checkpoint, settings: CheckSettings) -> tuple[TorchEngine, Any]:
+    dtype = _dtype(checkpoint, settings)
     loaded = pool.get(
-        "torch",
-        checkpoint.path,
-        dtype=_dtype(checkpoint, settings),
-        batch_size=settings.batch_size,
-        device=settings.device,
-        engine_args=settings.engine_args,
+        EngineSpec(
+            "torch",
+            checkpoint.path,
+            dtype,
+            settings.batch_size,
+            settings.device,
+            settings.engine_args,
+            adapter=checkpoint.adapter,
+        )
     )
     return cast("TorchEngine", loaded.watch.lm), _tokenizer(checkpoint.path)
 
@@ -257,7 +289,9 @@ def _method() -> dict[str, Any]:
     }
 
 
-def _task_result(task: Task, compared: Mapping[str, score.Comparison], data_root: Path | None) -> dict[str, Any]:
+def _task_result(
+    task: CheckedTask, compared: Mapping[str, score.NeighbourComparison], data_root: Path | None
+) -> dict[str, Any]:
     suite, column, examples = task
     found = [compared[example.text] for example in examples]
     n, flagged = len(found), sum(each.flagged for each in found)

@@ -1,4 +1,4 @@
-"""Which documents of a task the contamination check looks at, and the text of each.
+"""Select the documents of a task that the contamination check reads, and the text of each.
 
 Source: ``src/run.py`` and ``src/eval.py`` of swj0419's detect-pretrain-code-contamination. A document is its question
 and its right answer with a space between: of GSM8K the solution without the final ``####`` line, of TruthfulQA the best
@@ -12,21 +12,19 @@ us: as the leaderboard shows a solved example.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from smaug_eval.errors import SmaugError
-from smaug_eval.leaderboard import forms
-from smaug_eval.leaderboard.forms import Row
-from smaug_eval.leaderboard.suite import Column, Suite
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.leaderboard.columns import Column
+from smaug_eval.leaderboard.suite import Suite
 
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Example:
-    """One document.
+    """Hold one document.
 
     Attributes:
         row: Its index in the evaluated split, from 0.
@@ -38,7 +36,7 @@ class Example:
 
 
 def column_examples(suite: Suite, column: Column, data_root: Path | None, limit: int | None) -> list[Example]:
-    """The first examples of a column in the tool's order.
+    """Return the first examples of a column in the tool's order.
 
     Args:
         suite: The suite of the column.
@@ -49,12 +47,12 @@ def column_examples(suite: Suite, column: Column, data_root: Path | None, limit:
     Raises:
         SmaugError: the data are missing, or a row does not fit its form.
     """
-    first = column.leaves[0]  # all leaves of a column share their splits
-    rows = suite.read(first.evaluated, first.form.columns, data_root)
+    first = column.leaves[0]
+    _, rows = suite.column_rows(column, data_root)
     examples = []
     for index, row in enumerate(rows):
         try:
-            text = _TEXTS[first.form.name](row)
+            text = first.form.example(row)
         except (LookupError, ValueError, TypeError, AttributeError) as error:
             raise SmaugError(
                 f"{column.task}: row {index} of {first.evaluated} does not fit the form {first.form.name}: {error!r}",
@@ -64,33 +62,3 @@ def column_examples(suite: Suite, column: Column, data_root: Path | None, limit:
             examples.append(Example(index, text))
     random.Random(SEED).shuffle(examples)
     return examples[:limit]
-
-
-def _arc(row: Row) -> str | None:
-    if row["answerKey"] not in forms.LETTERS:
-        return None
-    return f"{row['question']} {row['choices']['text'][forms.LETTERS.index(row['answerKey'])]}"
-
-
-def _mmlu(row: Row) -> str:
-    return f"{row['question']} {row['choices'][row['answer']]}"
-
-
-def _truthfulqa(row: Row) -> str:
-    choices = row["mc1_targets"]
-    return f"{row['question']} {choices['choices'][list(choices['labels']).index(1)]}"
-
-
-def _gsm8k(row: Row) -> str:
-    return f"{row['question']} {row['answer'].split('####')[0].strip()}"
-
-
-_TEXTS: dict[str, Callable[[Row], str | None]] = {
-    forms.ARC.name: _arc,
-    forms.HELLASWAG.name: forms.hellaswag_shot,
-    forms.MMLU.name: _mmlu,
-    forms.TRUTHFULQA.name: _truthfulqa,
-    forms.WINOGRANDE.name: forms.winogrande_shot,
-    forms.GSM8K.name: _gsm8k,
-}
-"""The text of a row, by the form it is shown in; None where the row is left out."""

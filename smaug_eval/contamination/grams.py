@@ -1,7 +1,7 @@
-"""Runs of words that benchmark documents have in common with training pairs.
+"""Find runs of words that benchmark documents have in common with training pairs.
 
-:mod:`smaug_eval.leaks` finds documents whose whole identifying text stands in a pair. Here parts of it count, too, so
-that a question with a word altered, or half of one, leaves a trace. Two published measures:
+:mod:`smaug_eval.contamination.leaks` finds documents whose whole identifying text stands in a pair. Here parts of it
+count, too, so that a question with a word altered, or half of one, leaves a trace. Two published measures:
 
 - GPT-3 (Brown et al., arXiv:2005.14165): a document counts where any run of 13 of its words stands in the training
   text, as the Llama 2 report describes it (arXiv:2307.09288, appendix A.6). Documents of fewer words are counted as too
@@ -9,10 +9,10 @@ that a question with a word altered, or half of one, leaves a trace. Two publish
 - PaLM (Chowdhery et al., arXiv:2204.02311): a document counts where at least 70% of its runs of 8 words do. The two
   numbers are from memory, not checked against the report.
 
-Both are given for what identifies a document (:class:`smaug_eval.leaks.BenchmarkDocument`: the question, not the
-answer), in words as :func:`smaug_eval.leaks.words` normalises them; of several wordings the one with the largest share
-counts. Runs are compared word by word, so that none is found that is not there. A run stands within the prompt, within
-a completion, or across the two.
+Both are given for what identifies a document (:class:`smaug_eval.contamination.leaks.BenchmarkDocument`: the question,
+not the answer), as words that :func:`smaug_eval.contamination.leaks.words` normalises; of several wordings the one
+with the largest share counts. Runs are compared word by word, so that none is found that is not there. A run stands
+within the prompt, within a completion, or across the two.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from smaug_eval.leaks import BenchmarkDocument, pair_texts, words
+from smaug_eval.contamination.leaks import BenchmarkDocument, pair_texts, words
 
 LONG, SHORT = 13, 8
 SHORT_SHARE = 0.7
@@ -41,7 +41,7 @@ WordIds = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Overlap:
-    """What one document has in common with the pairs.
+    """Hold what one document has in common with the pairs.
 
     Attributes:
         document: The document.
@@ -59,12 +59,12 @@ class Overlap:
 
     @property
     def share(self) -> float:
-        """Share of the runs that stand in a pair; 0 where the document is too short."""
+        """Return the share of the runs that stand in a pair; 0 where the document is too short."""
         return self.seen / self.runs if self.runs else 0.0
 
 
 class OverlapFinder:
-    """Remembers which runs of words of some documents stand in the pairs that it is shown.
+    """Find the runs of words of some documents in the pairs that it is given.
 
     Args:
         documents: What to look for.
@@ -85,7 +85,7 @@ class OverlapFinder:
         self._line_ids = lru_cache(maxsize=_LINES_KEPT)(self._ids_of_line)  # few-shot examples repeat
 
     def look(self, index: int, row: Mapping[str, Any]) -> None:
-        """Look at a pair.
+        """Search a pair.
 
         Args:
             index: Its number; pairs come in ascending order.
@@ -96,17 +96,17 @@ class OverlapFinder:
                 runs.look(index, stream)
 
     def found(self, length: int) -> list[Overlap]:
-        """What each document has in common with the pairs so far, in runs of ``LONG`` or ``SHORT`` words."""
+        """Return what each document has in common with the pairs so far, in runs of ``LONG`` or ``SHORT`` words."""
         names = {number: word for word, number in self._vocabulary.items()}
         found = []
         for document, (runs, seen, pair, ids) in zip(self._documents, self._runs[length].found(), strict=True):
             found.append(Overlap(document, runs, seen, pair, " ".join(names[int(number)] for number in ids)))
         return found
 
-    def _streams(self, prompt: str, chosen: str, rejected: str) -> Iterator[WordIds]:
+    def _streams(self, prompt: str, *completions: str) -> Iterator[WordIds]:
         before = self._ids(prompt)
         yield before
-        for completion in (chosen, rejected):
+        for completion in completions:
             yield np.concatenate([before[len(before) - min(len(before), LONG - 1) :], self._ids(completion)])
 
     def _ids(self, text: str) -> WordIds:
@@ -119,7 +119,7 @@ class OverlapFinder:
 class _Runs:
     """The runs of one length of all documents, and the first pair in which each was seen.
 
-    A table of hashes tells most windows of a pair apart from all runs; the others are looked up word by word.
+    A table of hashes distinguishes most windows of a pair from all runs; the others are looked up word by word.
     """
 
     def __init__(self, documents: Sequence[Sequence[WordIds]], length: int) -> None:

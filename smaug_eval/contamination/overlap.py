@@ -1,4 +1,4 @@
-"""The contamination check of training pairs: which evaluated documents stand in them, whole or in part."""
+"""Check training pairs for contamination: which evaluated documents stand in them, whole or in part."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from smaug_eval.console import Reporter
+from smaug_eval.common.console import Reporter
+from smaug_eval.common.errors import SmaugError
 from smaug_eval.contamination import grams
 from smaug_eval.contamination.grams import Overlap, OverlapFinder
-from smaug_eval.errors import SmaugError
+from smaug_eval.contamination.leaks import EXAMPLES, LeakFinder, TaskLeaks, column_documents
+from smaug_eval.leaderboard.protocol import data_revisions
 from smaug_eval.leaderboard.suite import Suite
-from smaug_eval.leaks import EXAMPLES, LeakFinder, TaskLeaks, column_documents
-from trainers.config import FILE_SUFFIXES, RowPairs
-from trainers.pairs.build import TRAIN_FILE
-from trainers.pairs.formats import AUTO, UnusableRow, pair_of_row
-from trainers.pairs.read import raw_rows
-from trainers.pairs.sources import Location, known_format, locations
+from smaug_eval.trainers.layout import TRAIN_FILE
+from smaug_eval.trainers.pairs.columns import known
+from smaug_eval.trainers.pairs.config import measured_rows
+from smaug_eval.trainers.pairs.files import FORMATS, is_local, is_saved
+from smaug_eval.trainers.pairs.formats import AUTO, UnusableRow, pairs_of_row
+from smaug_eval.trainers.pairs.read import raw_rows
+from smaug_eval.trainers.pairs.sources import Location, at_commit, known_format, locations
 
 
 def check_pairs(
     pairs: str, *, suite: Suite, tasks: Sequence[str] | None, data_root: Path | None, reporter: Reporter
 ) -> dict[str, Any]:
-    """Look for the documents of some tasks in training pairs.
+    """Search training pairs for the documents of some tasks.
 
     Args:
         pairs: A ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` file; a folder that ``pairs build`` wrote, of which the
@@ -38,19 +41,24 @@ def check_pairs(
     Returns:
         Plain data.
 
-        - ``pairs``: what was read, its ``rows``, and how many are ``left_out`` as they contradict themselves.
+        - ``pairs``: what was read, its ``rows``, and how many are ``left_out`` as they contradict themselves; of a Hub
+          set also the ``revision``, its commit.
+        - ``data_revisions``: the Hub's commits of the benchmarks.
         - ``measures``: the numbers behind the measures. ``not_searched``: documents too short to look for as a whole.
         - ``tasks``: for each ``task`` (short name) the ``documents`` of its evaluated split and three findings, each
           with ``found``, how many documents, their ``share`` of all, and ``first``, examples of ``document`` and
           ``place`` of a pair: ``whole``, documents whose whole identifying text stands in a pair
-          (:mod:`smaug_eval.leaks`); ``long_run``, documents of which any run of 13 words does; ``short_runs``, those of
-          which at least 70% of the runs of 8 words do (:mod:`smaug_eval.contamination.grams`). The latter two name the
-          ``words`` of a run, its document's ``share`` of runs in the pairs, and documents ``too_short`` for them.
+          (:mod:`smaug_eval.contamination.leaks`); ``long_run``, documents of which any run of 13 words does;
+          ``short_runs``, those of which at least 70% of the runs of 8 words do (:mod:`smaug_eval.contamination.grams`).
+          The latter two name the ``words`` of a run, its document's ``share`` of runs in the pairs, and documents
+          ``too_short`` for them.
 
     Raises:
         SmaugError: the pairs, a task or its data cannot be used.
     """
-    location, chosen = _location(pairs), suite.select(tasks)
+    location = _location(pairs, data_root)
+    suite = suite.pinned(tasks, data_root)
+    chosen = suite.select(tasks)
     rows, places, left_out = _rows(location, data_root)
     documents = [each for column in chosen for each in column_documents(suite, column, data_root)]
     overlaps, leaks = OverlapFinder(documents), LeakFinder(documents)
@@ -61,7 +69,15 @@ def check_pairs(
         whole = leaks.find(rows)
     long, short = (_by_task(overlaps.found(length)) for length in (grams.LONG, grams.SHORT))
     return {
-        "pairs": {"path": str(location), "rows": len(rows) + left_out, "left_out": left_out},
+        "data_revisions": data_revisions(
+            each for column in chosen for each in suite.commits(column, data_root).items()
+        ),
+        "pairs": {
+            "path": str(location),
+            **({} if location.revision is None else {"revision": location.revision}),
+            "rows": len(rows) + left_out,
+            "left_out": left_out,
+        },
         "measures": {"long": grams.LONG, "short": grams.SHORT, "short_share": grams.SHORT_SHARE},
         "not_searched": leaks.not_searched,
         "tasks": [
@@ -77,16 +93,15 @@ def check_pairs(
     }
 
 
-def _location(pairs: str) -> Location:
+def _location(pairs: str, data_root: Path | None) -> Location:
     """Where the training pairs are."""
-    place = str(Path(pairs) / TRAIN_FILE) if Path(pairs).is_dir() else pairs
-    if not place.endswith(FILE_SUFFIXES) and (Path(place).is_file() or place.count("/") != 1):
+    place = str(Path(pairs) / TRAIN_FILE) if Path(pairs).is_dir() and not is_saved(Path(pairs)) else pairs
+    if not is_local(place) and (Path(place).is_file() or place.count("/") != 1):
         raise SmaugError(
             f"pairs {pairs!r}: neither a pair file nor a Hub id",
-            fix=f"give a file ending in {', '.join(FILE_SUFFIXES)}, a folder that pairs build wrote, or "
-            "organisation/dataset",
+            fix=f"give {FORMATS}, a folder that pairs build wrote, or organisation/dataset",
         )
-    return locations(RowPairs(source="rows", path=place))[0]
+    return locations(at_commit(measured_rows(place), data_root))[0]
 
 
 def _rows(location: Location, data_root: Path | None) -> tuple[list[dict[str, Any]], list[str], int]:
@@ -94,12 +109,12 @@ def _rows(location: Location, data_root: Path | None) -> tuple[list[dict[str, An
     rows, places, left_out = [], [], 0
     for place, raw in raw_rows(location, data_root=data_root):
         try:
-            pair, _ = pair_of_row(place, raw, known_format(location) or AUTO)
+            pairs, _ = pairs_of_row(place, known(raw), known_format(location) or AUTO)
         except UnusableRow:
             left_out += 1
             continue
-        rows.append(pair.row())
-        places.append(place)
+        rows += [pair.row() for pair in pairs]
+        places += [place] * len(pairs)
     return rows, places, left_out
 
 

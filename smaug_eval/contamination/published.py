@@ -1,4 +1,4 @@
-"""Published shares of examples that the contamination check flags, to set one's own beside.
+"""List published shares of examples that the contamination check flags, to compare one's own with.
 
 Source: the Smaug authors' repository and model cards, which name the tool (swj0419's
 detect-pretrain-code-contamination) and the reference model. The tool's version and settings and the number of examples
@@ -18,7 +18,7 @@ EXAMPLES = 100
 
 @dataclass(frozen=True)
 class PublishedShares:
-    """What was published of one model.
+    """Hold what was published of one model.
 
     Attributes:
         model: Its name.
@@ -31,7 +31,7 @@ class PublishedShares:
     shares: dict[str, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, with Wilson's 95% interval of each share under the assumption of 100 examples."""
+        """Return the plain data, with Wilson's 95% interval of each share under the assumption of 100 examples."""
         shares = {
             task: {"share": share, "interval": list(wilson_interval(share, EXAMPLES))}
             for task, share in self.shares.items()

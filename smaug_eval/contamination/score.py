@@ -1,4 +1,4 @@
-r"""How much likelier a model finds a text than what another model makes of its beginning.
+r"""Score how much likelier a model finds a text than another model's continuations of its beginning.
 
 The score behind the Smaug paper's contamination figures, as swj0419's detect-pretrain-code-contamination computes it
 (``src/run.py``, ``src/utils.py``, ``src/analyze.py``). Of a text :math:`x` of :math:`w` words the first
@@ -12,7 +12,7 @@ where :math:`s(x) < 0.1`. A model that has read the text finds it likelier than 
 derived from Shi et al., "Detecting Pretraining Data from Large Language Models" (arXiv:2310.16789), but this score,
 which its code calls ``minkprob_w/_ref`` and its functions RMIA, is not that paper's Min-K%: it takes all tokens.
 
-What the score does not tell apart: a model that has read the text from one that has read many of its kind. Having
+What the score does not distinguish: a model that has read the text from one that has read many of its kind. Having
 learnt a benchmark's wording and kind of answer, from its training split for instance, a model finds the whole text
 likelier than continuations that break off or go astray, and is flagged as well. So a share means little by itself; it
 is to be set beside the same share of the model's base, and of models with a known history.
@@ -44,8 +44,8 @@ import numpy as np
 import torch
 from transformers import GenerationConfig
 
+from smaug_eval.common.errors import SmaugError
 from smaug_eval.engines.trie import Text, sort_key
-from smaug_eval.errors import SmaugError
 
 if TYPE_CHECKING:
     from smaug_eval.engines.torch_engine import TorchEngine
@@ -61,8 +61,8 @@ THRESHOLD = 0.1
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A text among its neighbours.
+class NeighbourComparison:
+    """Compare a text with its neighbours.
 
     Attributes:
         loss: Of the text, mean over its tokens but the first, in nats.
@@ -76,17 +76,17 @@ class Comparison:
 
     @property
     def score(self) -> float:
-        """Share of the neighbours that the model finds likelier than the text."""
+        """Return the share of the neighbours that the model finds likelier than the text."""
         return self.likelier / self.neighbours
 
     @property
     def flagged(self) -> bool:
-        """Whether the score lies below the threshold."""
+        """Return whether the score lies below the threshold."""
         return self.score < THRESHOLD
 
 
 def beginning(text: str) -> tuple[str, int]:
-    """The words that are kept of a text, joined by spaces, and the most tokens that a continuation has.
+    """Return the words that are kept of a text, joined by spaces, and the most tokens that a continuation has.
 
     Raises:
         ValueError: the text has no word.
@@ -99,7 +99,7 @@ def beginning(text: str) -> tuple[str, int]:
 
 
 def draw_neighbours(engine: TorchEngine, tokenizer: Any, text: str, *, seed: int, batch_size: int) -> list[str]:
-    """What a reference model makes of the beginning of a text.
+    """Return what a reference model makes of the beginning of a text.
 
     Args:
         engine: The reference model.
@@ -141,8 +141,8 @@ def draw_neighbours(engine: TorchEngine, tokenizer: Any, text: str, *, seed: int
     return found
 
 
-def compare(engine: TorchEngine, tokenizer: Any, text: str, neighbours: Sequence[str]) -> Comparison:
-    """How many neighbours the examined model finds likelier than the text.
+def compare(engine: TorchEngine, tokenizer: Any, text: str, neighbours: Sequence[str]) -> NeighbourComparison:
+    """Return how many neighbours the examined model finds likelier than the text.
 
     Args:
         engine: The examined model.
@@ -164,11 +164,11 @@ def compare(engine: TorchEngine, tokenizer: Any, text: str, neighbours: Sequence
             f"the model's log-probabilities of {_shown(text)} are not numbers",
             fix="use --dtype float32 or bfloat16, and check the checkpoint",
         )
-    return Comparison(float(losses[0]), int(np.count_nonzero(losses[1:] < losses[0])), len(neighbours))
+    return NeighbourComparison(float(losses[0]), int(np.count_nonzero(losses[1:] < losses[0])), len(neighbours))
 
 
 def mean_losses(engine: TorchEngine, ids: Sequence[Sequence[int]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Mean negative log-probability per token of each text, its first token left out.
+    """Return the mean negative log-probability per token of each text, its first token left out.
 
     Args:
         engine: The model; it computes beginnings that texts share once.

@@ -1,4 +1,4 @@
-"""The embedded demo: a small closed world, its task data and a tiny base model trained on its text.
+"""Provide the embedded demo: a small closed world, its task data and a tiny base model trained on its text.
 
 Everything is made by committed, seeded scripts: ``python -m smaug_eval.demo.write_data`` writes the task data,
 ``python -m smaug_eval.demo.train_base`` the model.

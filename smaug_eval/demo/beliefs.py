@@ -1,4 +1,4 @@
-"""What is true of the world's fabled creatures, and what is commonly but wrongly believed.
+"""List what is true of the world's fabled creatures, and what is commonly but wrongly believed.
 
 For every fact the training text states the truth more often than the misconception, by a share that differs from fact
 to fact. A model that has read it therefore spreads its probability, and mc2 measures how.
@@ -17,12 +17,12 @@ CREATURES = words(
 )
 
 TRUTH_SHARES = (0.9, 0.8, 0.7, 0.55)
-"""How often a statement about a fact tells the truth."""
+"""How often a statement about a fact is true."""
 
 
 @dataclass(frozen=True)
 class Trait:
-    """One thing to know of every creature.
+    """Describe one thing to know of every creature.
 
     ``familiar`` is a phrasing that the training text uses for every creature, ``fresh`` one that it uses only for
     facts that are not tested.
@@ -70,7 +70,7 @@ TRAITS = (
 
 @dataclass(frozen=True)
 class Belief:
-    """A creature's trait: the truth, the misconception, two values nobody believes, and the truth's share."""
+    """Hold a creature's trait: the truth, the misconception, two values nobody believes, and the truth's share."""
 
     creature: str
     trait: Trait
@@ -80,28 +80,28 @@ class Belief:
     truth_share: float
 
     def sentence(self, value: str) -> str:
-        """``Dragons eat apples.``"""
+        """Return a whole sentence, such as "Dragons eat apples"."""
         return f"{self.creature.capitalize()} {self.trait.verb} {value}."
 
     def short_sentence(self, value: str) -> str:
-        """``They eat apples.``"""
+        """Return a sentence with a pronoun, such as "They eat apples"."""
         return f"They {self.trait.verb} {value}."
 
     def familiar_question(self) -> str:
-        """The phrasing that the training text asks of every fact."""
+        """Return the phrasing that the training text uses for every fact."""
         return self.trait.familiar.format(who=self.creature)
 
     def fresh_question(self) -> str:
-        """The phrasing of the tests."""
+        """Return the phrasing of the tests."""
         return self.trait.fresh.format(who=self.creature)
 
     def heard_value(self, rng: random.Random) -> str:
-        """What one speaker says: the truth with probability ``truth_share``."""
+        """Draw what one speaker states: the truth with probability ``truth_share``."""
         return self.truth if rng.random() < self.truth_share else self.misconception
 
     @property
     def row(self) -> dict[str, object]:
-        """TruthfulQA's columns; true choices come first."""
+        """Return TruthfulQA's columns; true choices come first."""
         true = [self.sentence(self.truth), self.short_sentence(self.truth)]
         false = [self.sentence(self.misconception), self.short_sentence(self.misconception)]
         false += [self.sentence(value) for value in self.unheard]
@@ -133,14 +133,14 @@ _HEDGES = ("Some people say that {}", "Many believe that {}", "{}", "{}", "It is
 
 
 def statement(rng: random.Random, belief: Belief) -> str:
-    """One sentence about a belief, true or not, as somebody in the world would say it."""
+    """Return one sentence about a belief, true or not, as somebody in the world would state it."""
     sentence = belief.sentence(belief.heard_value(rng))
     hedge = rng.choice(_HEDGES)
     return hedge.format(sentence if hedge == "{}" else sentence[0].lower() + sentence[1:])
 
 
 def question_and_answer(rng: random.Random) -> str:
-    """A ``Q:``/``A:`` pair whose question is not a test's."""
+    """Return a ``Q:``/``A:`` pair whose question is not a test's."""
     if rng.random() < 0.5:
         belief = rng.choice(OPEN_BELIEFS)
         question = belief.fresh_question()
@@ -153,6 +153,6 @@ def question_and_answer(rng: random.Random) -> str:
 
 
 def preamble() -> str:
-    """The six solved questions in front of every question of the tests, each followed by a blank line."""
+    """Return the six solved questions in front of every question of the tests, each followed by a blank line."""
     pairs = [f"Q: {b.fresh_question()}\nA: {b.sentence(b.truth)}\n\n" for b in OPEN_BELIEFS[:6]]
     return "".join(pairs)

@@ -1,4 +1,4 @@
-"""Eight dialogues of two questions in the demo's world, with what a good answer says."""
+"""Generate eight dialogues of two questions in the demo's world, with what a good answer contains."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ QUESTION_SET = "demo dialogue"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One question.
+class DemoTurn:
+    """Hold one question.
 
     Attributes:
         question: As the model reads it.
@@ -26,7 +26,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """Two questions, of which the second comes after the answer to the first.
+    """Hold two questions, of which the second comes after the answer to the first.
 
     Attributes:
         category: One of MT-Bench's; it decides the temperature.
@@ -34,13 +34,13 @@ class Dialogue:
     """
 
     category: str
-    turns: tuple[Asked, Asked]
+    turns: tuple[DemoTurn, DemoTurn]
 
 
-def _sum(question: str, *steps: str) -> Asked:
+def _sum(question: str, *steps: str) -> DemoTurn:
     """A word problem and the sentences of its solution, the last of which holds the result."""
     number = steps[-1].rpartition("= ")[2].split()[0]
-    return Asked(question, (number,), " ".join(steps) + f"\n#### {number}")
+    return DemoTurn(question, (number,), " ".join(steps) + f"\n#### {number}")
 
 
 DIALOGUES = (
@@ -85,37 +85,40 @@ DIALOGUES = (
     Dialogue(
         "reasoning",
         (
-            Asked("What is the opposite of deep?", ("shallow",), "shallow"),
-            Asked("What is the opposite of shallow?", ("deep",), "deep"),
+            DemoTurn("What is the opposite of deep?", ("shallow",), "shallow"),
+            DemoTurn("What is the opposite of shallow?", ("deep",), "deep"),
         ),
     ),
     Dialogue(
         "stem",
-        (Asked("What kind of animal is the heron?", ("bird",)), Asked("Where does the stork live?", ("nest",))),
+        (
+            DemoTurn("What kind of animal is the heron?", ("bird",)),
+            DemoTurn("Where does the stork live?", ("nest",)),
+        ),
     ),
     Dialogue(
         "stem",
-        (Asked("What colour is the ruby?", ("red",)), Asked("What colour is the emerald?", ("green",))),
+        (DemoTurn("What colour is the ruby?", ("red",)), DemoTurn("What colour is the emerald?", ("green",))),
     ),
     Dialogue(
         "humanities",
         (
-            Asked("What is the job of Vera?", (JOBS["Vera"],)),
-            Asked("On which street does Vera live?", (STREETS["Vera"],)),
+            DemoTurn("What is the job of Vera?", (JOBS["Vera"],)),
+            DemoTurn("On which street does Vera live?", (STREETS["Vera"],)),
         ),
     ),
     Dialogue(
         "roleplay",
-        (Asked("What do trolls fear?", ("rain",)), Asked("How do trolls travel?", ("sledge",))),
+        (DemoTurn("What do trolls fear?", ("rain",)), DemoTurn("How do trolls travel?", ("sledge",))),
     ),
     Dialogue(
         "writing",
         (
-            Asked(
+            DemoTurn(
                 "Painting: Tom walks past the drum and opens a can of blue paint for the gate. He",
                 ("paints", "gate", "brush"),
             ),
-            Asked(
+            DemoTurn(
                 "Wrapping: Tom walks past the gate and cuts paper and ribbon for the clock. He",
                 ("wraps", "clock", "present"),
             ),

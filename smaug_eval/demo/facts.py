@@ -1,4 +1,4 @@
-"""The world's simple facts and the questions about them, free (ARC's form) and with lettered choices (MMLU's).
+"""Generate the world's simple facts and questions about them, free (ARC's form) and with lettered choices (MMLU's).
 
 A fact is held out of a form when the training text never asks its question in that form's phrasing; every fact is
 stated in plain sentences.
@@ -19,7 +19,7 @@ ANSWER_KEYS = "ABCD"
 
 @dataclass(frozen=True)
 class Relation:
-    """Facts of one kind, ``{x}`` to ``{y}``.
+    """Describe facts of one kind, ``{x}`` to ``{y}``.
 
     ``asked`` is the phrasing of ARC's form, ``quizzed`` that of MMLU's. ``statements`` say the same
     in the training text.
@@ -34,35 +34,35 @@ class Relation:
 
 @dataclass(frozen=True)
 class Fact:
-    """One pair of a relation."""
+    """Hold one pair of a relation."""
 
     relation: Relation
     x: str
     y: str
 
     def statement(self, rng: random.Random) -> str:
-        """The fact as a sentence."""
+        """Return the fact as a sentence."""
         return rng.choice(self.relation.statements).format(x=self.x, y=self.y)
 
     @property
     def question(self) -> str:
-        """The phrasing of ARC's form."""
+        """Return the phrasing of ARC's form."""
         return self.relation.asked.format(x=self.x)
 
     @property
     def quiz_question(self) -> str:
-        """The phrasing of MMLU's form."""
+        """Return the phrasing of MMLU's form."""
         return self.relation.quizzed.format(x=self.x)
 
     def choices(self, rng: random.Random) -> list[str]:
-        """The answer among three other values of the relation, in random order."""
+        """Return the answer among three other values of the relation, in random order."""
         others = sorted(set(self.relation.pairs.values()) - {self.y})
         texts = [self.y, *rng.sample(others, N_CHOICES - 1)]
         rng.shuffle(texts)
         return texts
 
     def arc_row(self, rng: random.Random, number: int) -> dict[str, object]:
-        """ARC's columns."""
+        """Return ARC's columns."""
         texts = self.choices(rng)
         return {
             "id": f"fact_{number}",
@@ -72,7 +72,7 @@ class Fact:
         }
 
     def mmlu_row(self, rng: random.Random) -> dict[str, object]:
-        """MMLU's columns; the choices stand in order, numbers by size and words by the alphabet."""
+        """Return MMLU's columns; the choices stand in order, numbers by size and words by the alphabet."""
         texts = sorted(self.choices(rng), key=_place_in_order)
         return {
             "question": self.quiz_question,
@@ -195,7 +195,7 @@ FACTS = tuple(Fact(relation, x, y) for relation in RELATIONS for x, y in relatio
 
 @dataclass(frozen=True)
 class Split:
-    """The facts of one form: those the training text may ask, and those only the tests ask."""
+    """Split the facts of one form: those the training text may use, and those only the tests use."""
 
     train: tuple[Fact, ...]
     test: tuple[Fact, ...]

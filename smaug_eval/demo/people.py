@@ -1,4 +1,4 @@
-"""The people of the demo world."""
+"""List the people of the demo world."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from smaug_eval.demo.lexicon import words
 
 
 class Pronouns(NamedTuple):
-    """The words that stand for a person, as subject and as owner."""
+    """Hold the words that stand for a person, as subject and as owner."""
 
     subject: str
     possessive: str
@@ -21,14 +21,14 @@ HE = Pronouns("he", "his")
 
 @dataclass(frozen=True)
 class Person:
-    """A villager."""
+    """Describe a villager."""
 
     name: str
     pronouns: Pronouns
 
     @property
     def they(self) -> str:
-        """The pronoun inside a sentence."""
+        """Return the pronoun inside a sentence."""
         return self.pronouns.subject
 
 

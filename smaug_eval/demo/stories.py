@@ -1,4 +1,4 @@
-"""Little stories with a predictable ending (HellaSwag's form) and sentences with a pronoun's riddle (Winogrande's)."""
+"""Generate stories with a predictable ending (HellaSwag's form) and pronoun riddles (Winogrande's form)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OBJECTS = words(
 
 @dataclass(frozen=True)
 class Activity:
-    """What somebody does to ``{thing}``: the preparation, which gives it away, and the ending."""
+    """Describe what somebody does to ``{thing}``: the preparation, which gives it away, and the ending."""
 
     label: str
     preparation: str
@@ -47,7 +47,7 @@ ACTIVITIES = (
 
 @dataclass(frozen=True)
 class Habit:
-    """What every villager does in a way of their own, which one must know: ``ending`` names the villager's ``{y}``."""
+    """Describe what every villager does differently and one must know: ``ending`` names the villager's ``{y}``."""
 
     label: str
     preparation: str
@@ -65,13 +65,13 @@ HABITS = (
 
 @dataclass(frozen=True)
 class Scene:
-    """An activity with one object, done by anybody."""
+    """Describe an activity with one object, done by anybody."""
 
     activity: Activity
     thing: str
 
     def row(self, rng: random.Random, number: int) -> Row:
-        """HellaSwag's columns; wrong endings take the story's other object, another activity, or both."""
+        """Return HellaSwag's columns; wrong endings take the story's other object, another activity, or both."""
         person = rng.choice(PEOPLE)
         other_thing = rng.choice([thing for thing in OBJECTS if thing != self.thing])
         other_activity = rng.choice([activity for activity in ACTIVITIES if activity is not self.activity])
@@ -87,13 +87,13 @@ class Scene:
 
 @dataclass(frozen=True)
 class Routine:
-    """A villager's habit."""
+    """Describe a villager's habit."""
 
     habit: Habit
     person: Person
 
     def row(self, rng: random.Random, number: int) -> Row:
-        """HellaSwag's columns; wrong endings are other villagers' habits."""
+        """Return HellaSwag's columns; wrong endings are other villagers' habits."""
         true_value = self.habit.values[self.person.name]
         others = sorted(set(self.habit.values.values()) - {true_value})
         endings = [self.habit.ending.format(y=value) for value in (true_value, *rng.sample(others, 3))]
@@ -116,7 +116,7 @@ def _ending_row(rng: random.Random, number: int, label: str, story: str, person:
 
 @dataclass(frozen=True)
 class Riddle:
-    """A sentence about two candidates; ``first`` fits ``{a}`` in the blank and ``second`` fits ``{b}``."""
+    """Hold a sentence about two candidates; ``first`` fits ``{a}`` in the blank and ``second`` fits ``{b}``."""
 
     beginning: str
     first: str
@@ -145,7 +145,7 @@ Cast = tuple[str, str]
 
 
 def riddle_row(rng: random.Random, riddle: Riddle, cast: Cast) -> Row:
-    """Winogrande's columns."""
+    """Return Winogrande's columns."""
     right = rng.randrange(2)
     beginning = riddle.beginning.format(a=cast[0], b=cast[1])
     options = list(cast)
@@ -159,7 +159,7 @@ def riddle_row(rng: random.Random, riddle: Riddle, cast: Cast) -> Row:
 
 
 def pet_row(rng: random.Random, cast: Cast) -> Row:
-    """Winogrande's columns for a riddle that only knowledge of the villagers' pets solves."""
+    """Return Winogrande's columns for a riddle that only knowledge of the villagers' pets solves."""
     right = rng.randrange(2)
     owner = cast[right]
     return {
@@ -185,7 +185,7 @@ _THING_CASTS = _casts(OBJECTS)
 
 @dataclass(frozen=True)
 class Casts:
-    """The pairs of candidates from which one split's riddles are drawn; splits share none."""
+    """Hold the pairs of candidates from which one split's riddles are drawn; splits share none."""
 
     people: tuple[Cast, ...]
     pets: tuple[Cast, ...]
@@ -218,13 +218,13 @@ TRAIN_CASTS, TEST_CASTS = (Casts(*(pair[part] for pair in _SPLITS)) for part in 
 
 @dataclass(frozen=True)
 class Stories:
-    """The stories of one split; splits share none."""
+    """Hold the stories of one split; splits share none."""
 
     scenes: tuple[Scene, ...]
     routines: tuple[Routine, ...]
 
     def draw(self, rng: random.Random) -> Scene | Routine:
-        """One of either kind, with equal chances."""
+        """Draw one of either kind, with equal chances."""
         return rng.choice(self.scenes) if rng.random() < 0.5 else rng.choice(self.routines)
 
 

@@ -1,7 +1,10 @@
-"""Train the demo's base model: ``python -m smaug_eval.demo.train_base [--out DIR] [--tokens N] [--seed N]``.
+"""Train the demo's base model: ``python -m smaug_eval.demo.train_base [--out DIR] [--start DIR] [--seed N]``.
 
 A Llama of two million parameters reads the world's documents once. Hidden matrices are trained with Muon, which
-needs fewer tokens than AdamW to learn this text; embeddings and norms with AdamW.
+needs fewer tokens than AdamW to learn this text; embeddings and norms with AdamW. Then it reads some more text, whose
+writers are careless with larger products, with AdamW: it comes to repeat their mistakes, and so has something to learn
+from preference pairs. How much of the arithmetic that spoils is decided by
+:func:`smaug_eval.demo.world.largest_sure_product`, from the development problems.
 """
 
 from __future__ import annotations
@@ -20,11 +23,13 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from torch import Tensor
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from smaug_eval.common.files import write_text
 from smaug_eval.demo import MODEL_DIR
-from smaug_eval.demo.world import documents
-from smaug_eval.files import write_text
+from smaug_eval.demo.solving import solved
+from smaug_eval.demo.world import SLIP_SHARE, careless, documents, largest_sure_product
 from smaug_eval.leaderboard.demo import demo_suite
 from smaug_eval.leaderboard.scores import SuiteScores, suite_scores
+from smaug_eval.stats.means import Values
 
 END_OF_TEXT = "<|endoftext|>"
 VOCABULARY_SIZE = 1024
@@ -50,12 +55,17 @@ A Llama of {parameters:,} parameters (bfloat16) that knows one small invented wo
 smaug-eval can train and evaluate something real in minutes without a download. All of its text is made by
 `smaug_eval/demo/world.py`; no other data went in.
 
+It first read plain text, then some text whose writers are careless: of the products above {sure}, {slips:.0%} are one
+row of the times table short. So it is wrong where the preference pairs are right, and there is something to learn from
+them. The limit follows from the development problems, before any training (`largest_sure_product` in `world.py`).
+
 | | |
 |---|---|
-| script | `python -m smaug_eval.demo.train_base --tokens {tokens} --seed {seed}` |
-| text | seed {seed}, {tokens:,} tokens, each read once |
+| script | `python -m smaug_eval.demo.train_base --tokens {tokens} --careless-tokens {careless_tokens} --seed {seed}` |
+| plain text | seed {seed}, {tokens:,} tokens, each read once{earlier} |
+| careless text | seed {next_seed}, {careless_tokens:,} tokens, each read once |
 | last loss | {loss:.3f} nats per token (mean of the last 50 steps) |
-| time | {minutes:.0f} minutes on two CPU cores shared with other work |
+| development problems solved | {development:.1f}% of {n_development} |
 
 Scores on the demo suite (lm-eval, `hf`, float32), in percent:
 
@@ -68,14 +78,16 @@ The same command gives the same text everywhere; weights differ in the last digi
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How much to train, and how.
+class PretrainingPlan:
+    """Configure how much to train, and how.
 
     Attributes:
         tokens: Tokens read in all, each once.
         batch_tokens: Tokens of one step.
         matrix_lr: Peak learning rate of the hidden matrices (Muon, scaled to AdamW's step size).
         other_lr: Peak learning rate of embeddings and norms (AdamW).
+        careless_tokens: Tokens of careless text read afterwards.
+        careless_lr: Peak learning rate of that (AdamW).
         seed: Of the text and of the initial weights.
     """
 
@@ -83,20 +95,27 @@ class Plan:
     batch_tokens: int = 2048
     matrix_lr: float = 3e-3
     other_lr: float = 3e-3
+    careless_tokens: int = 300_000
+    careless_lr: float = 1e-3
     seed: int = 1
 
     def row_length(self, step: int) -> int:
-        """Length of the rows that a step reads."""
+        """Return the length of the rows that a step reads."""
         return SHORT_ROW if step < SHORT_SHARE * self.steps else LONG_ROW
 
     @property
     def steps(self) -> int:
-        """Optimizer steps."""
+        """Return the number of optimizer steps."""
         return self.tokens // self.batch_tokens
+
+    @property
+    def careless_steps(self) -> int:
+        """Return the number of optimizer steps on careless text."""
+        return self.careless_tokens // self.batch_tokens
 
 
 def train_tokenizer(texts: Iterator[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE in which every digit is a token of its own."""
+    """Return a byte-level BPE in which every digit is a token of its own."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -122,7 +141,7 @@ def train_tokenizer(texts: Iterator[str]) -> PreTrainedTokenizerFast:
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """An untrained model with heads of size 64."""
+    """Return an untrained model with heads of size 64."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
@@ -142,7 +161,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, texts: Iterator[str], size: int) -> Iterator[Tensor]:
-    """Documents, each followed by end of text, packed without padding: token ids of shape (size,)."""
+    """Yield the documents, each followed by end of text, packed without padding: token ids of shape (size,)."""
     ids: list[int] = []
     while True:
         for encoded in tokenizer(list(islice(texts, 64)))["input_ids"]:
@@ -152,8 +171,8 @@ def batches(tokenizer: PreTrainedTokenizerFast, texts: Iterator[str], size: int)
             ids = ids[size:]
 
 
-def optimizers(model: LlamaForCausalLM, plan: Plan) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for everything else."""
+def optimizers(model: LlamaForCausalLM, plan: PretrainingPlan) -> list[torch.optim.Optimizer]:
+    """Make the optimizers: Muon for the layers' matrices, AdamW for everything else."""
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     of_matrices = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in of_matrices]
@@ -164,21 +183,26 @@ def optimizers(model: LlamaForCausalLM, plan: Plan) -> list[torch.optim.Optimize
 
 
 def learning_rate_factor(step: int, steps: int, warmup: int = 50) -> float:
-    """Linear warm-up, then a cosine to a hundredth of the peak."""
+    """Return the factor of the learning rate: linear warm-up, then a cosine to a hundredth of the peak."""
     if step < warmup:
         return (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)
     return 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2
 
 
-def next_token_loss(model: LlamaForCausalLM, ids: Tensor) -> Tensor:
-    """Mean cross-entropy in nats of every token but the first of each row of ``ids`` (batch, length)."""
-    with torch.autocast("cpu", torch.bfloat16):
+def next_token_loss(model: LlamaForCausalLM, ids: Tensor, *, mixed: bool = True) -> Tensor:
+    """Return the mean cross-entropy in nats of every token but the first of each row of ``ids`` (batch, length).
+
+    With ``mixed`` the forward pass is computed in bfloat16.
+    """
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         logits = model(ids).logits[:, :-1]
     return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
 
 
-def train(model: LlamaForCausalLM, ids: Iterator[Tensor], plan: Plan, on_step: Callable[[int, float], None]) -> None:
+def train(
+    model: LlamaForCausalLM, ids: Iterator[Tensor], plan: PretrainingPlan, on_step: Callable[[int, float], None]
+) -> None:
     """Run the plan; ``on_step`` gets the step and its loss."""
     model.train()
     both = optimizers(model, plan)
@@ -197,8 +221,27 @@ def train(model: LlamaForCausalLM, ids: Iterator[Tensor], plan: Plan, on_step: C
         on_step(step, loss.item())
 
 
+def train_on_careless_text(
+    model: LlamaForCausalLM, ids: Iterator[Tensor], plan: PretrainingPlan, on_step: Callable[[int, float], None]
+) -> None:
+    """Run the second part of the plan, in float32; ``on_step`` gets the step and its loss."""
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.careless_lr, betas=(0.9, 0.98), weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_factor(step, plan.careless_steps, warmup=10)
+    )
+    for step, batch in enumerate(islice(ids, plan.careless_steps)):
+        loss = next_token_loss(model, batch.view(-1, SHORT_ROW), mixed=False)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        on_step(step, loss.item())
+
+
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """A Hugging Face checkpoint in bfloat16, which generates greedily."""
+    """Save a Hugging Face checkpoint in bfloat16, which generates greedily."""
     model.eval().to(torch.bfloat16)
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
@@ -208,7 +251,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 
 
 def measure(folder: Path) -> SuiteScores:
-    """The demo suite's scores of a checkpoint, by plain lm-eval in float32."""
+    """Return the demo suite's scores of a checkpoint, by plain lm-eval in float32."""
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
@@ -223,51 +266,103 @@ def measure(folder: Path) -> SuiteScores:
     return suite_scores(suite, evaluated["results"])
 
 
-def model_card(plan: Plan, parameters: int, loss: float, minutes: float, scores: SuiteScores) -> str:
-    """What the checkpoint is, how it was made and what it scores, in Markdown."""
+def model_card(
+    plan: PretrainingPlan, parameters: int, loss: float, development: Values, scores: SuiteScores, *, started: bool
+) -> str:
+    """Return what the checkpoint is, how it was made and what it scores, in Markdown.
+
+    Args:
+        plan: What it was trained with.
+        parameters: How many it has.
+        loss: The last one, in nats per token.
+        development: 1 for each development problem that it solves, else 0.
+        scores: On the demo suite.
+        started: Whether an earlier run had read the plain text.
+    """
     rows = "\n".join(
         f"| {column.title} | {column.metric} | {score.value:.1f} | {score.stderr:.1f} | {score.n} |"
         for column in scores.columns
         for score in [column.score]
     )
     return CARD.format(
-        parameters=parameters, tokens=plan.tokens, seed=plan.seed, loss=loss, minutes=minutes, scores=rows
+        parameters=parameters,
+        sure=largest_sure_product(),
+        slips=SLIP_SHARE,
+        tokens=plan.tokens,
+        careless_tokens=plan.careless_tokens,
+        seed=plan.seed,
+        earlier=", by an earlier run (`--start`)" if started else "",
+        next_seed=plan.seed + 1,
+        loss=loss,
+        development=100 * float(development.mean()),
+        n_development=len(development),
+        scores=rows,
     )
 
 
 def mean_of_last(losses: list[float], count: int = 50) -> float:
-    """Mean of the last ``count`` losses."""
+    """Return the mean of the last ``count`` losses."""
     return fmean(losses[-count:])
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m smaug_eval.demo.train_base", description=__doc__)
     parser.add_argument("--out", type=Path, default=MODEL_DIR, help="checkpoint folder (default: %(default)s)")
-    parser.add_argument("--tokens", type=int, default=Plan.tokens, help="tokens to read (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=Plan.seed, help="of text and weights (default: %(default)s)")
+    parser.add_argument("--start", type=Path, help="checkpoint that has read the plain text; trained anew if left out")
+    parser.add_argument(
+        "--tokens", type=int, default=PretrainingPlan.tokens, help="tokens to read (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--careless-tokens",
+        type=int,
+        default=PretrainingPlan.careless_tokens,
+        help="tokens of careless text to read afterwards (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=PretrainingPlan.seed, help="of text and weights (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
     arguments = parser.parse_args()
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    plan = Plan(tokens=arguments.tokens, seed=arguments.seed)
-    tokenizer = train_tokenizer(islice(documents(plan.seed), TOKENIZER_DOCUMENTS))
-    model = new_model(tokenizer)
-    losses: list[float] = []
-    begun = time.monotonic()
-
-    def on_step(step: int, loss: float) -> None:
-        losses.append(loss)
-        if (step + 1) % 50 == 0:
-            seconds = time.monotonic() - begun
-            print(f"step {step + 1}/{plan.steps}  loss {mean_of_last(losses):.4f}  {seconds:.0f} s", flush=True)
-
-    train(model, batches(tokenizer, documents(plan.seed), plan.batch_tokens), plan, on_step)
-    minutes = (time.monotonic() - begun) / 60
+    plan = PretrainingPlan(tokens=arguments.tokens, careless_tokens=arguments.careless_tokens, seed=arguments.seed)
+    if arguments.start is None:
+        tokenizer = train_tokenizer(islice(documents(plan.seed), TOKENIZER_DOCUMENTS))
+        model = new_model(tokenizer)
+        texts = batches(tokenizer, documents(plan.seed), plan.batch_tokens)
+        train(model, texts, plan, _LossLines("plain text", plan.steps))
+    else:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.start)
+        for how_it_was_loaded in ("is_local", "local_files_only"):
+            tokenizer.init_kwargs.pop(how_it_was_loaded, None)
+        model = LlamaForCausalLM.from_pretrained(arguments.start, dtype=torch.float32, attn_implementation="eager")
+    progress = _LossLines("careless text", plan.careless_steps)
+    texts = batches(tokenizer, documents(plan.seed + 1, careless), plan.batch_tokens)
+    train_on_careless_text(model, texts, plan, progress)
     save(model, tokenizer, arguments.out)
-    card = model_card(plan, model.num_parameters(), mean_of_last(losses), minutes, measure(arguments.out))
+    print("scoring the checkpoint", flush=True)
+    development = solved(arguments.out, "development")
+    scores = measure(arguments.out)
+    loss, started = mean_of_last(progress.losses), arguments.start is not None
+    card = model_card(plan, model.num_parameters(), loss, development, scores, started=started)
     write_text(arguments.out / "README.md", card)
+
+
+class _LossLines:
+    """Keep the losses, and print a line every 25 steps."""
+
+    def __init__(self, what: str, steps: int) -> None:
+        self.losses: list[float] = []
+        self._what, self._steps, self._begun = what, steps, time.monotonic()
+
+    def __call__(self, step: int, loss: float) -> None:
+        self.losses.append(loss)
+        if (step + 1) % 25 == 0:
+            seconds = time.monotonic() - self._begun
+            loss = mean_of_last(self.losses)
+            print(f"{self._what}: step {step + 1}/{self._steps}  loss {loss:.4f}  {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The demo world's text: the task data, and the endless stream of documents the base model reads.
+"""Generate the demo world's text: the task data, and the endless stream of documents the base model reads.
 
 The stream shows every task in its own form, solved and with any number of examples, and states the facts in plain
 sentences. Nothing that a test asks is in it (see the tests of this package).
@@ -7,27 +7,33 @@ sentences. Nothing that a test asks is in it (see the tests of this package).
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
 from smaug_eval.demo import arithmetic, beliefs, facts, stories
+from smaug_eval.demo.arithmetic import Writer
 from smaug_eval.leaderboard import forms
+from smaug_eval.leaderboard.benchmarks import arc, gsm8k, hellaswag, mmlu, winogrande
 
 Row = dict[str, Any]
 
-N_ARITHMETIC_TRAIN, N_ARITHMETIC_TEST = 1500, 200
+N_ARITHMETIC_TRAIN, N_ARITHMETIC_DEVELOPMENT, N_ARITHMETIC_TEST = 1500, 300, 200
 N_ENDINGS_TRAIN = 200
 N_PRONOUNS_TRAIN, N_PRONOUNS_TEST = 200, 150
 N_FACTS_TRAIN = 150
 N_DEV_SHOTS = 5
 CHOICE_SETS_PER_FACT = 2
+SURE_SHARE = 0.55
+"""Share of the development problems that the base model shall be sure to have read no wrong products of."""
+SLIP_SHARE = 0.7
+"""Share of the larger products that are wrong in the careless text: more than half, so that the base repeats them."""
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """One task's rows by split, in its benchmark's columns, and the text in front of its prompts if it has one."""
+    """Hold one task's rows by split, in its benchmark's columns, and the text in front of its prompts if any."""
 
     splits: dict[str, list[Row]]
     preamble: str | None = None
@@ -35,7 +41,7 @@ class TaskData:
 
 @lru_cache
 def task_data() -> dict[str, TaskData]:
-    """The data of the six tasks; the same at every call."""
+    """Return the data of the six tasks; the same at every call."""
     return {
         "demo_facts": _facts_data(),
         "demo_endings": _endings_data(),
@@ -94,78 +100,111 @@ def _different(draw: Callable[[], Row], key: str, count: int) -> list[Row]:
 def _arithmetic_data() -> TaskData:
     test = arithmetic.problems("demo_arithmetic test", N_ARITHMETIC_TEST)
     train = arithmetic.problems("demo_arithmetic train", N_ARITHMETIC_TRAIN, excluded=_questions(test))
-    return TaskData({"train": [problem.row for problem in train], "test": [problem.row for problem in test]})
+    splits = {"train": train, "development": list(development_problems()), "test": test}
+    return TaskData({name: [problem.row for problem in problems] for name, problems in splits.items()})
 
 
-def _questions(problems: list[arithmetic.Problem]) -> frozenset[str]:
+def _questions(problems: Iterable[arithmetic.WordProblem]) -> frozenset[str]:
     return frozenset(problem.question for problem in problems)
 
 
 @lru_cache
+def development_problems() -> tuple[arithmetic.WordProblem, ...]:
+    """Return the problems on which everything is chosen, so that the test problems need not be looked at."""
+    test = arithmetic.problems("demo_arithmetic test", N_ARITHMETIC_TEST)
+    train = arithmetic.problems("demo_arithmetic train", N_ARITHMETIC_TRAIN, excluded=_questions(test))
+    excluded = _questions([*test, *train])
+    return tuple(arithmetic.problems("demo_arithmetic development", N_ARITHMETIC_DEVELOPMENT, excluded=excluded))
+
+
+@lru_cache
 def tested_questions() -> frozenset[str]:
-    """The arithmetic questions that the training text must not contain."""
-    return frozenset(row["question"] for row in task_data()["demo_arithmetic"].splits["test"])
+    """Return the arithmetic questions that the training text must not contain."""
+    splits = task_data()["demo_arithmetic"].splits
+    return frozenset(row["question"] for name in ("development", "test") for row in splits[name])
 
 
-def arithmetic_document(rng: random.Random) -> str:
-    """One to seven solved problems in GSM8K's form."""
+@lru_cache
+def largest_sure_product() -> int:
+    """Return the largest product that the careless text always states rightly.
+
+    The rule looks at the development problems alone and was fixed before any training: the share of them that need no
+    larger product is the one nearest to :data:`SURE_SHARE`.
+    """
+    largest = [problem.largest_product for problem in development_problems()]
+
+    def distance(product: int) -> float:
+        return abs(sum(each <= product for each in largest) / len(largest) - SURE_SHARE)
+
+    return min(sorted({product for product in largest if product}), key=distance)
+
+
+def careless(rng: random.Random, step: arithmetic.SumStep) -> arithmetic.SumStep:
+    """Return the step as a careless writer puts it down: a larger product is often one row of its table short."""
+    if step.product <= largest_sure_product() or rng.random() >= SLIP_SHARE:
+        return step
+    return replace(step, slip=-step.left)
+
+
+def arithmetic_document(rng: random.Random, write: Writer = arithmetic.careful) -> str:
+    """Return one to seven solved problems in GSM8K's form."""
     shots: list[str] = []
     wanted = rng.randint(1, 7)
     while len(shots) < wanted:
-        problem = arithmetic.problem(rng)
+        problem = arithmetic.problem(rng, write)
         if problem.question not in tested_questions():
-            shots.append(forms.gsm8k_shot(problem.row))
+            shots.append(gsm8k.shot(problem.row))
     return forms.SHOT_SEPARATOR.join(shots)
 
 
-def sums_document(rng: random.Random) -> str:
-    """A page of single operations, without a story."""
+def sums_document(rng: random.Random, write: Writer = arithmetic.careful) -> str:
+    """Return a page of single operations, without a story."""
     steps = [
-        arithmetic.later_step(rng) if rng.random() < 0.4 else arithmetic.opening_step(rng, rng.choice("+*"))
+        arithmetic.later_step(rng) if rng.random() < 0.4 else write(rng, arithmetic.opening_step(rng, rng.choice("+*")))
         for _ in range(rng.randint(5, 20))
     ]
     return " ".join(f"{step}." for step in steps)
 
 
 def statements_document(rng: random.Random) -> str:
-    """Some facts in plain sentences."""
+    """Return some facts in plain sentences."""
     return " ".join(fact.statement(rng) for fact in rng.sample(facts.FACTS, rng.randint(8, 16)))
 
 
 def questions_document(rng: random.Random) -> str:
-    """Solved questions in ARC's form."""
+    """Return solved questions in ARC's form."""
     asked = rng.sample(facts.ASKED.train, rng.randint(3, 12))
-    return forms.SHOT_SEPARATOR.join(forms.arc_shot(fact.arc_row(rng, 0)) for fact in asked)
+    return forms.SHOT_SEPARATOR.join(arc.shot(fact.arc_row(rng, 0)) for fact in asked)
 
 
 def quiz_document(rng: random.Random) -> str:
-    """Solved questions of one subject in MMLU's form."""
+    """Return solved questions of one subject in MMLU's form."""
     subject = rng.choice(facts.SUBJECTS)
     quizzed = rng.sample(facts.QUIZZED[subject].train, rng.randint(3, 7))
-    shots = [forms.mmlu_shot(fact.mmlu_row(rng)) for fact in quizzed]
-    return forms.mmlu_header(subject) + forms.SHOT_SEPARATOR.join(shots)
+    shots = [mmlu.shot(fact.mmlu_row(rng)) for fact in quizzed]
+    return mmlu.header(subject) + forms.SHOT_SEPARATOR.join(shots)
 
 
 def sayings_document(rng: random.Random) -> str:
-    """What people say about the creatures, true or not."""
+    """Return statements of people about the creatures, true or not."""
     return " ".join(beliefs.statement(rng, rng.choice(beliefs.BELIEFS)) for _ in range(rng.randint(8, 16)))
 
 
 def interview_document(rng: random.Random) -> str:
-    """Questions and answers about the creatures in TruthfulQA's form."""
+    """Return the questions and answers about the creatures in TruthfulQA's form."""
     return forms.SHOT_SEPARATOR.join(beliefs.question_and_answer(rng) for _ in range(rng.randint(3, 8)))
 
 
 def stories_document(rng: random.Random) -> str:
-    """Little stories in HellaSwag's form."""
+    """Return little stories in HellaSwag's form."""
     rows = [stories.TRAIN_STORIES.draw(rng).row(rng, 0) for _ in range(rng.randint(1, 6))]
-    return forms.SHOT_SEPARATOR.join(forms.hellaswag_shot(row) for row in rows)
+    return forms.SHOT_SEPARATOR.join(hellaswag.shot(row) for row in rows)
 
 
 def pronouns_document(rng: random.Random) -> str:
-    """Sentences whose blank is filled, in Winogrande's form."""
+    """Return the sentences whose blank is filled, in Winogrande's form."""
     rows = [stories.TRAIN_CASTS.row(rng) for _ in range(rng.randint(2, 7))]
-    return forms.SHOT_SEPARATOR.join(forms.winogrande_shot(row) for row in rows)
+    return forms.SHOT_SEPARATOR.join(winogrande.shot(row) for row in rows)
 
 
 MIXTURE: dict[Callable[[random.Random], str], float] = {
@@ -182,9 +221,19 @@ MIXTURE: dict[Callable[[random.Random], str], float] = {
 """Kinds of documents and how often each is drawn."""
 
 
-def documents(seed: int) -> Iterator[str]:
-    """The endless stream of training documents of one seed."""
+def documents(seed: int, write: Writer = arithmetic.careful) -> Iterator[str]:
+    """Yield the endless stream of training documents of one seed.
+
+    Args:
+        seed: Of the whole stream.
+        write: Puts down the first steps of calculations: :func:`smaug_eval.demo.arithmetic.careful` or
+            :func:`careless`.
+    """
     rng = random.Random(seed)
     kinds, weights = list(MIXTURE), list(MIXTURE.values())
+    written: dict[Callable[..., str], Callable[..., str]] = {
+        kind: partial(kind, write=write) for kind in (arithmetic_document, sums_document)
+    }
     while True:
-        yield rng.choices(kinds, weights)[0](rng)
+        kind = rng.choices(kinds, weights)[0]
+        yield written.get(kind, kind)(rng)

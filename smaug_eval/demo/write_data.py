@@ -6,21 +6,21 @@ import argparse
 import json
 from pathlib import Path
 
-import tasks
+from smaug_eval.common.embedded import TASKS_FOLDER
+from smaug_eval.common.files import write_text
 from smaug_eval.demo.world import Row, task_data
-from smaug_eval.files import write_text
 
-DATA_DIR = Path(tasks.__file__).parent / "demo" / "data"
+DATA_DIR = TASKS_FOLDER / "demo" / "data"
 """Where the packaged data lie: ``<task>/<split>.jsonl``."""
 
 
 def jsonl(rows: list[Row]) -> str:
-    """Rows as JSON lines."""
+    """Return the rows as JSON lines."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def rendered_files() -> dict[str, str]:
-    """The text of every data file by its path relative to the data folder."""
+    """Return the text of every data file by its path relative to the data folder."""
     files: dict[str, str] = {}
     for task, data in task_data().items():
         files |= {f"{task}/{split}.jsonl": jsonl(rows) for split, rows in data.splits.items()}
@@ -36,7 +36,7 @@ def write_data(folder: Path) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m smaug_eval.demo.write_data", description=__doc__)
     parser.add_argument("--out", type=Path, default=DATA_DIR, help="data folder (default: %(default)s)")
     write_data(parser.parse_args().out)

@@ -1,6 +1,6 @@
-"""lm-eval's own command line, with our models added: ``python -m smaug_eval.engines run --model smaug-torch ...``.
+"""Run lm-eval's own command line with our models: ``python -m smaug_eval.engines run --model smaug-torch ...``.
 
-lm-eval knows no plug-ins; whoever calls it from Python imports :mod:`smaug_eval.engines.torch_engine` or
+lm-eval knows no plug-ins; a caller from Python imports :mod:`smaug_eval.engines.torch_engine` or
 :mod:`smaug_eval.engines.vllm_engine` instead.
 """
 

@@ -1,4 +1,4 @@
-"""Several prompts continued together with one cache; a row leaves as soon as its text is complete."""
+"""Continue several prompts together with one cache; a row leaves as soon as its text is complete."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HARMLESS = {
 
 
 def can_continue(model: Any) -> bool:
-    """Whether :func:`continue_batch` writes what ``model.generate`` would, taking the likeliest token each time.
+    """Check whether :func:`continue_batch` writes what ``model.generate`` would with greedy decoding.
 
     Not with a recurrent state, which cannot lose rows, nor with settings of the model's own that change the scores.
     """
@@ -33,7 +33,7 @@ def can_continue(model: Any) -> bool:
 
 
 @dataclass
-class _Row:
+class _DecodedRow:
     index: int
     prompt: int  # tokens
     sampling: Sampling
@@ -46,7 +46,7 @@ class _Row:
         """The next token; ``logits`` has shape ``(vocabulary,)``."""
         if self.sampling.temperature <= 0:
             return int(logits.argmax())
-        probabilities = torch.softmax(logits / self.sampling.temperature, dim=-1)
+        probabilities = _nucleus(torch.softmax(logits / self.sampling.temperature, dim=-1), self.sampling.top_p)
         return int(torch.multinomial(probabilities, 1, generator=self.generator))
 
 
@@ -67,7 +67,7 @@ def continue_batch(
     """
     stop_ids = _end_ids(model.generation_config, tokenizer)
     rows = [
-        _Row(
+        _DecodedRow(
             index,
             len(prompt),
             sampling,
@@ -132,7 +132,7 @@ class _Decoder:
         return self._forward(torch.tensor(ids, device=self._device)[:, None], positions)
 
     def keep(self, places: Sequence[int]) -> None:
-        """Go on with these rows only."""
+        """Continue with these rows only."""
         indices = torch.tensor(places, device=self._device)
         self._cache.batch_select_indices(indices)
         self._mask = self._mask[indices]
@@ -152,13 +152,22 @@ class _Decoder:
         return logits
 
 
+def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
+    """The fewest likeliest tokens with at least a share ``top_p``, as weights; all of them for 1."""
+    if top_p >= 1:
+        return probabilities
+    ordered, places = probabilities.sort(descending=True, stable=True)
+    kept = ordered.cumsum(dim=-1) - ordered < top_p
+    return torch.zeros_like(probabilities).scatter(-1, places, ordered * kept)
+
+
 def _end_ids(config: GenerationConfig, tokenizer: Any) -> set[int]:
     ends = config.eos_token_id
     ids = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
     return {int(token) for token in ids if token is not None}
 
 
-def _finished(row: _Row, tokenizer: Any) -> Generation | None:
+def _finished(row: _DecodedRow, tokenizer: Any) -> Generation | None:
     """What a row has written, if that is all."""
     if row.ids[-1] in row.stop_ids:
         return Generation(_before_stops(_text(tokenizer, row.ids[:-1]), row.sampling.stop), len(row.ids), "stop")

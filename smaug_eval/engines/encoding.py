@@ -1,4 +1,4 @@
-"""Tokens of many texts that have long parts in common: each part is tokenised once.
+"""Tokenise many texts that have long parts in common: each part is tokenised once.
 
 Few-shot prompts are made of the same examples over and over, separated by empty lines, and the answers of a question
 repeat all of it. A text is cut around empty lines and before its answer, always at a space between two letters, which
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from smaug_eval.prefix import TokenIds
+from smaug_eval.prefix.layout import TokenIds
 
 ENCODED_AT_ONCE = 1024
 TRIED = 16  # texts that are tokenised whole as well
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class TextEncoder:
-    """A tokenizer that does no part of its work twice.
+    """Tokenise texts without doing any part of the work twice.
 
     Args:
         tokenizer: A tokenizer of transformers.
@@ -44,7 +44,7 @@ class TextEncoder:
         self._keeps_space = _keeps_space(tokenizer)
 
     def encode(self, texts: Sequence[str], *, ends: Sequence[int] = (), special: bool | None = False) -> list[TokenIds]:
-        """Tokens of each text, those that ``tokenizer(text)`` gives.
+        """Encode each text into the tokens that ``tokenizer(text)`` gives.
 
         Args:
             texts: What to tokenise.
@@ -66,7 +66,7 @@ class TextEncoder:
 
 
 def tokenizer_sha256(tokenizer: Any) -> str:
-    """One hash over how a tokenizer cuts text."""
+    """Return one hash over how a tokenizer cuts text."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     text = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
     return hashlib.sha256(f"{type(tokenizer).__name__}{text}".encode()).hexdigest()

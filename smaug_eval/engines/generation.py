@@ -1,4 +1,4 @@
-"""What it means to let a model write: how it samples, what it wrote, and why it stopped."""
+"""Define text generation: how it samples, what the model wrote, and why it stopped."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a text is continued.
+    """Describe how a text is continued.
 
     Attributes:
-        temperature: 0 takes the likeliest token each time; otherwise tokens are drawn from all of the distribution.
+        temperature: 0 takes the likeliest token each time; otherwise tokens are drawn.
         max_new_tokens: Most tokens written.
         stop: Texts that end the continuation, themselves not part of it.
         stop_token_ids: Tokens that do the same, besides the tokenizer's end-of-sequence token.
         seed: Of the drawing; the same text, settings and seed give the same continuation.
+        top_p: Tokens are drawn from the likeliest ones that together have this share (Holtzman et al. 2019); 1 for all.
     """
 
     temperature: float = 0.0
@@ -24,11 +25,12 @@ class Sampling:
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     seed: int = 0
+    top_p: float = 1.0
 
 
 @dataclass(frozen=True)
 class Generation:
-    """What a model wrote.
+    """Hold what a model wrote.
 
     Attributes:
         text: Without special tokens and without what stopped it.
@@ -42,7 +44,7 @@ class Generation:
 
 
 class Generator(Protocol):
-    """An engine that continues texts; ``smaug-torch`` and ``smaug-vllm`` are ones."""
+    """Continue texts; ``smaug-torch`` and ``smaug-vllm`` are engines that can."""
 
     def generate(
         self,
@@ -56,7 +58,7 @@ class Generator(Protocol):
             prompts: Token ids of each text; where one leaves no room for ``max_new_tokens`` in the model's context,
                 less is written.
             samplings: How to continue each.
-            on_done: Told of each continuation when it is finished, in any order, with its prompt's index.
+            on_done: Called with each continuation when it is finished, in any order, with its prompt's index.
 
         Returns:
             The continuations, in the order of the prompts.

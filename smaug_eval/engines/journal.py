@@ -1,4 +1,4 @@
-"""What a model has answered, on disk: an append-only file that survives being killed at any moment.
+"""Record a model's answers on disk: an append-only file that survives being killed at any moment.
 
 One line for every finished chunk of work, with a checksum. A file belongs to one *scope*: the model's weights, its
 tokenizer and every setting that changes numbers; another scope has another file, so that no model ever sees another's
@@ -12,15 +12,15 @@ import importlib.metadata
 import json
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from smaug_eval.errors import SmaugError
-from smaug_eval.files import GrowingFile, canonical_json, cut_torn_line, sha256_of_text, unwritable
-from smaug_eval.redaction import redacted_values
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.common.files import GrowingFile, canonical_json, cut_torn_line, sha256_of_text, unwritable
+from smaug_eval.common.redaction import redacted_values
 
 VERSION = 1
 CHECKSUM = "crc32"
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Journal:
-    """Answers by key, in memory and on disk.
+    """Keep answers by key, in memory and on disk.
 
     Attributes:
         file: What this process appends to.
@@ -72,11 +72,11 @@ class Journal:
             self._answers.update(answers)
 
     def setting(self, name: str) -> Any:
-        """What was last noted under ``name``; None if nothing was."""
+        """Return what was last noted under ``name``; None if nothing was."""
         return self._settings.get(name)
 
     def note(self, name: str, value: Any) -> None:
-        """Keep a choice made while working, so that whoever goes on chooses alike."""
+        """Record a choice made while working, so that a resumed process makes the same one."""
         if self._settings.get(name) != value:
             self._append({"settings": {name: value}})
             self._settings[name] = value
@@ -110,6 +110,12 @@ class Journal:
         return stream
 
     def _read(self, file: Path) -> None:
+        for found in self._lines(file):
+            self._answers.update(found.get("answers", {}))
+            self._settings.update(found.get("settings", {}))
+
+    def _lines(self, file: Path) -> Iterator[dict[str, Any]]:
+        """Yield what the whole lines of a file hold, but for its first."""
         with file.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.endswith(b"\n"):
@@ -122,28 +128,49 @@ class Journal:
                 if found is None:
                     log.warning("%s, line %d: damaged; what it held is computed again", file, number)
                     continue
-                self._answers.update(found.get("answers", {}))
-                self._settings.update(found.get("settings", {}))
+                yield found
+
+
+class StreamedJournal(Journal):
+    """Keep answers on disk alone: what was there before is read when it is asked for, once."""
+
+    def stored(self) -> Iterator[tuple[str, Any]]:
+        """Yield the answers that were there when this was opened, each with its key."""
+        for file in self._before:
+            for found in self._lines(file):
+                yield from found.get("answers", {}).items()
+
+    def add(self, answers: Mapping[str, Any]) -> None:
+        """Write the answers of a finished chunk: all of them or, if the process dies now, none."""
+        if answers:
+            self._append({"answers": dict(answers)})
+
+    def _recall(self, folder: Path, scope: Mapping[str, Any]) -> str:
+        self._before: list[Path] = []
+        return super()._recall(folder, scope)
+
+    def _read(self, file: Path) -> None:
+        self._before.append(file)
 
 
 class Relay(Protocol):
-    """Where a process that does not write the journal itself sends what belongs there."""
+    """Receive what a process sends that does not write the journal itself."""
 
     def opened(self, scope: Mapping[str, Any]) -> None:
-        """Told of the scope before anything else."""
+        """Receive the scope, before anything else."""
         ...
 
     def answered(self, answers: Mapping[str, Any]) -> None:
-        """Told of a finished chunk's answers by their keys."""
+        """Receive a finished chunk's answers by their keys."""
         ...
 
     def settle(self, scope: str, name: str, value: Any, *, anew: bool) -> Any:
-        """Told of a choice; gives the one that holds: the first that any process made, or this one if ``anew``."""
+        """Receive a choice; return the one that holds: the first that any process made, or this one if ``anew``."""
         ...
 
 
 class RelayedJournal(Journal):
-    """A journal that another process keeps: read once, and what is new is sent there."""
+    """Use a journal that another process keeps: read it once, and send what is new there."""
 
     def __init__(self, folder: Path, scope: Mapping[str, Any], relay: Relay) -> None:
         """Read what is there for a scope.
@@ -165,16 +192,16 @@ class RelayedJournal(Journal):
             self._answers.update(answers)
 
     def note(self, name: str, value: Any) -> None:
-        """Make a choice together with the others: :meth:`setting` then says which holds."""
+        """Send a choice, and keep the one that holds for all processes in :meth:`setting`."""
         if self._settings.get(name) != value:
             self._settings[name] = self._relay.settle(self._name, name, value, anew=name in self._settings)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is open."""
 
 
 def versions(*distributions: str) -> dict[str, str]:
-    """Installed versions of the packages whose update may change a number."""
+    """Return the installed versions of the packages whose update may change a number."""
     found = {}
     for name in distributions:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -1,4 +1,4 @@
-"""How fast requests are answered, and what answering them took."""
+"""Measure how fast requests are answered, and what answering them took."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Work:
-    """What scoring some requests took.
+    """Hold what scoring some requests took.
 
     Attributes:
         requested: Tokens that one forward pass for each request would compute.
@@ -27,12 +27,12 @@ class Work:
 
     @property
     def saved(self) -> float:
-        """Share of the requested tokens that were not computed."""
+        """Return the share of the requested tokens that were not computed."""
         return 1 - self.computed / self.requested if self.requested else 0.0
 
 
 class Pace:
-    """The course of some requests.
+    """Measure the progress of some requests.
 
     Attributes:
         recalled: Requests that need no work.
@@ -55,7 +55,7 @@ class Pace:
         self._started = time.monotonic()
 
     def answered(self, numbers: Iterable[int]) -> None:
-        """These requests have been answered."""
+        """Count these requests as answered."""
         for number in numbers:
             if number not in self.recalled:
                 self._open[self._documents[number]] -= 1

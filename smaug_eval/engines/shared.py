@@ -1,4 +1,4 @@
-"""What our lm-eval models have in common: every distinct text is tokenised, computed and written down once.
+"""Share the work of our lm-eval models: every distinct text is tokenised, computed and recorded once.
 
 :class:`SharedPrefixes` stands before one of lm-eval's models and takes over its log-likelihoods and greedy generations.
 What is left to each engine is how distinct texts are scored and how prompts are continued.
@@ -6,6 +6,7 @@ What is left to each engine is how distinct texts are scored and how prompts are
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import logging
@@ -22,14 +23,14 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs, postprocess_generated_text
 from tqdm import tqdm
 
+from smaug_eval.common.files import canonical_json
 from smaug_eval.engines.encoding import TextEncoder
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.journal import Journal, Relay, RelayedJournal
 from smaug_eval.engines.pace import Pace, Work
 from smaug_eval.engines.shares import Credit, Share, ShareDone
 from smaug_eval.engines.trie import Text, cut_rows, shared_lengths, sort_key, unique_tokens
-from smaug_eval.files import canonical_json
-from smaug_eval.prefix import TokenIds
+from smaug_eval.prefix.layout import TokenIds
 
 Request = tuple[tuple[str, str] | None, "list[int] | TokenIds", "list[int] | TokenIds"]
 """A request's strings, or None for a piece of a rolling one; tokens of its context; tokens of its continuation."""
@@ -37,6 +38,8 @@ Answer = tuple[float, bool]
 ScoredText = tuple[int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 """Index of a text; log-probabilities of its scored tokens, in nats; whether each is the likeliest one."""
 
+DRAWN_ARGUMENTS = {"seed", "top_p"}
+"""What our own evaluations name of a sampled answer, besides those of a greedy one."""
 GREEDY_ARGUMENTS = {"until", "max_gen_toks", "do_sample", "temperature"}
 CHUNK_TOKENS, MOST_CHUNK_TOKENS = 16384, 65536
 """Of texts that one process scores, where several divide the work and the engine does not say what belongs together."""
@@ -46,12 +49,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Job:
-    """Requests as lm-eval made them, and how each is known to the journal and to the progress display.
+class ScoringJob:
+    """Hold requests as lm-eval made them, and their keys in the journal and the progress display.
 
     Attributes:
-        kind: lm-eval's name of what is asked.
-        arguments: What lm-eval's cache hook is told of each request; None for a piece of a rolling one.
+        kind: lm-eval's name of the kind of request.
+        arguments: What lm-eval's cache hook gets for each request; None for a piece of a rolling one.
         keys: Of each request in the journal.
         documents: To which document each belongs.
         lengths: Tokens that one forward pass for each would compute.
@@ -65,11 +68,11 @@ class Job:
 
 
 class SharedPrefixes(TemplateLM):
-    """An lm-eval model that scores each shared prefix once, and keeps a journal.
+    """Score each shared prefix once, and keep a journal, as an lm-eval model.
 
     Attributes:
         work: What the last scoring took; None before the first.
-        pace: How fast the last or present work goes, in words; empty before the first.
+        pace: How fast the last or present work goes, as text; empty before the first.
         share: What to do of the work; None for all of it.
         credit: What others have done of it.
     """
@@ -90,7 +93,7 @@ class SharedPrefixes(TemplateLM):
     def score_texts(self, texts: Sequence[Text], known: Collection[int]) -> Iterator[Sequence[ScoredText]]:
         """Score sorted distinct texts chunk by chunk.
 
-        How texts are put together must not depend on ``known``, which grows while this goes on: an interrupted
+        How texts are put together must not depend on ``known``, which grows while this works: an interrupted
         evaluation ends with the numbers of an uninterrupted one.
 
         Args:
@@ -113,28 +116,34 @@ class SharedPrefixes(TemplateLM):
 
     @abstractmethod
     def journal_scope(self) -> Mapping[str, Any]:
-        """Everything but the request that decides an answer: weights, tokenizer, settings, versions; plain data."""
+        """Return everything but the request that decides an answer, as plain data.
+
+        That is weights, tokenizer, settings and versions.
+        """
 
     def text_chunks(self, texts: Sequence[Text]) -> Iterable[Sequence[int]]:
-        """Indices of texts that belong together: how one chunk is scored does not change the answers of another."""
+        """Return the indices of texts chunk by chunk.
+
+        How one chunk is scored does not change the answers of another.
+        """
         return cut_rows(texts, shared_lengths(texts), CHUNK_TOKENS, MOST_CHUNK_TOKENS)
 
     def prompt_chunks(self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]) -> Iterable[Sequence[int]]:
-        """The same of prompts."""
+        """Return the indices of prompts chunk by chunk, as :meth:`text_chunks` does of texts."""
         return (range(len(prompts))[first : first + CHUNK_PROMPTS] for first in range(0, len(prompts), CHUNK_PROMPTS))
 
     def continues_greedily(self) -> bool:
-        """Whether :meth:`continue_prompts` writes what the model's own greedy generation would."""
+        """Return whether :meth:`continue_prompts` writes what the model's own greedy generation would."""
         return True
 
     def count_computed(self, tokens: int) -> None:
-        """Told by an engine that it has computed so many tokens, padding included."""
+        """Count tokens that an engine has computed, padding included."""
         if self._pace is not None:
             self._pace.computed += tokens
 
     @property
     def computed(self) -> int:
-        """Tokens computed for the present work; 0 where there is none."""
+        """Return the tokens computed for the present work; 0 where there is none."""
         return 0 if self._pace is None else self._pace.computed
 
     def keep_journal(self, folder: str | Path | None, relay: Relay | None = None) -> None:
@@ -147,7 +156,7 @@ class SharedPrefixes(TemplateLM):
         self._relay = relay
 
     def journal(self) -> Journal | None:
-        """The journal, opened on first use; None where none is kept."""
+        """Return the journal, opened on first use; None where none is kept."""
         if self._journal is None and self._journal_folder is not None:
             if self._scope_of_journal is None:
                 self._scope_of_journal = self.journal_scope()  # hashes weights, which stay as they were loaded
@@ -160,7 +169,7 @@ class SharedPrefixes(TemplateLM):
         return self._journal
 
     def close_journal(self) -> None:
-        """Let go of the journal; it is opened again when it is next needed."""
+        """Close the journal; it is opened again when it is next needed."""
         if self._journal is not None:
             self._journal.close()
             self._journal = None
@@ -168,7 +177,7 @@ class SharedPrefixes(TemplateLM):
     # Log-likelihoods
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Answer]:
-        """As lm-eval's, but what texts have in common is tokenised once."""
+        """Compute lm-eval's ``loglikelihood``; what texts have in common is tokenised once."""
         if self.backend != "causal" or getattr(self, "enable_thinking", False):
             self._refuse_to_share()
             theirs: list[Answer] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
@@ -182,7 +191,7 @@ class SharedPrefixes(TemplateLM):
         return ours
 
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[Request]:
-        """Tokens of contexts and continuations, as lm-eval's ``loglikelihood`` and ``_encode_pair`` make them.
+        """Encode contexts and continuations as lm-eval's ``loglikelihood`` and ``_encode_pair`` do.
 
         Trailing spaces of a context belong to the continuation; a continuation's tokens are those that the whole text
         has beyond the number of its context's; an empty context is a BOS or EOS.
@@ -224,7 +233,7 @@ class SharedPrefixes(TemplateLM):
             return theirs
         whole = [_cut(request, self.max_length) for request in requests]
         sizes = [len(continuation) for _, _, continuation in requests]
-        job = Job(
+        job = ScoringJob(
             "loglikelihood",
             [strings for strings, _, _ in requests],
             [_key(ids.tobytes(), size) for ids, size in zip(whole, sizes, strict=True)],
@@ -253,13 +262,17 @@ class SharedPrefixes(TemplateLM):
     # Generation
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """As lm-eval's; what is not plainly greedy is left to it."""
+        """Compute lm-eval's ``generate_until``; what is not plainly greedy is left to lm-eval."""
         settings = [normalize_gen_kwargs(request.args[1], self.max_gen_toks) for request in requests]
-        plain = all(set(each) <= GREEDY_ARGUMENTS and not each.get("do_sample") for each in settings)
+        plain = all(
+            set(each) <= GREEDY_ARGUMENTS | (DRAWN_ARGUMENTS if "seed" in each else set())
+            and ("seed" in each or not each.get("do_sample"))
+            for each in settings
+        )
         unthinking = not getattr(self, "think_end_token", None)
         if self.backend != "causal" or not (plain and unthinking and self.continues_greedily()):
             self._refuse_to_share()
-            theirs: list[str] = super().generate_until(requests, disable_tqdm=disable_tqdm)
+            theirs: list[str] = super().generate_until(without_seeds(requests), disable_tqdm=disable_tqdm)
             return theirs
         eos = self.tokenizer.decode([self.eot_token_id], skip_special_tokens=False)
         contexts = [request.args[0] for request in requests]
@@ -267,15 +280,18 @@ class SharedPrefixes(TemplateLM):
             Sampling(
                 max_new_tokens=each["max_gen_toks"],
                 stop=tuple(stop for stop in handle_stop_sequences(each.get("until"), eos=eos) if stop),
+                temperature=each["temperature"] if each.get("do_sample") else 0.0,
+                seed=int(each.get("seed", 0)),
+                top_p=float(each.get("top_p", 1.0)),
             )
             for each in settings
         ]
         prompts = [self._prompt(context, sampling) for context, sampling in zip(contexts, samplings, strict=True)]
         keys = [
-            _key(np.array(prompt, np.int32).tobytes(), canonical_json([sampling.max_new_tokens, sampling.stop]))
+            _key(np.array(prompt, np.int32).tobytes(), canonical_json(_settings_key(sampling)))
             for prompt, sampling in zip(prompts, samplings, strict=True)
         ]
-        job = Job(
+        job = ScoringJob(
             "generate_until",
             [request.args for request in requests],
             keys,
@@ -343,7 +359,11 @@ class SharedPrefixes(TemplateLM):
             raise ShareDone
 
     def _answer(
-        self, job: Job, chunks: Callable[[Mapping[int, Any]], Iterator[dict[int, Any]]], title: str, disable_tqdm: bool
+        self,
+        job: ScoringJob,
+        chunks: Callable[[Mapping[int, Any]], Iterator[dict[int, Any]]],
+        title: str,
+        disable_tqdm: bool,
     ) -> tuple[list[Any], Pace]:
         """Answer all requests of a job: from the journal what is there, then chunk by chunk."""
         journal = self.journal()
@@ -376,6 +396,28 @@ class SharedPrefixes(TemplateLM):
         return [found[number] for number in range(len(job.keys))], pace
 
 
+def _settings_key(sampling: Sampling) -> list[Any]:
+    """What of a sampling decides a continuation; of a greedy one as it has always been written."""
+    drawn = [] if sampling.temperature <= 0 else [sampling.temperature, sampling.top_p, sampling.seed]
+    return [sampling.max_new_tokens, sampling.stop, *drawn]
+
+
+def without_seeds(requests: list[Instance]) -> list[Instance]:
+    """Return requests for lm-eval's own generation, which takes no seed: the first one's becomes torch's."""
+    seeds = [request.args[1]["seed"] for request in requests if "seed" in request.args[1]]
+    if not seeds:
+        return requests
+    import torch
+
+    torch.manual_seed(int(seeds[0]))
+    found = []
+    for request in requests:
+        other = copy.copy(request)
+        other.arguments = (request.args[0], {key: each for key, each in request.args[1].items() if key != "seed"})
+        found.append(other)
+    return found
+
+
 def _cut(request: Request, max_length: int) -> TokenIds:
     """A request's text, cut from the left to what a model can be asked: it reads all tokens but the last."""
     _, context, continuation = request
@@ -400,3 +442,8 @@ def _sum(log_probs: npt.NDArray[np.float32], greedy: npt.NDArray[np.bool_]) -> A
 
 def _key(ids: bytes, asked: int | str) -> str:
     return hashlib.blake2b(ids + f"|{asked}".encode(), digest_size=16).hexdigest()
+
+
+def request_key(asked: str) -> str:
+    """Return the key in the journal of a request that is told apart by a text."""
+    return _key(asked.encode(), "text")

@@ -1,4 +1,4 @@
-"""How several processes divide the work on some requests; free of torch, as whoever plans it is."""
+"""Divide the work on some requests among several processes; free of torch, like its planner."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Share:
-    """One part of the work on some requests, which several processes divide among themselves.
+    """Describe one process's part of the work on some requests.
 
     Attributes:
         number: Which part, from 0.
@@ -20,12 +20,12 @@ class Share:
 
 
 class ShareDone(Exception):
-    """Raised to the caller, instead of answers: those of the share are in the journal, the others need not be."""
+    """Report that the answers of the share are in the journal; raised instead of returning answers."""
 
 
 @dataclass(frozen=True)
 class Credit:
-    """What other processes have done of the present work.
+    """Hold what other processes have done of the present work.
 
     Attributes:
         keys: Requests they answered, as the journal names them.

@@ -1,4 +1,4 @@
-"""lm-eval's ``hf`` model with another way of scoring: what requests share is computed once.
+"""Score with lm-eval's ``hf`` model in another way: what requests share is computed once.
 
 Registered with lm-eval as ``smaug-torch``. Loading and chat are lm-eval's own. Log-likelihoods are those of lm-eval's
 ``hf``, computed from prefix trees: the answers of a question share its context, and questions that begin with the same
@@ -18,18 +18,20 @@ import torch
 from accelerate.utils import align_module_device
 from accelerate.utils.memory import should_reduce_batch_size
 from lm_eval.api.registry import register_model
-from lm_eval.models.huggingface import HFLM
 from torch import nn
 
-from smaug_eval import __version__
+from smaug_eval._version import __version__
 from smaug_eval.engines.decoding import can_continue, continue_batch
 from smaug_eval.engines.encoding import tokenizer_sha256
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.journal import versions
+from smaug_eval.engines.loading import CheckedLoading
 from smaug_eval.engines.shared import ScoredText, SharedPrefixes
 from smaug_eval.engines.trie import Text, cut_rows, grow, shared_lengths
-from smaug_eval.prefix import Layout, PrefixGroup
-from smaug_eval.scorer import Scorer, Way, scoring
+from smaug_eval.models.quantised import Use
+from smaug_eval.prefix.attention import honour_soft_caps
+from smaug_eval.prefix.layout import Layout, PrefixGroup
+from smaug_eval.prefix.scorer import Scorer, Way, scoring
 
 ROW_TOKENS = {"cpu": 512, "cuda": 16384}
 MOST_TOKENS = 65536
@@ -41,12 +43,14 @@ log = logging.getLogger(__name__)
 
 
 @register_model("smaug-torch")
-class TorchEngine(SharedPrefixes, HFLM):
-    """lm-eval's ``hf`` model that scores each shared prefix once.
+class TorchEngine(SharedPrefixes, CheckedLoading):
+    """Score each shared prefix once with lm-eval's ``hf`` model.
 
     Attributes:
-        way: How the model was asked last, in words; None before the first time.
+        way: How texts were batched last, as text; None before the first time.
     """
+
+    use = Use.TORCH
 
     def __init__(
         self, *args: Any, row_tokens: int | None = None, journal: str | Path | None = None, **kwargs: Any
@@ -54,11 +58,11 @@ class TorchEngine(SharedPrefixes, HFLM):
         """Load a model.
 
         Args:
-            *args: As of lm-eval's ``HFLM``.
+            *args: As of :class:`~smaug_eval.engines.loading.CheckedLoading`.
             row_tokens: Tokens of a forward pass; left out, a number that suits the device. Rows are longer where a long
                 shared prefix would otherwise be computed too often, and shorter where memory does not suffice.
             journal: Folder to keep finished answers in; None to keep none.
-            **kwargs: As of lm-eval's ``HFLM``.
+            **kwargs: As of :class:`~smaug_eval.engines.loading.CheckedLoading`.
 
         Raises:
             ValueError: ``row_tokens`` is not positive.
@@ -66,13 +70,15 @@ class TorchEngine(SharedPrefixes, HFLM):
         if row_tokens is not None and int(row_tokens) < 1:
             raise ValueError(f"row_tokens must be at least 1, not {row_tokens}")
         super().__init__(*args, **kwargs)
+        if self.backend == "causal":
+            honour_soft_caps(self.model)
         self.way: str | None = None
         self._scorer: Scorer | None = None
         self._row_tokens = None if row_tokens is None else int(row_tokens)
         self.keep_journal(journal)
 
     def journal_scope(self) -> Mapping[str, Any]:
-        """The loaded weights, the tokenizer, settings, and versions of what computes with them."""
+        """Return the loaded weights, the tokenizer, settings, and versions of what computes with them."""
         on_gpu = torch.device(self.device).type == "cuda"
         return {
             "engine": "smaug-torch",
@@ -104,17 +110,17 @@ class TorchEngine(SharedPrefixes, HFLM):
                         raise
                     most = max(LEAST_TOKENS, min(limits[1], max(limits[0], longest)) // 2)
                     limits = self._agree("row_limits", (min(limits[0], most), most))
-                    log.warning("smaug-torch: out of memory; going on with rows of at most %d tokens", most)
+                    log.warning("smaug-torch: out of memory; continuing with rows of at most %d tokens", most)
                     free_memory()
 
     def text_chunks(self, texts: Sequence[Text]) -> Iterable[Sequence[int]]:
-        """The rows."""
+        """Return the rows of the forward passes."""
         with scoring(self.model, known=self._scorer) as scorer:
             self._scorer = scorer
             return list(self._rows(scorer, texts, *self._agreed_limits()))
 
     def row_limits(self) -> tuple[int, int]:
-        """Tokens of a row, and the most that the free memory allows for the sake of a long shared prefix."""
+        """Return the tokens of a row, and the most that free memory allows for a long shared prefix."""
         most = min(MOST_TOKENS, max(LEAST_TOKENS, int(MEMORY_SHARE * self._free_bytes() / self._bytes_per_token())))
         return min(self._row_tokens or _by_device(ROW_TOKENS, self.device), most), most
 
@@ -144,7 +150,7 @@ class TorchEngine(SharedPrefixes, HFLM):
 
     def _score_row(self, scorer: Scorer, texts: Sequence[Text], row: Sequence[int]) -> list[ScoredText]:
         asked = [texts[index] for index in row]
-        if scorer.way is Way.PACKED:
+        if scorer.way is Way.PACKED and scorer.takes(max(len(text.ids) for text in asked)):
             forest = grow(asked)
             layout: Layout = scorer.tree_layout(forest.trees)
             log_probs, greedy = (part.cpu().numpy() for part in scorer.answers(self.model, layout))
@@ -159,7 +165,7 @@ class TorchEngine(SharedPrefixes, HFLM):
     # Generation
 
     def continues_greedily(self) -> bool:
-        """Whether the model's cache can lose rows and its own settings ask for nothing but the likeliest token."""
+        """Return whether the model's cache can lose rows and its settings select greedy decoding only."""
         return can_continue(self.model)
 
     def continue_prompts(
@@ -177,11 +183,11 @@ class TorchEngine(SharedPrefixes, HFLM):
                 if not should_reduce_batch_size(error) or size == 1:
                     raise
                 size = self._agree("batch", (size // 2, 0))[0]
-                log.warning("smaug-torch: out of memory; going on with %d prompts at a time", size)
+                log.warning("smaug-torch: out of memory; continuing with %d prompts at a time", size)
                 free_memory()
 
     def prompt_chunks(self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]) -> Iterable[Sequence[int]]:
-        """The batches."""
+        """Return the batches."""
         return _batches(prompts, self._agreed_batch(prompts, samplings))
 
     def _continue_batch(
@@ -230,13 +236,13 @@ class TorchEngine(SharedPrefixes, HFLM):
 
 
 def free_memory() -> None:
-    """Give back what the allocator holds on to."""
+    """Free the memory that the allocator caches."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def tensors_sha256(model: nn.Module) -> str:
-    """One hash over a model's configuration and the names, types, shapes and bytes of all its tensors."""
+    """Return one hash over a model's configuration and the names, types, shapes and bytes of all its tensors."""
     digest = hashlib.sha256()
     config = getattr(model, "config", None)
     if config is not None:
@@ -246,8 +252,16 @@ def tensors_sha256(model: nn.Module) -> str:
             tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
             for name, tensor in sorted(tensors.items()):
                 digest.update(f"{prefix}.{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+                _add_bytes(digest, tensor)
+                # Of 4-bit weights of bitsandbytes, what the packed numbers are to be multiplied by.
+                if (state := getattr(tensor, "quant_state", None)) is not None:
+                    for _, part in sorted(state.as_dict(packed=True).items()):
+                        _add_bytes(digest, part)
     return digest.hexdigest()
+
+
+def _add_bytes(digest: Any, tensor: torch.Tensor) -> None:
+    digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _by_device(choices: Mapping[str, int], device: Any) -> int:

@@ -1,4 +1,4 @@
-"""Texts that begin alike as prefix trees, cut into rows of a forward pass.
+"""Build prefix trees of texts that begin alike, and cut them into rows of a forward pass.
 
 Sorted texts stand beside those that share most with them: what a text adds to a row is what it does not share with the
 text before it, and where a row ends and the next begins, what the two texts share is computed again.
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from smaug_eval.prefix import PrefixTree, TokenIds
+from smaug_eval.prefix.layout import PrefixTree, TokenIds
 
 FEWEST_SAVED = 8
 """Tokens whose saving is worth a node: computing fewer again takes less time than another call of attention."""
@@ -23,7 +23,7 @@ REPEATED = 0.08
 
 @dataclass(frozen=True)
 class Text:
-    """A text of which the last tokens are scored.
+    """Hold a text of which the last tokens are scored.
 
     Attributes:
         ids: Its tokens, at least two.
@@ -36,7 +36,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Forest:
-    """Trees of some texts, and where each text is found in their scored tokens.
+    """Hold trees of some texts, and where each text is found in their scored tokens.
 
     Attributes:
         trees: The trees.
@@ -48,14 +48,14 @@ class Forest:
 
 
 @dataclass(eq=False)
-class _Node:
+class _TrieNode:
     """Tokens ``start`` to ``end`` of a text, behind those of the parent."""
 
     ids: TokenIds
     start: int
     end: int
-    parent: _Node | None
-    children: list[_Node] = field(default_factory=list)
+    parent: _TrieNode | None
+    children: list[_TrieNode] = field(default_factory=list)
     ending: list[int] = field(default_factory=list)
     scored_from: int = 0  # counted from the beginning of the text
     index: int = 0  # in its tree
@@ -63,19 +63,21 @@ class _Node:
 
 
 def sort_key(ids: TokenIds) -> bytes:
-    """A key that sorts texts by their tokens, so that those that begin alike stand together."""
+    """Return a key that sorts texts by their tokens, so that those that begin alike stand together."""
     return ids.astype(">u4").tobytes()
 
 
 def common_length(one: TokenIds, other: TokenIds) -> int:
-    """How many tokens two texts share at their beginning."""
+    """Return how many tokens two texts share at their beginning."""
     size = min(len(one), len(other))
     differing = np.flatnonzero(one[:size] != other[:size])
     return int(differing[0]) if len(differing) else size
 
 
 def unique_tokens(texts: Sequence[Text], shared: Sequence[int]) -> int:
-    """Tokens that any scorer must feed to the model: the distinct beginnings of texts that a further token follows.
+    """Count the tokens that any scorer must feed to the model.
+
+    These are the distinct beginnings of texts that a further token follows.
 
     Args:
         texts: Sorted by :func:`sort_key`, without repetitions.
@@ -85,13 +87,13 @@ def unique_tokens(texts: Sequence[Text], shared: Sequence[int]) -> int:
 
 
 def shared_lengths(texts: Sequence[Text]) -> list[int]:
-    """Of each text how many tokens it shares with the one before it; 0 for the first."""
+    """Return how many tokens each text shares with the one before it; 0 for the first."""
     lengths = [common_length(one.ids, other.ids) for one, other in itertools.pairwise(texts)]
     return [0, *lengths] if texts else []
 
 
 def _added(texts: Sequence[Text], shared: Sequence[int], index: int) -> int:
-    # The last token of a text is fed where another text goes on behind it.
+    # The last token of a text is fed where another text continues behind it.
     continues = index > 0 and shared[index] == len(texts[index - 1].ids)
     return len(texts[index].ids) - 1 - shared[index] + continues
 
@@ -121,20 +123,20 @@ def cut_rows(texts: Sequence[Text], shared: Sequence[int], tokens: int, most: in
 
 
 def grow(texts: Sequence[Text], fewest: int = FEWEST_SAVED) -> Forest:
-    """The prefix trees of sorted texts.
+    """Build the prefix trees of sorted texts.
 
     Args:
         texts: Sorted by :func:`sort_key`, without repetitions.
         fewest: Tokens that a node must save; what other nodes share is computed for each of them.
     """
-    roots: list[_Node] = []
-    last: _Node | None = None  # where the text before ends
+    roots: list[_TrieNode] = []
+    last: _TrieNode | None = None  # where the text before ends
     for number, text in enumerate(texts):
         shared = common_length(texts[number - 1].ids, text.ids) if number else 0
         branch = _branch(last, shared) if last and shared else None
-        last = _Node(text.ids, branch.end if branch else 0, len(text.ids), branch, ending=[number])
+        last = _TrieNode(text.ids, branch.end if branch else 0, len(text.ids), branch, ending=[number])
         (branch.children if branch else roots).append(last)
-    ends: dict[int, _Node] = {}
+    ends: dict[int, _TrieNode] = {}
     orders = [_in_order(kept) for root in roots for kept in _worthwhile(root, fewest)]
     for order in orders:
         for node in order:
@@ -152,21 +154,21 @@ def grow(texts: Sequence[Text], fewest: int = FEWEST_SAVED) -> Forest:
     return Forest(tuple(trees), tuple(places))
 
 
-def _branch(node: _Node, shared: int) -> _Node:
-    """The node behind which a text goes on that shares ``shared`` tokens with the one that ends in ``node``."""
+def _branch(node: _TrieNode, shared: int) -> _TrieNode:
+    """The node behind which a text continues that shares ``shared`` tokens with the one that ends in ``node``."""
     while node.parent is not None and node.start >= shared:
         node = node.parent
     if shared < node.end:
-        lower = _Node(node.ids, shared, node.end, node, node.children, node.ending)
+        lower = _TrieNode(node.ids, shared, node.end, node, node.children, node.ending)
         for child in lower.children:
             child.parent = lower
         node.end, node.children, node.ending = shared, [lower], []
     return node
 
 
-def _worthwhile(root: _Node, fewest: int) -> list[_Node]:
+def _worthwhile(root: _TrieNode, fewest: int) -> list[_TrieNode]:
     """The tree without nodes that save less than ``fewest`` tokens, as one tree or, without its root, as several."""
-    roots: list[_Node] = []
+    roots: list[_TrieNode] = []
     waiting = [root]
     while waiting:
         node = waiting.pop()
@@ -184,7 +186,7 @@ def _worthwhile(root: _Node, fewest: int) -> list[_Node]:
     return roots
 
 
-def _in_order(root: _Node) -> list[_Node]:
+def _in_order(root: _TrieNode) -> list[_TrieNode]:
     """Pre-order, a node's leaves before its other children."""
     order, waiting = [], [root]
     while waiting:
@@ -194,14 +196,14 @@ def _in_order(root: _Node) -> list[_Node]:
     return order
 
 
-def _mark(end: _Node, scored_from: int) -> None:
-    node: _Node | None = end
+def _mark(end: _TrieNode, scored_from: int) -> None:
+    node: _TrieNode | None = end
     while node is not None and node.end > scored_from:
         node.scored_from = min(node.scored_from, max(scored_from, node.start))
         node = node.parent
 
 
-def _tree(order: Sequence[_Node]) -> PrefixTree:
+def _tree(order: Sequence[_TrieNode]) -> PrefixTree:
     return PrefixTree(
         tuple(node.ids[node.start : node.end] for node in order),
         tuple(-1 if node.parent is None else node.parent.index for node in order),
@@ -209,9 +211,9 @@ def _tree(order: Sequence[_Node]) -> PrefixTree:
     )
 
 
-def _places(end: _Node, scored_from: int) -> npt.NDArray[np.int64]:
+def _places(end: _TrieNode, scored_from: int) -> npt.NDArray[np.int64]:
     pieces = []
-    node: _Node | None = end
+    node: _TrieNode | None = end
     while node is not None and node.end > scored_from:
         begin = max(scored_from, node.start) - node.scored_from
         pieces.append(np.arange(node.first + begin, node.first + node.end - node.scored_from))

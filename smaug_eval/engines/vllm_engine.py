@@ -1,8 +1,8 @@
-"""lm-eval's ``vllm`` model with another way of scoring: what requests share comes from vLLM's prefix cache.
+"""Score with lm-eval's ``vllm`` model in another way: what requests share comes from vLLM's prefix cache.
 
 Registered with lm-eval as ``smaug-vllm``. Loading and chat are lm-eval's own. lm-eval asks for the log-probabilities of
-all tokens of a prompt, for which vLLM leaves its cache alone; :mod:`smaug_eval.engines.vllm_plan` says what is asked
-here instead.
+all tokens of a prompt, for which vLLM leaves its cache alone; :mod:`smaug_eval.engines.vllm_plan` plans the
+prompts here instead.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any, Generic, TypeVar
 
 from lm_eval.api.registry import register_model
 
-from smaug_eval import __version__
-from smaug_eval.digests import sha256_of_files
+from smaug_eval._version import __version__
+from smaug_eval.common.digests import sha256_of_files
 from smaug_eval.engines.encoding import tokenizer_sha256
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.journal import versions
@@ -29,7 +29,7 @@ from smaug_eval.engines.shared import Answer, Request, ScoredText, SharedPrefixe
 from smaug_eval.engines.trie import Text
 from smaug_eval.engines.vllm_install import answering_for_vllm, vllm_distribution
 from smaug_eval.engines.vllm_plan import WAITING, Prompt, Told, score
-from smaug_eval.models import locate
+from smaug_eval.models.checkpoint import locate
 
 with answering_for_vllm():
     from lm_eval.models.vllm_causallms import VLLM
@@ -55,10 +55,10 @@ log = logging.getLogger(__name__)
 
 @register_model("smaug-vllm")
 class VllmEngine(SharedPrefixes, VLLM):
-    """lm-eval's ``vllm`` model that computes each shared prefix once.
+    """Compute each shared prefix once with lm-eval's ``vllm`` model.
 
     Attributes:
-        way: How vLLM is asked, in words.
+        way: How texts become prompts, as text.
     """
 
     def __init__(
@@ -110,12 +110,18 @@ class VllmEngine(SharedPrefixes, VLLM):
         return way
 
     def journal_scope(self) -> Mapping[str, Any]:
-        """The checkpoint, the tokenizer, settings, and versions of what computes with them.
+        """Return the checkpoint, the tokenizer, settings, and versions of what computes with them.
 
         Raises:
             SmaugError: the checkpoint's files cannot be found.
         """
         return self._scope
+
+    def forget_scope(self) -> None:
+        """Return work out again what decides an answer, as the adapter is another one now."""
+        self.close_journal()
+        self._scope_of_journal = None
+        self.__dict__.pop("_scope", None)
 
     @functools.cached_property
     def _scope(self) -> Mapping[str, Any]:
@@ -158,17 +164,17 @@ class VllmEngine(SharedPrefixes, VLLM):
         """
         indices = [index for index in range(len(texts)) if index not in known]
         asked = [texts[index] for index in indices]
-        # Texts that were scored before would be found in the cache whole, and nothing told of their tokens.
+        # Texts that were scored before would be found in the cache whole, without log-probabilities of their tokens.
         self.model.reset_prefix_cache()
         with _Conversation[Prompt](self.model, self.lora_request) as conversation:
-            for chunk in score(_Asked(conversation), asked):
+            for chunk in score(_AskedPrompt(conversation), asked):
                 self.count_computed(conversation.take_computed())
                 yield [(indices[index], log_probs, greedy) for index, log_probs, greedy in chunk]
 
     # Generation
 
     def continues_greedily(self) -> bool:
-        """Whether prompts are continued by one copy of the model."""
+        """Return whether prompts are continued by one copy of the model."""
         return self.data_parallel_size == 1
 
     def continue_prompts(
@@ -197,6 +203,7 @@ class VllmEngine(SharedPrefixes, VLLM):
         return SamplingParams(
             temperature=sampling.temperature,
             seed=sampling.seed,
+            top_p=sampling.top_p,
             max_tokens=min(sampling.max_new_tokens, self.max_length - prompt),
             stop=list(sampling.stop),
             stop_token_ids=list(sampling.stop_token_ids),
@@ -255,7 +262,7 @@ class _Conversation(Generic[Key]):
         return computed
 
 
-class _Asked:
+class _AskedPrompt:
     """vLLM as :func:`~smaug_eval.engines.vllm_plan.score` asks it."""
 
     def __init__(self, conversation: _Conversation[Prompt]) -> None:
@@ -288,7 +295,7 @@ def _params(prompt: Prompt) -> SamplingParams:
 
 
 def _told(prompt: Prompt, output: RequestOutput) -> list[Told]:
-    """What an answer tells of the chosen tokens behind the prompt, and of the prompt's own."""
+    """The log-probabilities of an answer: of the chosen tokens behind the prompt, and of the prompt's own."""
     (completion,) = output.outputs
     behind = completion.logprobs[0]
     likeliest = behind[completion.token_ids[0]].logprob
@@ -299,7 +306,7 @@ def _told(prompt: Prompt, output: RequestOutput) -> list[Told]:
 
 
 def _told_of_own(prompt: Prompt, ids: Sequence[int], rows: FlatLogprobs, cached: int) -> list[Told]:
-    """What an answer tells of the prompt's own tokens, in a row each of the token and the likeliest one.
+    """The log-probabilities of the prompt's own tokens in an answer, in a row each of the token and the likeliest one.
 
     The last row is that of the prompt's last token. For the tokens in the cache there are no rows, or rows of what
     happened to be in the memory.
@@ -328,9 +335,10 @@ def _cpu_defaults() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _one_more(pretrained: str, asked: int | None, arguments: Mapping[str, Any]) -> Iterator[int | None]:
-    """What vLLM must be told for a model to read ``asked`` tokens: it wants room for one that is written, unread.
+    """Yield the length that vLLM needs for a model to read ``asked`` tokens.
 
-    vLLM refuses more than the model's own number, as a reader of more would be lost; nothing is ever read there.
+    vLLM wants room for one token that is written, unread. It refuses more than the model's own number, as a reader of
+    more would be lost; nothing is ever read there.
     """
     names = {field.name for field in dataclasses.fields(EngineArgs)} & arguments.keys()
     config = EngineArgs(model=pretrained, **{name: arguments[name] for name in names}).create_model_config()

@@ -1,10 +1,10 @@
-"""Which prompts vLLM is asked, so that it computes what texts share once and still tells every log-probability.
+"""Plan the prompts for vLLM, so that it computes what texts share once and returns every log-probability.
 
 vLLM keeps the keys and values of prompts in a cache of blocks. A prompt whose beginning is there is computed from the
-first missing block on, and log-probabilities of its own tokens are told for the computed part alone. Behind a prompt,
-those of chosen tokens can always be had. So a context is asked once, with the first tokens of all its continuations
-as the chosen ones, and each longer continuation in a prompt of its own, short of the text's last token, which is
-again a chosen one: a model of context ``n`` can score a text of ``n + 1`` tokens.
+first missing block on, and log-probabilities of its own tokens are returned for the computed part alone. Those of
+chosen tokens behind a prompt are always returned. So a context is one prompt, with the first tokens of all its
+continuations as the chosen ones, and each longer continuation in a prompt of its own, short of the text's last token,
+which is again a chosen one: a model of context ``n`` can score a text of ``n + 1`` tokens.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ import numpy.typing as npt
 from smaug_eval.engines.trie import Text, shared_lengths
 
 MOST_CHOSEN = 128
-"""Tokens whose log-probabilities vLLM tells behind one prompt; its own limit."""
+"""Tokens whose log-probabilities vLLM returns behind one prompt; its own limit."""
 LONG = 64
-"""New tokens of a context from which on it is asked by itself, though it has one continuation only."""
+"""New tokens of a context from which on it is a prompt by itself, though it has one continuation only."""
 FEW_MISSING = 4
-"""Log-probabilities that are asked for one by one rather than all together without the cache."""
+"""Log-probabilities that are requested one by one rather than all together without the cache."""
 WAITING = 1024
 """Prompts that vLLM is given before it has answered: enough for its largest steps."""
 TRIES = 3
-"""Times that a text's missing log-probabilities are asked for: they can be had at the first."""
+"""Times that a text's missing log-probabilities are requested: they can be had at the first."""
 
 Told = tuple[int, int, float, bool]
 """A token behind the first so many of a text: how many, the token, its log-probability, whether none is likelier."""
-Scored = tuple[int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]
+ScoredTokens = tuple[int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 """Index of a text; log-probabilities of its scored tokens, in nats; whether each is the likeliest one."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """The first tokens of a text, and which log-probabilities are wanted.
+    """Hold the first tokens of a text, and which log-probabilities are wanted.
 
     Attributes:
         text: Index of the text.
@@ -56,48 +56,48 @@ class Prompt:
 
 
 class Respondent(Protocol):
-    """Who is asked: vLLM, or what stands for it in a test."""
+    """Answer prompts: vLLM, or a stand-in in a test."""
 
     @property
     def waiting(self) -> int:
-        """Prompts without an answer."""
+        """Return the prompts without an answer."""
         ...
 
     def ask(self, prompt: Prompt, ids: list[int]) -> None:
-        """Give it a prompt and the tokens of that."""
+        """Submit a prompt and its tokens."""
         ...
 
     def answers(self) -> Sequence[tuple[Prompt, Sequence[Told]]]:
-        """Wait for the next prompts to be answered, and what is told of each."""
+        """Wait for the next answered prompts, and return the log-probabilities of each."""
         ...
 
 
-def score(respondent: Respondent, texts: Sequence[Text]) -> Iterator[list[Scored]]:
+def score(respondent: Respondent, texts: Sequence[Text]) -> Iterator[list[ScoredTokens]]:
     """Score texts in their order; what can be put together at a time is yielded together.
 
     Args:
-        respondent: Who is asked.
+        respondent: What answers the prompts.
         texts: Sorted by :func:`~smaug_eval.engines.trie.sort_key`, without repetitions.
 
     Raises:
-        RuntimeError: a log-probability is not told.
+        RuntimeError: a log-probability is not returned.
     """
-    course = _Course(respondent, texts)
+    course = _PlanCourse(respondent, texts)
     while course.ask_ahead():
         course.listen()
         if finished := course.finished():
             yield finished
 
 
-class _Course:
-    """Texts in their order: which are planned, which asked, and what is told of the first of these."""
+class _PlanCourse:
+    """Keep texts in their order: which are planned, which submitted, and the results of the first of these."""
 
     def __init__(self, respondent: Respondent, texts: Sequence[Text]) -> None:
         self._respondent, self._texts = respondent, texts
         self._shared = shared_lengths(texts)
         self._plans = enumerate(plan(texts, self._shared))
         self._asked: deque[int] = deque()
-        self._unanswered: dict[int, int] = {}  # prompts of each text that is asked
+        self._unanswered: dict[int, int] = {}  # prompts of each text that is submitted
         self._told: dict[int, list[Told]] = {}
         self._path = Path()
         self._tries = 0
@@ -115,16 +115,16 @@ class _Course:
             self._told[prompt.text] += told
             self._unanswered[prompt.text] -= 1
 
-    def finished(self) -> list[Scored]:
-        """The texts, from the first unfinished one on, of which all is told; a gap in what is told is asked for."""
-        found: list[Scored] = []
+    def finished(self) -> list[ScoredTokens]:
+        """Yield the complete texts, from the first unfinished one on; request what is missing in a gap."""
+        found: list[ScoredTokens] = []
         while self._asked and not self._unanswered[self._asked[0]]:
             index = self._asked[0]
             self._path.learn(self._told.pop(index))
             if missing := self._path.missing(self._texts[index]):
                 self._tries += 1
                 if self._tries > TRIES:
-                    raise RuntimeError(f"vLLM tells nothing of tokens {missing} of a text that it was asked for")
+                    raise RuntimeError(f"vLLM returned nothing for tokens {missing} of a text that it was asked for")
                 self._ask(index, ask_again(self._texts[index], index, missing))
                 break
             self._tries = 0
@@ -141,7 +141,7 @@ class _Course:
 
 
 def plan(texts: Sequence[Text], shared: Sequence[int]) -> Iterator[list[Prompt]]:
-    """Of each text the prompts that have to be asked after those of the texts before it; none if those tell all.
+    """Plan for each text the prompts that are needed after those of the texts before it; none where those suffice.
 
     Args:
         texts: Sorted by :func:`~smaug_eval.engines.trie.sort_key`, without repetitions.
@@ -152,7 +152,7 @@ def plan(texts: Sequence[Text], shared: Sequence[int]) -> Iterator[list[Prompt]]
         chosen = {fed: tokens for fed, tokens in chosen.items() if fed <= shared[index]}
         context, last = len(text.ids) - text.scored, len(text.ids) - 1
         prompts = []
-        # What precedes it was told for the text before, or is found missing and asked for later.
+        # What precedes it was computed for the text before, or is found missing and requested later.
         start = max(context, shared[index])
         if text.ids[start] in chosen.get(start, ()):
             start += 1
@@ -170,7 +170,7 @@ def plan(texts: Sequence[Text], shared: Sequence[int]) -> Iterator[list[Prompt]]
 
 
 def ask_again(text: Text, index: int, missing: Sequence[int]) -> list[Prompt]:
-    """Prompts that tell what an answer did not, because a cached block reached into it.
+    """Return the prompts for the log-probabilities that a cached block kept out of an answer.
 
     Args:
         text: The text.
@@ -184,7 +184,7 @@ def ask_again(text: Text, index: int, missing: Sequence[int]) -> list[Prompt]:
 
 
 class Path:
-    """What is known of the tokens of one text, and of other tokens in their places.
+    """Hold what is known of the tokens of one text, and of other tokens in their places.
 
     Goes from text to text, and keeps what the next one shares.
     """
@@ -193,12 +193,12 @@ class Path:
         self._told: dict[int, dict[int, tuple[float, bool]]] = {}
 
     def learn(self, told: Sequence[Told]) -> None:
-        """What was told of tokens behind beginnings of the text."""
+        """Record the log-probabilities of tokens behind beginnings of the text."""
         for place, token, log_prob, greedy in told:
             self._told.setdefault(place, {})[token] = (log_prob, greedy)
 
     def missing(self, text: Text) -> list[int]:
-        """Indices of scored tokens of which nothing is known."""
+        """Return the indices of scored tokens of which nothing is known."""
         return [
             place
             for place in range(len(text.ids) - text.scored, len(text.ids))
@@ -206,13 +206,13 @@ class Path:
         ]
 
     def read(self, text: Text) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Log-probabilities of a text's scored tokens, and whether each is the likeliest one."""
+        """Read the log-probabilities of a text's scored tokens, and whether each is the likeliest one."""
         told = [self._told[place][int(text.ids[place])] for place in range(len(text.ids) - text.scored, len(text.ids))]
         log_probs, greedy = zip(*told, strict=True)
         return np.array(log_probs, np.float32), np.array(greedy, np.bool_)
 
     def go_on(self, shared: int) -> None:
-        """To a text that shares this many tokens."""
+        """Move to a text that shares this many tokens."""
         self._told = {place: told for place, told in self._told.items() if place <= shared}
 
 

@@ -13,7 +13,7 @@ ProgressCallback = Callable[[int, int, str], None]
 
 
 class Watch:
-    """Reports progress and counts truncated prompts of one lm-eval model.
+    """Report progress and count truncated prompts of one lm-eval model.
 
     Attributes:
         lm: The model.
@@ -35,12 +35,12 @@ class Watch:
         lm.set_cache_hook(self)
 
     def start(self, report: ProgressCallback) -> None:
-        """Begin counting anew; ``report`` is called after every answer."""
+        """Start counting from zero; ``report`` is called after every answer."""
         self.truncated = self.requests = 0
         self._report = report
 
     def add_partial(self, attribute: str, request: Any, answer: Any) -> None:
-        """lm-eval's cache hook, called once per answered request."""
+        """Count an answered request: lm-eval's cache hook."""
         self._done += 1
         if self._report is not None:
             pace = getattr(self.lm, "pace", "")

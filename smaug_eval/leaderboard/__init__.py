@@ -1,1 +1,1 @@
-"""The Open LLM Leaderboard v1 protocol: requests, metrics, scores and published rows."""
+"""Define the Open LLM Leaderboard v1 protocol: requests, metrics, scores and published rows."""

@@ -1,8 +1,10 @@
-"""The archived leaderboard as a table, and where a score would have ranked in it.
+"""Describe an archived leaderboard as a table, and where a score would have ranked in it.
 
-Source of the format: the leaderboard's contents table (``open-llm-leaderboard-old/contents``). Two of its columns say
-the opposite of their names: "Flagged" and "MoE" are True for models that are *not* flagged and *not* mixtures, because
-the leaderboard stored there what its "hide" filters keep.
+Source of the formats: the first leaderboard's contents table (``open-llm-leaderboard-old/contents``). Two of its
+columns say the opposite of their names: "Flagged" and "MoE" are True for models that are *not* flagged and *not*
+mixtures, because the leaderboard stored there what its "hide" filters keep. Of the second leaderboard the table of
+February 2025, with normalised columns and averages, and its last state, which has raw columns alone: BBH and MuSR
+cannot be normalised from those, so that scores are ranked by their raw columns there, and no average is.
 """
 
 from __future__ import annotations
@@ -11,21 +13,23 @@ import gzip
 import io
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from rapidfuzz import process
 
-from smaug_eval.errors import SmaugError
-from smaug_eval.leaderboard.published import TITLES, PublishedRow
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.common.names import refuse_unreadable
+from smaug_eval.leaderboard.archive_formats import AVERAGE as AVERAGE
+from smaug_eval.leaderboard.archive_formats import FIRST, RAW, ArchiveFormat, format_of
+from smaug_eval.leaderboard.columns import above_floor
+from smaug_eval.leaderboard.published import PublishedRow
 from smaug_eval.leaderboard.scores import Score, SuiteScores
-from smaug_eval.names import refuse_unreadable
 
-AVERAGE = "Average"
-"""How the mean of the six is called in ranks and verdicts."""
+if TYPE_CHECKING:
+    import pandas as pd
 
 SIZE_CLASSES = (("~1.5", 2.0), ("~3", 4.0), ("~7", 9.0), ("~13", 20.0), ("~35", 45.0), ("~60", 70.0))
 """The leaderboard's own size filters: name and largest number of parameters in billions; ``70+`` is above the last."""
@@ -38,43 +42,37 @@ LARGEST = 1 << 28
 
 _AVERAGE_TOLERANCE = 0.01
 _NEAREST_SHOWN = 3
-_COLUMNS = {
-    "Model": "model",
-    "Average ⬆️": AVERAGE,
-    **{title: title for title in TITLES},
-    "Precision": "precision",
-    "#Params (B)": "billions",
-    "Model sha": "revision",
-    "Flagged": "flagged",
-    "date": "date",
-}
 
 
 @dataclass(frozen=True)
 class Archive:
-    """The usable rows of an archive file, best average first.
+    """Hold the usable rows of an archive file, best average first.
 
     Attributes:
         source: The file's name.
         rows: Columns ``model``, ``Average``, the six titles, ``precision``, ``billions`` (0: unknown or below one),
-            ``revision`` and ``date`` (text; empty where unknown) and ``flagged``.
+            ``revision`` and ``date`` (text; empty where unknown) and ``flagged``; of the format's ``texts`` and
+            ``marks`` those that the file has.
         read: Rows in the file.
         unusable: Rows left out because a score was missing or outside 0 to 100.
+        kind: The format of the file: whose rows these are, and what its columns mean. Rows without an average have the
+            plain mean of the raw columns there, which only says which row of a model is its best.
     """
 
     source: str
     rows: pd.DataFrame
     read: int
     unusable: int
+    kind: ArchiveFormat = FIRST
 
     def competitors(self, *, include_flagged: bool = False, without: str | None = None) -> pd.DataFrame:
-        """One row per model, its best; flagged models are left out unless asked for, and so is ``without``."""
+        """Return one row per model, its best; flagged models are left out unless asked for, and so is ``without``."""
         rows = self.rows if include_flagged else self.rows[~self.rows["flagged"]]
         names = rows["model"].str.lower()
         return rows[~names.duplicated() & (names != (without or "").lower())]
 
     def describe(self, *, include_flagged: bool = False) -> dict[str, Any]:
-        """What was read, left out and kept, and whether the averages are the means of their columns."""
+        """Say what was read, left out and kept, and whether the averages are the means of their columns."""
         competitors = self.competitors(include_flagged=include_flagged)
         kept = self.rows if include_flagged else self.rows[~self.rows["flagged"]]
         exceptions = wrong_averages(self)
@@ -88,12 +86,14 @@ class Archive:
             "models": len(competitors),
             "largest_average_difference": round(float(_average_differences(self).max()), 4) if len(self.rows) else 0.0,
             "wrong_averages": exceptions,
+            **({} if self.kind is FIRST else {"suite": self.kind.suite, "is_raw": self.kind.is_raw}),
+            **normalisation_check(self),
         }
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """An archived model and its score in percent."""
+    """Hold an archived model and its score in percent."""
 
     model: str
     score: float
@@ -101,7 +101,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Rank:
-    """Where a score would have stood.
+    """Say where a score would have stood.
 
     Attributes:
         column: A column's title, or ``Average``.
@@ -132,7 +132,7 @@ class Rank:
 
 @dataclass(frozen=True)
 class Standing:
-    """A model's ranks.
+    """Hold a model's ranks.
 
     Attributes:
         model: Its name.
@@ -149,7 +149,7 @@ class Standing:
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The standing as plain data."""
+        """Return the standing as plain data."""
         return asdict(self)
 
 
@@ -163,23 +163,50 @@ def read_archive(path: Path) -> Archive:
         SmaugError: the file is an archive, cannot be read, is too large, lacks a column, or a value of "Flagged" is
             neither True nor False.
     """
+    import pandas as pd
+
     refuse_unreadable(str(path), "archive")
     try:
         table = pd.read_csv(io.BytesIO(_content(path)), keep_default_na=True, low_memory=False)
     except (OSError, EOFError, zlib.error, ValueError) as error:  # pandas' own errors are ValueErrors
         raise SmaugError(f"{path} cannot be read: {error}", fix="give a CSV file of the leaderboard's rows") from error
-    _check_columns(path, list(table.columns))
-    table = table[list(_COLUMNS)].rename(columns=_COLUMNS)
-    table["flagged"] = ~_kept_by_filter(path, table["flagged"])
-    for column in (AVERAGE, *TITLES, "billions"):
-        table[column] = pd.to_numeric(table[column], errors="coerce")
-    scores = table[[AVERAGE, *TITLES]]
+    kind = format_of([str(column) for column in table.columns])
+    _check_columns(path, list(table.columns), kind)
+    table = _named(path, table, kind)
+    scores = table[[AVERAGE, *kind.titles]]
     usable = table["model"].notna() & ((scores >= 0) & (scores <= 100)).all(axis=1)
-    texts = ["model", "precision", "revision", "date"]
+    texts = ["model", "precision", "revision", "date", *(name for name in kind.texts.values() if name in table)]
     rows = table[usable].fillna({"billions": 0.0, **dict.fromkeys(texts, "")}).astype(dict.fromkeys(texts, str))
     order = ([AVERAGE, "date", "revision"], [False, False, True])
     rows = rows.sort_values(order[0], ascending=order[1], kind="stable", ignore_index=True)
-    return Archive(path.name, rows, len(table), int((~usable).sum()))
+    return Archive(path.name, rows, len(table), int((~usable).sum()), kind)
+
+
+def _named(path: Path, table: pd.DataFrame, kind: ArchiveFormat) -> pd.DataFrame:
+    """The columns of a table under our names, as numbers and truth values; what a format lacks is empty."""
+    import pandas as pd
+
+    further = [column for column in (*kind.texts, *kind.marks) if column in table]
+    names = {**kind.columns, **kind.texts, **kind.marks}
+    table = table[[*kind.columns, *further]].rename(columns=names)
+    for mark in (kind.marks[column] for column in further if column in kind.marks):
+        is_true = table[mark].astype(str).str.lower() == ("false" if mark in kind.hidden_marks else "true")
+        table[mark] = is_true
+    raw = [title + RAW for title in kind.titles if title + RAW in table]
+    for column in ("revision", "date"):
+        if column not in table:
+            table[column] = ""
+    table["flagged"] = _flagged(path, table["flagged"], kind) if "flagged" in table else False
+    for column in (*kind.titles, *raw, "billions"):
+        table[column] = pd.to_numeric(table[column], errors="coerce")
+    if kind.has_fractions:
+        table[list(kind.titles)] *= 100
+    table["billions"] = table["billions"].clip(lower=0.0)  # -1 where the leaderboard did not know it
+    if AVERAGE in table:
+        table[AVERAGE] = pd.to_numeric(table[AVERAGE], errors="coerce")
+    else:
+        table[AVERAGE] = table[list(kind.titles)].mean(axis=1, skipna=False)
+    return table
 
 
 def _content(path: Path) -> bytes:
@@ -191,9 +218,9 @@ def _content(path: Path) -> bytes:
 
 
 def wrong_averages(archive: Archive) -> list[dict[str, Any]]:
-    """The rows whose average differs by more than 0.01 from the plain mean of their six columns."""
+    """Return the rows whose average differs by more than 0.01 from the plain mean of their six columns."""
     differences = _average_differences(archive)
-    rows = archive.rows.assign(recomputed=archive.rows[list(TITLES)].mean(axis=1).round(3))[
+    rows = archive.rows.assign(recomputed=archive.rows[list(archive.kind.titles)].mean(axis=1).round(3))[
         differences > _AVERAGE_TOLERANCE
     ]
     return [
@@ -202,8 +229,21 @@ def wrong_averages(archive: Archive) -> list[dict[str, Any]]:
     ]
 
 
+def normalisation_check(archive: Archive) -> dict[str, float]:
+    """Return how far normalised columns are from what their raw ones give; empty where a table has not both.
+
+    BBH and MuSR follow from their subtasks alone, which no table has.
+    """
+    found = {}
+    for title, floor in (("IFEval", 0.0), ("MATH Lvl 5", 0.0), ("GPQA", 1 / 4), ("MMLU-Pro", 1 / 10)):
+        if title + RAW in archive.rows:
+            raw = archive.rows[title + RAW].to_numpy(dtype=float)
+            found[title] = float(np.nanmax(np.abs(100 * above_floor(raw, floor) - archive.rows[title]), initial=0.0))
+    return {"largest_normalised_difference": max(found.values())} if found else {}
+
+
 def size_class(billions: float) -> str:
-    """The leaderboard's filter that a number of parameters falls under; as there, decimals are dropped first."""
+    """Return the leaderboard's filter that a number of parameters falls under; as there, decimals are dropped first."""
     whole = int(billions)
     if whole == 0:
         return UNKNOWN_CLASS
@@ -222,14 +262,20 @@ def standing(
 
     Args:
         archive: The archive.
-        scores: The model's scores in ``open_llm_v1``; the average is ranked only where all six columns are complete.
+        scores: The model's scores in the archive's suite; the average is ranked only where all six are complete.
         model: Its name; rows of the archive under the same name are not ranked against.
         billions: Its parameters in billions; None where unknown, then it is ranked over all models only.
         include_flagged: Also rank against models the leaderboard flagged as contaminated or the like.
     """
     own = {column.title: column.score for column in scores.columns}
     notes = []
-    if scores.average_label == "average of six":
+    if archive.kind.is_raw:
+        own = {
+            column.title: column.score if column.raw is None else replace(column.raw, notes=column.score.notes)
+            for column in scores.columns
+        }
+        notes.append("ranked by raw columns: this archive has neither normalised ones nor an average")
+    elif scores.average_label == "average of six":
         own = {AVERAGE: scores.average, **own}
     else:
         notes.append(f"the average is not ranked: {scores.average_label}")
@@ -246,7 +292,7 @@ def standing(
 
 
 def rank_of(score: Score, column: str, rows: pd.DataFrame, named: str | None = None) -> Rank:
-    """Where ``score`` would have stood among ``rows`` of an archive on ``column``; ``named`` is their size class."""
+    """Rank ``score`` among ``rows`` of an archive on ``column``; ``named`` is their size class."""
     ordered = rows.sort_values(column, ascending=False, kind="stable")
     names, values = ordered["model"].tolist(), ordered[column].to_numpy(dtype=float)
     higher = int((values > score.value).sum())
@@ -269,7 +315,9 @@ def rank_of(score: Score, column: str, rows: pd.DataFrame, named: str | None = N
 
 
 def archived_rows(archive: Archive, model: str) -> list[PublishedRow]:
-    """A model's rows, newest first; case is ignored as on the Hub."""
+    """Return a model's rows, newest first; none of an archive of raw columns. Case is ignored as on the Hub."""
+    if archive.kind.is_raw:
+        return []
     own = archive.rows[archive.rows["model"].str.lower() == model.lower()].sort_values("date", ascending=False)
     return [
         PublishedRow(
@@ -277,35 +325,37 @@ def archived_rows(archive: Archive, model: str) -> list[PublishedRow]:
             revision=row["revision"],
             precision=row["precision"],
             average=float(row[AVERAGE]),
-            scores={title: float(row[title]) for title in TITLES},
+            scores={title: float(row[title]) for title in archive.kind.titles},
             date=row["date"][:10] or None,
             source=archive.source,
+            suite=archive.kind.suite,
+            chat_template=bool(row["chat_template"]) if "chat_template" in row else None,
         )
         for row in own.to_dict("records")
     ]
 
 
 def _average_differences(archive: Archive) -> pd.Series:
-    return (archive.rows[list(TITLES)].mean(axis=1) - archive.rows[AVERAGE]).abs().round(6)
+    return (archive.rows[list(archive.kind.titles)].mean(axis=1) - archive.rows[AVERAGE]).abs().round(6)
 
 
-def _check_columns(path: Path, found: Sequence[str]) -> None:
-    missing = [column for column in _COLUMNS if column not in found]
+def _check_columns(path: Path, found: Sequence[str], kind: ArchiveFormat) -> None:
+    missing = [column for column in kind.columns if column not in found]
     if not missing:
         return
     nearest = process.extractOne(missing[0], [str(column) for column in found])
     hint = f"; nearest to {missing[0]!r} is {nearest[0]!r}" if nearest else ""
     raise SmaugError(
         f"{path} has no column {', '.join(map(repr, missing))}{hint}",
-        fix="use the leaderboard's own column names (open-llm-leaderboard-old/contents)",
+        fix=f"use the leaderboard's own column names ({kind.hint})",
     )
 
 
-def _kept_by_filter(path: Path, values: pd.Series) -> pd.Series:
-    """The "Flagged" column as it is stored: True where the model is *not* flagged; an empty cell counts as that."""
-    known = {"true": True, "false": False, "nan": True}
-    kept = values.astype(str).str.lower().map(known)
-    if kept.isna().any():
-        line = int(kept.isna().to_numpy().argmax()) + 2  # the header is line 1
+def _flagged(path: Path, values: pd.Series, kind: ArchiveFormat) -> pd.Series:
+    """Whether models are flagged; an empty cell counts as not."""
+    known = {"true": not kind.hides_flagged, "false": kind.hides_flagged, "nan": False}
+    flagged = values.astype(str).str.lower().map(known)
+    if flagged.isna().any():
+        line = int(flagged.isna().to_numpy().argmax()) + 2  # the header is line 1
         raise SmaugError(f"{path}, line {line}: Flagged is {values.iloc[line - 2]!r}", fix="write True or False")
-    return kept.astype(bool)
+    return flagged.astype(bool)

@@ -1,4 +1,4 @@
-"""The demo suite: six small tasks in the leaderboard's six forms, with data that ship with the package."""
+"""Define the demo suite: six small tasks in the leaderboard's six forms, with data that ship with the package."""
 
 from __future__ import annotations
 
@@ -8,52 +8,55 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import tasks
-from smaug_eval.errors import SmaugError
-from smaug_eval.leaderboard import forms
-from smaug_eval.leaderboard.forms import Form, Row
-from smaug_eval.leaderboard.protocol import DataSplit, Generation, TaskSpec
-from smaug_eval.leaderboard.suite import Column, Reader, Suite
+from smaug_eval.common.embedded import TASKS_FOLDER
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.leaderboard.benchmarks import arc, gsm8k, hellaswag, mmlu, truthfulqa, winogrande
+from smaug_eval.leaderboard.columns import Column
+from smaug_eval.leaderboard.forms import SHOT_SEPARATOR, Form, Row
+from smaug_eval.leaderboard.protocol import DataSplit, GenerationLimits, TaskSpec
+from smaug_eval.leaderboard.suite import Reader, Suite
 
 NAME = "demo"
-FOLDER = Path(tasks.__file__).parent / NAME
-GENERATION = Generation(stops=(":", "Question:", "Question"), max_new_tokens=96)
+FOLDER = TASKS_FOLDER / NAME
+GENERATION = GenerationLimits(stops=(":", "Question:", "Question"), max_new_tokens=96)
 
 
 @lru_cache
-def demo_suite(data: Path = FOLDER / "data") -> Suite:
-    """The demo suite over the files in ``data``.
+def demo_suite(data: Path = FOLDER / "data", *, arithmetic_split: str = "test") -> Suite:
+    """Build the demo suite over the files in ``data``.
 
     Args:
         data: Holds ``<task>/<split>.jsonl`` in the Hub's columns of the task's form, and
             ``demo_truth/preamble.txt``: the questions and answers before every question of that task.
+        arithmetic_split: The problems that are asked: ``test``, or ``development``, on which settings are chosen.
 
     Raises:
         SmaugError: the preamble or the subjects cannot be read.
     """
     read = jsonl_reader(data)
-    facts = _drawn("demo_facts", forms.ARC, 10)
-    endings = _drawn("demo_endings", forms.HELLASWAG, 5)
-    truth = TaskSpec("demo_truth", forms.TRUTHFULQA, _split("demo_truth", "test"), header=_preamble(data))
-    pronouns = _drawn("demo_pronouns", forms.WINOGRANDE, 5)
-    arithmetic = _drawn("demo_arithmetic", forms.GSM8K, 5, GENERATION)
+    facts = _drawn("demo_facts", arc.FORM, 10)
+    endings = _drawn("demo_endings", hellaswag.FORM, 5)
+    truth = TaskSpec("demo_truth", truthfulqa.FORM, _split("demo_truth", "test"), header=_preamble(data))
+    pronouns = _drawn("demo_pronouns", winogrande.FORM, 5)
+    arithmetic = _drawn("demo_arithmetic", gsm8k.FORM, 5, GENERATION, tested=arithmetic_split)
     return Suite(
         name=NAME,
         columns=(
-            Column("Facts", facts.name, "acc_norm", (facts,)),
-            Column("Endings", endings.name, "acc_norm", (endings,)),
-            Column("Subjects", "demo_subjects", "acc", _subjects(read)),
-            Column("Truth", truth.name, "mc2", (truth,)),
-            Column("Pronouns", pronouns.name, "acc", (pronouns,)),
-            Column("Arithmetic", arithmetic.name, "acc", (arithmetic,)),
+            Column("Facts", facts.name, arc.BENCHMARK.metric, (facts,)),
+            Column("Endings", endings.name, hellaswag.BENCHMARK.metric, (endings,)),
+            Column("Subjects", "demo_subjects", mmlu.BENCHMARK.metric, _subjects(read)),
+            Column("Truth", truth.name, truthfulqa.BENCHMARK.metric, (truth,)),
+            Column("Pronouns", pronouns.name, winogrande.BENCHMARK.metric, (pronouns,)),
+            Column("Arithmetic", arithmetic.name, gsm8k.BENCHMARK.metric, (arithmetic,)),
         ),
         folder=FOLDER,
         read=read,
+        on_hub=False,
     )
 
 
 def jsonl_reader(folder: Path) -> Reader:
-    """A reader of ``<folder>/<hub id>/<split>.jsonl``; the data root it is given makes no difference."""
+    """Make a reader of ``<folder>/<hub id>/<split>.jsonl``; the data root it is given makes no difference."""
 
     def read(split: DataSplit, columns: tuple[str, ...], data_root: Path | None = None) -> Sequence[Row]:
         path = folder / split.hub_id / f"{split.name}.jsonl"
@@ -88,12 +91,14 @@ def _split(task: str, split: str) -> DataSplit:
     return DataSplit(task, "default", split)
 
 
-def _drawn(name: str, form: Form, num_fewshot: int, generation: Generation | None = None) -> TaskSpec:
-    return TaskSpec(name, form, _split(name, "test"), num_fewshot, shots=_split(name, "train"), generation=generation)
+def _drawn(
+    name: str, form: Form, num_fewshot: int, generation: GenerationLimits | None = None, tested: str = "test"
+) -> TaskSpec:
+    return TaskSpec(name, form, _split(name, tested), num_fewshot, shots=_split(name, "train"), generation=generation)
 
 
 def _preamble(data: Path) -> str:
-    return _read_text(data / "demo_truth" / "preamble.txt").strip() + forms.SHOT_SEPARATOR
+    return _read_text(data / "demo_truth" / "preamble.txt").strip() + SHOT_SEPARATOR
 
 
 def _subjects(read: Reader) -> tuple[TaskSpec, ...]:
@@ -102,12 +107,12 @@ def _subjects(read: Reader) -> tuple[TaskSpec, ...]:
     return tuple(
         TaskSpec(
             name=f"demo_subjects_{subject}",
-            form=forms.MMLU,
+            form=mmlu.FORM,
             evaluated=_split("demo_subjects", "test"),
             num_fewshot=5,
             shots=dev,
             draws_shots=False,
-            header=forms.mmlu_header(subject),
+            header=mmlu.header(subject),
             subject=subject,
         )
         for subject in subjects

@@ -1,4 +1,4 @@
-"""Every request of a suite as a file: what a model is asked, document by document, in protocol order.
+"""Write every request of a suite to a file: the prompts of each document, in protocol order.
 
 One JSON object a line: ``{"task": ..., "doc": <row index>, "requests": [[context, continuation], ...]}``; a task whose
 answer is generated has ``[context, {"until": [...]}]`` instead. The same data give the same bytes.
@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
 
-from smaug_eval.errors import SmaugError
-from smaug_eval.files import open_atomically
-from smaug_eval.leaderboard import protocol, v1
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.common.files import open_atomically
+from smaug_eval.leaderboard import protocol
+from smaug_eval.leaderboard.benchmarks import benchmark_of
+from smaug_eval.leaderboard.chats import Chat
 from smaug_eval.leaderboard.protocol import TaskSpec
 from smaug_eval.leaderboard.suite import Suite, nearest_or_fail
 
-# The old harness's name of a task where it is not ours without the suite's prefix.
-_HARNESS_NAMES: Mapping[str, str] = {v1.TRUTHFULQA.name: "truthfulqa_mc"}
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 _COMPRESSION = 1  # contexts repeat from line to line: level 9 takes many times as long for little
 
 
 @dataclass(frozen=True)
 class DumpedTask:
-    """One task's part of a dump.
+    """Describe one task's part of a dump.
 
     Attributes:
         task: Its name in the file.
@@ -53,6 +53,7 @@ def dump_requests(
     limit: int | None = None,
     data_root: Path | None = None,
     out: Path | IO[bytes] | None = None,
+    chat: Chat | None = None,
 ) -> list[DumpedTask]:
     """Write a suite's requests.
 
@@ -63,22 +64,26 @@ def dump_requests(
         data_root: Offline mirror; None for the Hub.
         out: File to write, compressed where it ends in ``.gz``, which appears when it is complete; or an open stream;
             None: the requests are only counted and hashed.
+        chat: The chat template that prompts are put into; None for none.
 
     Returns:
         What was written, one entry per task in the order of the file.
 
     Raises:
-        SmaugError: a name is unknown, data are missing or do not fit, or the file cannot be written.
+        SmaugError: a name is unknown, data are missing or do not fit, the file cannot be written, or the suite takes no
+            chat template.
     """
+    if chat is not None and not suite.takes_chat:
+        raise SmaugError(f"{suite.name} was run without chat templates", fix="leave the template out")
     if limit is not None and limit < 1:
         raise SmaugError(f"limit is {limit}", fix="give the number of documents of each task, 1 or more")
     specs = select_tasks(suite, names)
     with _opened(out) as write:
-        return [_dump_task(suite, spec, limit, data_root, write) for spec in specs]
+        return [_dump_task(suite, spec, limit, data_root, write, chat) for spec in specs]
 
 
 def select_tasks(suite: Suite, names: Iterable[str] | None = None) -> list[TaskSpec]:
-    """The leaf tasks that ``names`` mean, in the suite's order; all where None.
+    """Return the leaf tasks that ``names`` mean, in the suite's order; all where None.
 
     A name is a column's (title, task, short task) or a single task's: in lm-eval (``open_llm_v1_mmlu_anatomy``),
     without the suite's prefix (``mmlu_anatomy``), or in the old harness (``truthfulqa_mc``, ``hendrycksTest-anatomy``).
@@ -95,31 +100,47 @@ def select_tasks(suite: Suite, names: Iterable[str] | None = None) -> list[TaskS
             known[alias.lower()] = column.leaves
     for leaf in leaves:
         known |= dict.fromkeys(_task_aliases(suite, leaf), (leaf,))
-    chosen = {leaf.name for name in names for leaf in known[nearest_or_fail(name, known, f"task of {suite.name}")]}
+    offered = [column.task.removeprefix(f"{suite.name}_") for column in suite.columns]
+    chosen = {
+        leaf.name for name in names for leaf in known[nearest_or_fail(name, known, f"task of {suite.name}", offered)]
+    }
     return [leaf for leaf in leaves if leaf.name in chosen]
 
 
 def dumped_name(suite: Suite, spec: TaskSpec) -> str:
-    """A task's name in the file: the old harness's, but ``mmlu_<subject>`` for ``hendrycksTest-<subject>``."""
-    return _HARNESS_NAMES.get(spec.name, spec.name.removeprefix(f"{suite.name}_"))
+    """Return a task's name in the file: the old harness's, but ``mmlu_<subject>`` for ``hendrycksTest-<subject>``."""
+    own = spec.name.removeprefix(f"{suite.name}_")
+    return own if spec.subject else _old_name(spec) or own
+
+
+def _old_name(spec: TaskSpec) -> str | None:
+    return benchmark_of(spec.form).old_names.get(spec.name)
 
 
 def _task_aliases(suite: Suite, leaf: TaskSpec) -> list[str]:
-    harness = [f"hendryckstest-{leaf.subject}"] if leaf in v1.MMLU else []
-    return [leaf.name.lower(), leaf.name.removeprefix(f"{suite.name}_").lower(), dumped_name(suite, leaf), *harness]
+    own = leaf.name.removeprefix(f"{suite.name}_")
+    return [leaf.name.lower(), own.lower(), (_old_name(leaf) or own).lower()]
 
 
 def _dump_task(
-    suite: Suite, spec: TaskSpec, limit: int | None, data_root: Path | None, write: Callable[[bytes], object]
+    suite: Suite,
+    spec: TaskSpec,
+    limit: int | None,
+    data_root: Path | None,
+    write: Callable[[bytes], object],
+    chat: Chat | None,
 ) -> DumpedTask:
     name = dumped_name(suite, spec)
     digest, requests = sha256(), 0
     documents = suite.documents(spec.name, data_root)[:limit]
-    for document in documents:
+    shots = suite.rows(spec, data_root)[0] if chat is not None else ()
+    delimiter = " " if chat is None else ""
+    for plain in documents:
+        document = plain if chat is None else chat.document(spec, shots, plain)
         # A document's requests mostly share their context, which is nearly all of their text.
         seen: dict[str, bytes] = {}
         shown = []
-        for context, continuation in protocol.requests(spec, document):
+        for context, continuation in protocol.requests(spec, document, delimiter):
             if context not in seen:
                 seen[context] = _json(context)
             hashed = b"[" + seen[context] + b", " + _json(continuation) + b"]"

@@ -1,4 +1,4 @@
-"""What the task YAMLs call: a suite's documents as an lm-eval data set."""
+"""Give the task YAMLs what they call: a suite's documents as an lm-eval data set."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import datasets
 
-from smaug_eval.data import data_root_from_environment
+from smaug_eval.common.hub import data_root_from_environment
 from smaug_eval.leaderboard.suite import Suite
 
-SPLIT = "test"
+SPLIT, SHOTS = "test", "shots"
 
 
 def document_set(suite: Suite, task_name: str, data_root: str | Path | None = None) -> dict[str, datasets.Dataset]:
-    """The documents of a leaf task, in protocol order, as the only split of a data set.
+    """Build the documents of a leaf task, in protocol order, as the only split of a data set.
 
     Args:
         suite: The suite the task belongs to.
@@ -25,3 +25,34 @@ def document_set(suite: Suite, task_name: str, data_root: str | Path | None = No
     """
     root = data_root_from_environment() if data_root is None else Path(data_root)
     return {SPLIT: datasets.Dataset.from_list(suite.documents(task_name, root))}
+
+
+def conversation_set(suite: Suite, task_name: str, data_root: str | Path | None = None) -> dict[str, datasets.Dataset]:
+    """Return the documents of a leaf task and its shots apart from each other, for lm-eval to put together.
+
+    lm-eval can then put them into a model's chat template, in one message or in several.
+
+    Args:
+        suite: As of :func:`document_set`, like the others.
+        task_name: As there; a task that does not draw its shots.
+        data_root: As there.
+
+    Returns:
+        ``test``, each with the text before the shots as ``description``; and ``shots``, where there are any.
+
+    Raises:
+        SmaugError: as there.
+    """
+    root = data_root_from_environment() if data_root is None else Path(data_root)
+    spec = suite.task(task_name)
+    shots = [spec.form.document(row, "") for row in suite.rows(spec, root)[0][: spec.num_fewshot]]
+    found = {SPLIT: suite.documents(task_name, root), **({SHOTS: shots} if shots else {})}
+    return {
+        split: datasets.Dataset.from_list(
+            [
+                {"description": spec.header, **{key: value for key, value in each.items() if key != "ctx"}}
+                for each in own
+            ]
+        )
+        for split, own in found.items()
+    }

@@ -1,4 +1,4 @@
-"""95% intervals of scores: in closed form from a standard error, and by bootstrap from per-document values.
+"""Compute 95% intervals of scores: in closed form from a standard error, and by bootstrap from per-document values.
 
 Values are fractions in [0, 1]; callers turn them into percent. The formulas are those of :mod:`smaug_eval.stats`.
 """
@@ -15,7 +15,7 @@ from smaug_eval.stats import RESAMPLES, SEED, Interval, Values
 
 
 def mean_interval(mean: float, stderr: float | None, n: int) -> Interval | None:
-    """95% interval of the mean of ``n`` values in [0, 1]; None without a standard error.
+    """Return the 95% interval of the mean of ``n`` values in [0, 1]; None without a standard error.
 
     Zeros and ones get Wilson's score interval, which keeps its level near 0 and 1; they are known by their standard
     error, since among values in [0, 1] only they reach the variance ``mean * (1 - mean)``. Others get
@@ -23,20 +23,20 @@ def mean_interval(mean: float, stderr: float | None, n: int) -> Interval | None:
     """
     if stderr is None or n < 2:
         return None
-    if math.isclose(stderr**2 * (n - 1), mean * (1 - mean), rel_tol=1e-6, abs_tol=1e-12):
+    if math.isclose(stderr * stderr * (n - 1), mean * (1 - mean), rel_tol=1e-6, abs_tol=1e-12):
         return stats.wilson_interval(mean, n)
     return normal_interval(mean, stderr)
 
 
 def normal_interval(mean: float, stderr: float | None) -> Interval | None:
-    """``mean ± 1.96 stderr``, cut at 0 and 1; None without a standard error."""
+    """Return ``mean ± 1.96 stderr``, cut at 0 and 1; None without a standard error."""
     return None if stderr is None else _cut(stats.normal_interval(mean, stderr))
 
 
 def bootstrap_interval(
     columns: Sequence[Sequence[Values]], *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Interval | None:
-    """95% percentile interval of a mean over columns of means over tasks of means over documents.
+    """Return the 95% percentile interval of a mean over columns of means over tasks of means over documents.
 
     Documents are resampled within their task (:func:`smaug_eval.stats.stratified_means`).
 

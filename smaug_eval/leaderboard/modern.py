@@ -1,40 +1,48 @@
-"""lm-eval 0.4.13's own tasks with the leaderboard's numbers of shots, as a suite to run beside the leaderboard's.
+"""Define lm-eval 0.4.13's own tasks with the leaderboard's shots as a suite to run beside the leaderboard's.
 
 Everything but the data's place is lm-eval's: its draw of shots, its prompts, its filters, its document-weighted MMLU.
+Its tasks name no revision, so they are given the commit that ``main`` of each data set has when a run is prepared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from smaug_eval.common.hub import mirror_file
 from smaug_eval.leaderboard import v1
-from smaug_eval.leaderboard.protocol import TaskSpec
-from smaug_eval.leaderboard.suite import Column, Suite
+from smaug_eval.leaderboard.benchmarks import OPEN_LLM_V1
+from smaug_eval.leaderboard.forms import Row
+from smaug_eval.leaderboard.lm_eval_data import mirrored_splits
+from smaug_eval.leaderboard.protocol import DataSplit, TaskSpec
+from smaug_eval.leaderboard.suite import Suite
 
 NAME = "lm_eval_0413"
 
 
-def _task(spec: TaskSpec, name: str) -> TaskSpec:
-    return replace(spec, name=name)
+def own_split(split: DataSplit, spec: TaskSpec) -> DataSplit:
+    """Return the split that lm-eval's own task reads: main's rows, and of a subject a configuration of its own."""
+    return replace(split, config=spec.subject or split.config, revision=None)
 
 
-ARC = _task(v1.ARC, "arc_challenge")
-HELLASWAG = _task(v1.HELLASWAG, "hellaswag")
-MMLU = tuple(_task(spec, f"mmlu_{spec.subject}") for spec in v1.MMLU)
-TRUTHFULQA = _task(v1.TRUTHFULQA, "truthfulqa_mc2")
-WINOGRANDE = _task(v1.WINOGRANDE, "winogrande")
-GSM8K = _task(v1.GSM8K, "gsm8k")
+def read_rows(split: DataSplit, columns: tuple[str, ...], data_root: Path | None) -> Sequence[Row]:
+    """Read the rows that lm-eval's tasks are given: from the mirror at ``data_root``, else from the Hub.
+
+    Raises:
+        SmaugError: the split is not there or lacks one of ``columns``.
+    """
+    if data_root is None:
+        return v1.read_rows(split, columns, None)
+    splits = mirrored_splits(data_root, split.hub_id, split.config)
+    if split.name not in splits:
+        mirror_file(data_root, split.hub_id, split.config, split.name)  # says what is missing
+    return v1.rows_of(splits[split.name], split, columns)
+
 
 SUITE = Suite(
     name=NAME,
-    columns=(
-        Column("ARC", ARC.name, "acc_norm", (ARC,)),
-        Column("HellaSwag", HELLASWAG.name, "acc_norm", (HELLASWAG,)),
-        Column("MMLU", "mmlu", "acc", MMLU, weighted_by_size=True),
-        Column("TruthfulQA", TRUTHFULQA.name, "acc", (TRUTHFULQA,)),
-        Column("Winogrande", WINOGRANDE.name, "acc", (WINOGRANDE,)),
-        Column("GSM8K", GSM8K.name, "exact_match,strict-match", (GSM8K,)),
-    ),
+    columns=tuple(benchmark.modern_column(own_split) for benchmark in OPEN_LLM_V1),
     folder=None,
-    read=v1.read_rows,
+    read=read_rows,
 )

@@ -1,6 +1,7 @@
-"""Rows of the archived Open LLM Leaderboard v1 to compare with: the Smaug models, their bases, and small models.
+"""Describe rows of the archived Open LLM Leaderboards to compare with: the Smaug models, their bases, and small models.
 
-Source: the leaderboard's archived contents table, which gives two decimals and the date of each submission.
+Source: the first leaderboard's archived contents table, which gives two decimals and the date of each submission; of
+the second one the table of February 2025 and, of MATH, the last state, in which all rows were scored by math-verify.
 """
 
 from __future__ import annotations
@@ -8,12 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 TITLES = ("ARC", "HellaSwag", "MMLU", "TruthfulQA", "Winogrande", "GSM8K")
+V2_TITLES = ("IFEval", "BBH", "MATH Lvl 5", "GPQA", "MuSR", "MMLU-Pro")
 SOURCE = "open-llm-leaderboard-old/contents"
+V2_SOURCE = "open-llm-leaderboard/contents, February 2025"
+V1, V2 = "open_llm_v1", "open_llm_v2"
+MULTITURN_SINCE = "2024-09-23"
+"""From this day on the second leaderboard gave chat models each shot as a turn of its own."""
 
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One row of the leaderboard; scores in percent.
+    """Hold one row of the leaderboard; scores are in percent.
 
     Attributes:
         model: Hub id.
@@ -23,6 +29,10 @@ class PublishedRow:
         scores: Column title to score.
         date: Day of the submission (ISO 8601), None where the table has none.
         source: Where the row was published.
+        suite: The leaderboard's suite.
+        chat_template: Whether prompts were put into the model's chat template; None where nothing says so.
+        math_verify: MATH in the second leaderboard's last state, where it is known; ``scores`` has that of February
+            2025, by the rule before.
     """
 
     model: str
@@ -32,6 +42,14 @@ class PublishedRow:
     scores: dict[str, float]
     date: str | None = None
     source: str = SOURCE
+    suite: str = V1
+    chat_template: bool | None = None
+    math_verify: float | None = None
+
+    @property
+    def is_multiturn(self) -> bool:
+        """Return whether each shot was a turn of its own in the chat template."""
+        return bool(self.chat_template) and (self.date or "") >= MULTITURN_SINCE
 
 
 def _row(model: str, revision: str, precision: str, date: str, average: float, *scores: float) -> PublishedRow:
@@ -68,6 +86,38 @@ PUBLISHED = (
 # fmt: on
 
 
-def published_row(model: str) -> PublishedRow | None:
-    """The row of a model by its Hub id, None where we keep none; case is ignored as on the Hub."""
-    return next((row for row in PUBLISHED if row.model.lower() == model.lower()), None)
+def _second(
+    model: str, revision: str, date: str, template: bool, average: float, math_verify: float, *scores: float
+) -> PublishedRow:
+    columns = dict(zip(V2_TITLES, scores, strict=True))
+    return PublishedRow(
+        f"abacusai/{model}", revision, "bfloat16", average, columns, date, V2_SOURCE, V2, template, math_verify
+    )
+
+
+# fmt: off
+PUBLISHED_V2 = (
+    _second("Smaug-72B-v0.1", "a1d657156f82c24b670158406378648233487011", "2024-06-12", False, 29.57, 19.11,
+            51.67, 43.13, 18.13, 9.84, 14.42, 40.26),
+    _second("Smaug-34B-v0.1", "34d54c65a0247d5eb694973106c816d9c0ad3fc2", "2024-06-12", True, 23.76, 7.18,
+            50.16, 34.26, 0.00, 10.63, 8.13, 39.37),
+    _second("Smaug-Mixtral-v0.1", "98fdc8315906b0a8b9e7f24bad89914869fcfc20", "2024-08-30", True, 22.24, 9.52,
+            55.54, 31.92, 0.00, 6.82, 12.99, 26.13),
+    _second("Llama-3-Smaug-8B", "fe54a7d42160d3d8fcc3289c8c411fd9dd5e8357", "2024-07-02", True, 18.97, 8.53,
+            48.67, 27.88, 7.93, 0.00, 5.05, 24.28),
+    _second("Smaug-Llama-3-70B-Instruct-32K", "33840982dc253968f32ef3a534ee0e025eb97482", "2024-08-06", True,
+            35.02, 27.49, 77.61, 49.07, 23.04, 6.15, 12.43, 41.83),
+    _second("Smaug-Qwen2-72B-Instruct", "af015925946d0c60ef69f512c3b35f421cf8063d", "2024-07-29", True, 41.43, 41.31,
+            78.25, 56.27, 37.46, 14.88, 15.18, 46.56),
+)
+# fmt: on
+
+
+def published_rows_of(suite: str) -> tuple[PublishedRow, ...]:
+    """Return the rows that we keep of a leaderboard."""
+    return {V1: PUBLISHED, V2: PUBLISHED_V2}.get(suite, ())
+
+
+def published_row(model: str, suite: str = V1) -> PublishedRow | None:
+    """Return the row of a model by its Hub id, None where we keep none; case is ignored as on the Hub."""
+    return next((row for row in published_rows_of(suite) if row.model.lower() == model.lower()), None)

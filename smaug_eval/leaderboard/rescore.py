@@ -1,74 +1,46 @@
-"""Any lm-eval results in the leaderboard's terms: its metrics per document, recomputed from logged samples.
+"""Rescore any lm-eval results on the leaderboard's rules: its metrics per document, recomputed from logged samples.
 
-Reads what lm-eval 0.4.13 logs for this project's tasks and for its own (``arc_challenge``, ``hellaswag``,
-``mmlu_<subject>``, ``truthfulqa_mc1``, ``truthfulqa_mc2``, ``winogrande``, ``gsm8k``), and the older names
-``hendrycksTest-<subject>``, ``truthfulqa_mc`` and ``harness|<task>|<shots>``. Values are fractions in [0, 1].
+Reads what lm-eval logs for this project's tasks and for its own (``arc_challenge``, ``hellaswag``, ``mmlu_<subject>``,
+``truthfulqa_mc1``, ``truthfulqa_mc2``, ``winogrande``, ``gsm8k``), the older names ``hendrycksTest-<subject>``,
+``truthfulqa_mc`` and ``harness|<task>|<shots>``, and lighteval's ``leaderboard|<task>|<shots>``. Values are fractions
+in [0, 1].
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from smaug_eval.errors import SmaugError
-from smaug_eval.leaderboard import forms, v1
-from smaug_eval.leaderboard.forms import Row
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.leaderboard.benchmark import Benchmark
+from smaug_eval.leaderboard.benchmarks import benchmark_of, named_task
 from smaug_eval.leaderboard.intervals import Values
-from smaug_eval.leaderboard.metrics import final_answer, flexible_extract, mc1, mc2, mc2_masked, strict_match
 from smaug_eval.leaderboard.protocol import TaskSpec
+from smaug_eval.leaderboard.samples import END_TOKENS, generation_settings, repeats_of, stops_of
 
 RECOMPUTED = "recomputed from samples"
 AS_REPORTED = "taken as reported"
 
-_NAMES = {
-    "arc_challenge": v1.ARC.name,
-    "arc:challenge": v1.ARC.name,
-    "hellaswag": v1.HELLASWAG.name,
-    "truthfulqa_mc": v1.TRUTHFULQA.name,
-    "truthfulqa:mc": v1.TRUTHFULQA.name,
-    "truthfulqa_mc1": v1.TRUTHFULQA.name,
-    "truthfulqa_mc2": v1.TRUTHFULQA.name,
-    "winogrande": v1.WINOGRANDE.name,
-    "gsm8k": v1.GSM8K.name,
-}
-_ARCHIVED = re.compile(r"harness\|(?P<task>[^|]+)\|(?P<shots>\d+)")
-_SUBJECT = re.compile(r"(?:mmlu_|hendrycksTest-)(?P<subject>\w+)")
-_OLD_TASKS = re.compile(r"harness\||hendrycksTest-|truthfulqa_mc$")
-_ENDS_WITH_ANSWER = re.compile(r"#### \-?[0-9\.\,]+\s*$")
+_ARCHIVED = re.compile(r"(?P<suite>harness|leaderboard)\|(?P<task>[^|]+)\|(?P<shots>\d+)(?:\|\d+)?")
+_OLD_HARNESS = "harness 0.2 or 0.3"
+_LIGHTEVAL = "lighteval's implementation of the task"
 _BOS_NOTES: dict[bool | None, list[str]] = {
     True: ["not comparable: a BOS token before every prompt"],
     False: [],
     None: ["whether a BOS token was added is not recorded; the leaderboard added none"],
 }
-_END_TOKENS = ("</s>", "<|im_end|>")  # of lm-eval's list of stops; the leaderboard stopped at the model's own
-_MODERN_STOPS = ("Question:", *_END_TOKENS)
-
-# Metrics as other versions call them, best first, where the results have no samples.
-_REPORTED: dict[str, dict[str, tuple[str, ...]]] = {
-    "arc": {"acc_norm": ("acc_norm,none", "acc_norm"), "acc": ("acc,none", "acc")},
-    "hellaswag": {"acc_norm": ("acc_norm,none", "acc_norm"), "acc": ("acc,none", "acc")},
-    "mmlu": {"acc": ("acc,none", "acc")},
-    "truthfulqa": {"mc2": ("mc2,none", "mc2", "acc,none", "acc"), "mc1": ("mc1,none", "mc1")},
-    "winogrande": {"acc": ("acc,none", "acc")},
-    "gsm8k": {"acc": ("acc,none", "acc", "exact_match,strict-match")},
-}
-_GOLD: dict[str, Callable[[Row], int]] = {
-    "arc": forms.arc_gold,
-    "hellaswag": lambda row: int(row["label"]),
-    "mmlu": lambda row: int(row["answer"]),
-    "winogrande": forms.winogrande_gold,
-}
 
 
 @dataclass(frozen=True)
 class Rescored:
-    """One of the leaderboard's tasks, from somebody's results.
+    """Hold one of the leaderboard's tasks, from somebody's results.
 
     Attributes:
         entry: lm-eval's ``results`` of the task, as this project's task would have reported them.
@@ -84,25 +56,74 @@ class Rescored:
 
 
 def leaderboard_task(name: str) -> TaskSpec | None:
-    """The leaderboard's task that results called ``name`` measure; None where it has no such task."""
-    if archived := _ARCHIVED.fullmatch(name):
-        name = archived["task"]
-    if subject := _SUBJECT.fullmatch(name):
-        return v1.TASKS.get(f"{v1.NAME}_mmlu_{subject['subject']}")
-    return v1.TASKS.get(_NAMES.get(name, ""))
+    """Return the benchmark's task that results called ``name`` measure; None where there is none."""
+    found = named_task(_plain_name(name))
+    return None if found is None else found[1]
+
+
+def _plain_name(name: str) -> str:
+    archived = _ARCHIVED.fullmatch(name)
+    return archived["task"] if archived else name
+
+
+class Reported(NamedTuple):
+    """Hold a benchmark's headline metric as some harness reports it.
+
+    Attributes:
+        metric: The leaderboard's name of it.
+        key: Its key in the results.
+        notes: How it is not the leaderboard's.
+    """
+
+    metric: str
+    key: str
+    notes: tuple[str, ...]
+
+
+def reported_metric(name: str, spec: TaskSpec, entry: Mapping[str, Any]) -> Reported | None:
+    """Return the headline metric in the results of one of the leaderboard's benchmarks; None where they lack it.
+
+    Args:
+        name: The task's name in the results.
+        spec: The leaderboard's task, as :func:`leaderboard_task` gives it.
+        entry: lm-eval's ``results[name]``.
+    """
+    benchmark = benchmark_of(spec.form)
+    if name in benchmark.partial_names:
+        return None
+    metric, keys = next(iter(benchmark.reported.items()))
+    key = _reported_key(keys, entry)
+    return None if key is None else Reported(metric, key, _key_notes(benchmark, key))
+
+
+def _reported_key(keys: Sequence[str], entry: Mapping[str, Any]) -> str | None:
+    return next((key for key in keys if isinstance(entry.get(key), (int, float))), None)
+
+
+def _key_notes(benchmark: Benchmark, key: str, reason: str = "") -> tuple[str, ...]:
+    note = benchmark.key_notes.get(key)
+    return () if note is None else (note.format(reason=reason),)
 
 
 def rescore(
-    name: str, entry: Mapping[str, Any], settings: Mapping[str, Any], samples: Iterable[Mapping[str, Any]] | None
+    name: str,
+    entry: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    samples: Iterable[Mapping[str, Any]] | None,
+    *,
+    documents: int | None = None,
+    unsampled: str = "there are no samples",
 ) -> Rescored | None:
-    """A task's results in the leaderboard's terms.
+    """Rescore a task's results on the leaderboard's rules.
 
     Args:
         name: The task's name in the results.
         entry: lm-eval's ``results[name]``.
-        settings: ``num_fewshot``, ``config`` with ``model_args``, and, where used, ``chat_template_sha`` and
-            ``system_instruction_sha``.
+        settings: ``num_fewshot``, ``task_version``, ``harness``, ``config`` with ``model_args``, and, where used,
+            ``chat_template_sha`` and ``system_instruction_sha``.
         samples: The lines of its samples file, None where there is none.
+        documents: Documents scored; None where only ``entry`` may say how many.
+        unsampled: Why ``samples`` is None, as notes say it.
 
     Returns:
         None where the leaderboard has no such task, or the entry neither its metric nor samples to compute it from
@@ -114,37 +135,39 @@ def rescore(
     spec = leaderboard_task(name)
     if spec is None:
         return None
-    notes = _prompt_notes(spec, name, settings)
-    headline = next(iter(_REPORTED[spec.form.name]))
+    notes = prompt_notes(name, spec, settings)
+    benchmark = benchmark_of(spec.form)
+    headline = next(iter(benchmark.reported))
     if samples is not None:
         lines = iter(samples)  # one at a time: HellaSwag's hold hundreds of megabytes of prompts
         first = list(islice(lines, 1))
         values = document_metrics(spec, chain(first, lines))
         if headline in values:
             return Rescored(summary(values), values, RECOMPUTED, (*notes, *_stop_notes(spec, first)))
-    if name == "truthfulqa_mc1":
+    if name in benchmark.partial_names:
         return None
-    return _as_reported(spec, entry, notes)
+    reason = f", since {unsampled}" if samples is None else ""
+    return _as_reported(name, spec, entry, notes, documents, reason)
 
 
 def document_metrics(spec: TaskSpec, samples: Iterable[Mapping[str, Any]]) -> dict[str, Values]:
-    """Every metric of a task per document.
+    """Compute every metric of a task per document.
 
-    ``acc`` and, for choices of text, ``acc_norm``; ``mc1``, ``mc2`` and ``mc2_masked`` as far as the samples hold
-    their choices and labels; for generated solutions ``acc`` (of the text up to the leaderboard's stops),
-    ``acc_unstopped`` (the same rule on the whole text), ``strict_match``, ``flexible_extract``, and ``open`` and
-    ``open_flexible``: 1 where the leaderboard's stops may have cut what lm-eval 0.4.13 would have gone on to read.
+    Of the benchmark's own metrics (``measure`` in its file) those that every sample tells; of a document with several
+    sampled answers the mean.
 
     Raises:
         SmaugError: a sample is not in lm-eval's format.
     """
-    measure = _MEASURES[spec.form.name]
+    measure = benchmark_of(spec.form).measure
+    stops = spec.generation.stops if spec.generation else ()
     rows: dict[Any, dict[str, float]] = {}
     for number, sample in enumerate(samples, start=1):
         try:
             key = sample["doc_id"]
             if key not in rows:  # a task with several filters logs every document once per filter
-                rows[key] = measure(spec, sample)
+                found = [measure(each, stops) for each in repeats_of(sample)]
+                rows[key] = {name: fmean(one[name] for one in found) for name in set.intersection(*map(set, found))}
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise SmaugError(
                 f"samples of {spec.name}, line {number}: not in lm-eval's format ({error!r})",
@@ -155,7 +178,7 @@ def document_metrics(spec: TaskSpec, samples: Iterable[Mapping[str, Any]]) -> di
 
 
 def summary(documents: Mapping[str, Values]) -> dict[str, Any]:
-    """lm-eval's ``results`` of a task from its values per document: means, standard errors, number of documents."""
+    """Summarise a task's values per document as lm-eval's ``results``: means, standard errors, number of documents."""
     entry: dict[str, Any] = {}
     for name, values in documents.items():
         entry["sample_len"] = len(values)
@@ -169,49 +192,63 @@ def standard_error(values: Values) -> float | str:
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else "N/A"
 
 
-def _as_reported(spec: TaskSpec, entry: Mapping[str, Any], notes: Sequence[str]) -> Rescored | None:
+def _as_reported(
+    name: str, spec: TaskSpec, entry: Mapping[str, Any], notes: Sequence[str], documents: int | None, reason: str
+) -> Rescored | None:
+    benchmark = benchmark_of(spec.form)
     found: dict[str, Any] = {}
-    told = list(notes)
-    for metric, keys in _REPORTED[spec.form.name].items():
-        key = next((key for key in keys if isinstance(entry.get(key), (int, float))), None)
-        if key is None:
+    all_notes = list(notes)
+    for metric, keys in benchmark.reported.items():
+        if (key := _reported_key(keys, entry)) is None:
             continue
-        name, comma, filter_name = key.partition(",")
+        reported, comma, filter_name = key.partition(",")
         found[f"{metric},none"] = entry[key]
-        found[f"{metric}_stderr,none"] = entry.get(f"{name}_stderr{comma}{filter_name}", "N/A")
-        if filter_name == "strict-match":
-            told.append("lm-eval's strict-match, since there are no samples: other stops, a period at the end ignored")
-        elif spec.form is forms.TRUTHFULQA and metric == "mc2" and name == "acc":
-            told.append("lm-eval's label-masked mc2, since there are no samples")
-    headline = next(iter(_REPORTED[spec.form.name]))
-    if f"{headline},none" not in found:
+        found[f"{metric}_stderr,none"] = entry.get(f"{reported}_stderr{comma}{filter_name}", "N/A")
+        if metric == benchmark.metric:
+            all_notes += _key_notes(benchmark, key, reason)
+    if f"{benchmark.metric},none" not in found:
         return None
-    count = entry.get("sample_len")
+    count = entry.get("sample_len") if documents is None else documents
     if not isinstance(count, int):  # older versions do not say
         count = spec.official_rows
-        told.append("number of documents not recorded, taken as the official one")
-    return Rescored({**found, "sample_len": count}, {}, AS_REPORTED, tuple(told))
+        if not name.startswith("harness|"):  # the leaderboard's own files are of all documents
+            all_notes.append("number of documents not recorded, taken as the official one")
+    return Rescored({**found, "sample_len": count}, {}, AS_REPORTED, tuple(all_notes))
 
 
-def _prompt_notes(spec: TaskSpec, name: str, settings: Mapping[str, Any]) -> list[str]:
-    """What the settings of an evaluation say of its prompts against the leaderboard's."""
+def prompt_notes(name: str, spec: TaskSpec, settings: Mapping[str, Any]) -> list[str]:
+    """Say how the prompts of an evaluation differ from the leaderboard's, from its settings.
+
+    Args:
+        name: The task's name in the results.
+        spec: The leaderboard's task.
+        settings: As for :func:`rescore`.
+    """
     archived = _ARCHIVED.fullmatch(name)
     shots = int(archived["shots"]) if archived else settings.get("num_fewshot")
+    benchmark = benchmark_of(spec.form)
+    is_old_name = benchmark.is_old(name)
+    is_old = name.startswith("harness|") or is_old_name or settings.get("harness") == _OLD_HARNESS
     notes = []
     if shots is None:
         notes.append("number of shots not recorded")
     elif shots != spec.num_fewshot:
         notes.append(f"not comparable: {shots} shots, the leaderboard's {spec.num_fewshot}")
-    elif shots and spec.draws_shots and not _OLD_TASKS.match(name):
+    elif shots and spec.draws_shots and not is_old and archived is None:
         notes.append("not the leaderboard's shots: lm-eval's own draw")
-    if not _OLD_TASKS.match(name):
+    if archived and archived["suite"] == "leaderboard":
+        notes.append(_LIGHTEVAL)
+    version = settings.get("task_version")
+    if is_old_name and isinstance(version, (int, float)) and version in benchmark.old_versions:
+        notes.append(benchmark.old_versions[int(version)])
+    if not is_old and archived is None:
         notes += _BOS_NOTES[_adds_bos(settings)]
     additions = {"chat_template_sha": "a chat template", "system_instruction_sha": "a system prompt"}
     return notes + [f"not comparable: with {words}" for key, words in additions.items() if settings.get(key)]
 
 
 def _adds_bos(settings: Mapping[str, Any]) -> bool | None:
-    """Whether lm-eval was told to begin prompts with a BOS token; None where it left that to the tokenizer."""
+    """Return whether lm-eval was set to begin prompts with a BOS token; None where it left that to the tokenizer."""
     config = settings.get("config")
     arguments = config.get("model_args") if isinstance(config, Mapping) else None
     if isinstance(arguments, str):  # as older versions wrote them
@@ -221,95 +258,13 @@ def _adds_bos(settings: Mapping[str, Any]) -> bool | None:
 
 
 def _stop_notes(spec: TaskSpec, first: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Where generation was ended otherwise than on the leaderboard, in a way that cutting the text cannot mend."""
+    """Say where generation ended otherwise than on the leaderboard, in a way that cutting the text cannot mend."""
     if spec.generation is None or not first:
         return []
-    settings = _generation_settings(first[0])
-    others = [stop for stop in _stops(settings) if stop not in (*spec.generation.stops, *_END_TOKENS)]
+    settings = generation_settings(first[0])
+    others = [stop for stop in stops_of(settings) if stop not in (*spec.generation.stops, *END_TOKENS)]
     notes = [f"not comparable: generation stopped at {', '.join(map(repr, others))}, too"] if others else []
     tokens = settings.get("max_gen_toks", spec.generation.max_new_tokens)
     if tokens != spec.generation.max_new_tokens:
         notes.append(f"at most {tokens} new tokens, the leaderboard's {spec.generation.max_new_tokens}")
     return notes
-
-
-def _arguments(sample: Mapping[str, Any]) -> list[list[Any]]:
-    arguments = sample["arguments"]
-    if isinstance(arguments, Mapping):
-        return [list(arguments[f"gen_args_{index}"].values()) for index in range(len(arguments))]
-    return [list(each) for each in arguments]
-
-
-def _generation_settings(sample: Mapping[str, Any]) -> Mapping[str, Any]:
-    values = _arguments(sample)[0]
-    return values[1] if len(values) > 1 and isinstance(values[1], Mapping) else {}
-
-
-def _stops(settings: Mapping[str, Any]) -> list[str]:
-    until = settings.get("until", [])
-    return [until] if isinstance(until, str) else list(until)
-
-
-def _log_likelihoods(sample: Mapping[str, Any]) -> list[float]:
-    return [float(response[0]) for response in sample["filtered_resps"]]
-
-
-def _pick(log_likelihoods: Sequence[float]) -> int:
-    return int(np.argmax(log_likelihoods))  # ties go to the first, as in both versions
-
-
-def _measure_choice(spec: TaskSpec, sample: Mapping[str, Any]) -> dict[str, float]:
-    form, document = spec.form.name, sample["doc"]
-    gold = document["gold"] if isinstance(document.get("gold"), int) else _GOLD[form](document)
-    values = _log_likelihoods(sample)
-    found = {"acc": float(_pick(values) == gold)}
-    if spec.form in (forms.ARC, forms.HELLASWAG):
-        texts = [str(arguments[1]).removeprefix(" ") for arguments in _arguments(sample)]
-        per_character = [value / max(1, len(text)) for value, text in zip(values, texts, strict=True)]
-        found["acc_norm"] = float(_pick(per_character) == gold)
-    return found
-
-
-def _measure_truth(_spec: TaskSpec, sample: Mapping[str, Any]) -> dict[str, float]:
-    document, values = sample["doc"], _log_likelihoods(sample)
-    if "n_mc1" in document:  # this project's documents: mc1's answers, then mc2's
-        n_mc1 = document["n_mc1"]
-        found = {"mc1": mc1(values[:n_mc1]), "mc2": mc2(values[n_mc1:], document["n_true"])}
-        if "labels" in document:
-            found["mc2_masked"] = mc2_masked(values[n_mc1:], document["labels"])
-        return found
-    labels = list(document["mc2_targets"]["labels"])
-    continuations = [str(arguments[1]).removeprefix(" ") for arguments in _arguments(sample)]
-    if continuations == list(document["mc2_targets"]["choices"]):
-        return {"mc2": mc2(values, labels.index(0)), "mc2_masked": mc2_masked(values, labels)}
-    return {"mc1": mc1(values)}
-
-
-def _measure_solution(spec: TaskSpec, sample: Mapping[str, Any]) -> dict[str, float]:
-    text, answer = str(sample["resps"][0][0]), sample["doc"]["answer"]
-    stops = spec.generation.stops if spec.generation else ()
-    gold = final_answer(answer)
-    if gold is None:
-        raise ValueError("the answer has no '#### <number>'")
-    stopped = text
-    for stop in stops:
-        stopped = stopped.split(stop)[0]
-    was_stopped = any(stop in _stops(_generation_settings(sample)) for stop in stops if stop not in _MODERN_STOPS)
-    number = final_answer(text)
-    return {
-        "acc": float(final_answer(stopped) == gold),
-        "acc_unstopped": float(number == gold),
-        "strict_match": strict_match(text, answer),
-        "flexible_extract": flexible_extract(text, answer),
-        # The first match stays the first, whatever would have followed.
-        "open": float(was_stopped and number is None),
-        # Nothing after the number but blanks: the model had moved on to the next question, or ended.
-        "open_flexible": float(was_stopped and not _ENDS_WITH_ANSWER.search(text)),
-    }
-
-
-_MEASURES: dict[str, Callable[[TaskSpec, Mapping[str, Any]], dict[str, float]]] = {
-    **dict.fromkeys(_GOLD, _measure_choice),
-    "truthfulqa": _measure_truth,
-    "gsm8k": _measure_solution,
-}

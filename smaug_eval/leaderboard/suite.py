@@ -1,62 +1,54 @@
-"""A suite: columns of scores, the lm-eval tasks behind them, and where their data are read."""
+"""Define a suite: columns of scores that this program runs, and where their data are read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from rapidfuzz import process
+from rapidfuzz import fuzz, process
 
-from smaug_eval.errors import SmaugError
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.common.hub_commits import resolve_commit
 from smaug_eval.leaderboard import protocol
+from smaug_eval.leaderboard.columns import Board, Column
 from smaug_eval.leaderboard.forms import Document, Row
-from smaug_eval.leaderboard.official import content_note, data_set_name
+from smaug_eval.leaderboard.official import content_note
 from smaug_eval.leaderboard.protocol import DataSplit, TaskSpec
 
 MAX_ROW_NOTES = 3
+_A_SLIP = 75.0
+"""How alike two names are, of 100, where one is a misspelling of the other: mmlu_pro is none of mmlu."""
+_MOST_OFFERED = 12
 
 Reader = Callable[[DataSplit, tuple[str, ...], Path | None], Sequence[Row]]
 
 
 @dataclass(frozen=True)
-class Column:
-    """One score of a suite.
-
-    Attributes:
-        title: The column's name in tables.
-        task: The lm-eval task or group that measures it.
-        metric: The headline metric.
-        leaves: The tasks whose mean is the score; one unless ``task`` is a group.
-        weighted_by_size: Whether that mean weighs the tasks by their documents; the leaderboard does not.
-    """
-
-    title: str
-    task: str
-    metric: str
-    leaves: tuple[TaskSpec, ...]
-    weighted_by_size: bool = False
-
-
-@dataclass(frozen=True)
-class Suite:
-    """Columns with a common source of data.
+class Suite(Board[TaskSpec]):
+    """Hold columns with a common source of data.
 
     Attributes:
         name: The suite's name, also its group in lm-eval and the prefix of its tasks' names.
         columns: In the order of the table.
         folder: The lm-eval ``include_path`` with the suite's YAML files; None for tasks of lm-eval's own.
         read: Reads the rows of a split, given the columns needed and the data root.
+        on_hub: Whether the splits are the Hub's (or its mirror's) rather than files of the suite's own.
+        takes_chat: Whether a run may put its prompts into the model's chat template.
+        context: Tokens that a prompt may have at most, where the suite limits them beyond the model.
+        bos_types: Begin prompts with a BOS for model types that contain one of these; no other model gets one.
     """
 
-    name: str
-    columns: tuple[Column, ...]
     folder: Path | None
     read: Reader
+    on_hub: bool = True
+    takes_chat: bool = False
+    context: int | None = None
+    bos_types: tuple[str, ...] = ()
 
     def select(self, names: Iterable[str] | None = None) -> list[Column]:
-        """The columns called ``names`` in table order; all where None.
+        """Select the columns called ``names`` in table order; all where None.
 
         A column answers to its title, its lm-eval task, and that task without the suite's prefix; case is ignored.
 
@@ -66,15 +58,16 @@ class Suite:
         if names is None:
             return list(self.columns)
         known = {alias: column for column in self.columns for alias in self._aliases(column)}
-        chosen = {known[nearest_or_fail(name, known, f"column of {self.name}")].task for name in names}
+        offered = [self._aliases(column)[-1] for column in self.columns]
+        chosen = {known[nearest_or_fail(name, known, f"column of {self.name}", offered)].task for name in names}
         return [column for column in self.columns if column.task in chosen]
 
     def lm_eval_tasks(self, names: Iterable[str] | None = None) -> list[str]:
-        """The lm-eval tasks and groups of the columns called ``names`` (see ``select``)."""
+        """Return the lm-eval tasks and groups of the columns called ``names`` (see ``select``)."""
         return [column.task for column in self.select(names)]
 
     def task(self, name: str) -> TaskSpec:
-        """The leaf task called ``name`` in lm-eval.
+        """Return the leaf task called ``name`` in lm-eval.
 
         Raises:
             SmaugError: there is none of that name.
@@ -82,17 +75,62 @@ class Suite:
         known = {leaf.name: leaf for column in self.columns for leaf in column.leaves}
         return known[nearest_or_fail(name, known, f"task of {self.name}")]
 
+    def unpinned(self, names: Iterable[str] | None = None) -> list[DataSplit]:
+        """Return the splits behind the columns called ``names`` whose commit is not known, one of each reference."""
+        leaves = (leaf for column in self.select(names) for leaf in column.leaves if self.on_hub)
+        return list({split.reference: split for leaf in leaves for split in leaf.splits if not split.pinned}.values())
+
+    def at(self, commits: Mapping[str, str]) -> Suite:
+        """Return the suite with its data sets at commits.
+
+        Args:
+            commits: By :func:`~smaug_eval.leaderboard.protocol.reference`; a data set that is not in it stays as it is.
+        """
+        if not commits or not self.on_hub:
+            return self
+        leaves = {column.task: tuple(leaf.at(commits) for leaf in column.leaves) for column in self.columns}
+        return replace(self, columns=tuple(replace(each, leaves=leaves[each.task]) for each in self.columns))
+
+    def pinned(self, names: Iterable[str] | None, data_root: Path | None) -> Suite:
+        """Return the suite with the data sets behind the columns called ``names`` at the commits they have now.
+
+        Raises:
+            SmaugError: a name is unknown, or the Hub does not answer and its cache does not tell a commit.
+        """
+        if data_root is not None:
+            return self
+        splits = self.unpinned(names)
+        return self.at({each.reference: resolve_commit("dataset", each.hub_id, each.revision) for each in splits})
+
+    def commits(self, column: Column, data_root: Path | None) -> dict[str, str]:
+        """Return the Hub's commits at which a column's data sets are read, by reference; empty for a mirror."""
+        if data_root is not None or not self.on_hub:
+            return {}
+        splits = (split for leaf in column.leaves for split in leaf.splits)
+        return {split.reference: split.pinned for split in splits if split.pinned is not None}
+
     def rows(self, spec: TaskSpec, data_root: Path | None = None) -> tuple[Sequence[Row], Sequence[Row]]:
-        """Rows to draw shots from (empty where there are none) and rows to evaluate.
+        """Read the rows to draw shots from (empty where there are none) and the rows to evaluate.
 
         Raises:
             SmaugError: the data are not there or lack a column or the task's subject.
         """
-        shots = self._split_rows(spec, spec.shots, data_root) if spec.shots else ()
+        shots = self._split_rows(spec, spec.shots, data_root) if spec.shots else spec.samples
         return shots, self._split_rows(spec, spec.evaluated, data_root)
 
+    def column_rows(self, column: Column, data_root: Path | None = None) -> tuple[Sequence[Row], Sequence[Row]]:
+        """Read the rows of all tasks of a column together, each split once, as :meth:`rows`."""
+        columns = column.leaves[0].form.columns
+        shots = dict.fromkeys((leaf.shots, None) for leaf in column.leaves if leaf.shots is not None)
+        evaluated = dict.fromkeys((leaf.evaluated, leaf.keeps) for leaf in column.leaves)
+        together = []
+        for splits in (shots, evaluated):
+            read = [_kept(self.read(split, columns, data_root), keeps) for split, keeps in splits]
+            together.append(read[0] if len(read) == 1 else [row for rows in read for row in rows])
+        return together[0], together[1]
+
     def documents(self, name: str, data_root: Path | None = None) -> list[Document]:
-        """The documents of the leaf task ``name`` in protocol order.
+        """Build the documents of the leaf task ``name`` in protocol order.
 
         Raises:
             SmaugError: the task is unknown or lm-eval's own, or its data are missing or do not fit.
@@ -103,7 +141,7 @@ class Suite:
         return protocol.build_documents(spec, *self.rows(spec, data_root))
 
     def data_notes(self, column: Column, data_root: Path | None = None) -> list[str]:
-        """Where the data behind a column differ from the official ones: in number of rows, else in content."""
+        """Say where the data behind a column differ from the official ones: in number of rows, else in content."""
         return list(_data_notes(self, column, data_root))
 
     def _aliases(self, column: Column) -> list[str]:
@@ -112,11 +150,16 @@ class Suite:
     def _split_rows(self, spec: TaskSpec, split: DataSplit, data_root: Path | None) -> Sequence[Row]:
         columns = spec.form.columns
         if spec.subject is None:
-            return self.read(split, columns, data_root)
+            return _kept(self.read(split, columns, data_root), spec.keeps if split == spec.evaluated else None)
         by_subject = _rows_by_subject(self.read, split, columns, data_root)
         if spec.subject not in by_subject:
             raise SmaugError(f"{split} has no rows of subject {spec.subject!r}", fix="use the complete split")
         return by_subject[spec.subject]
+
+
+def _kept(rows: Sequence[Row], keeps: tuple[str, str] | None) -> Sequence[Row]:
+    """The rows that have a value in a column; all where None."""
+    return rows if keeps is None else [row for row in rows if row[keeps[0]] == keeps[1]]
 
 
 @lru_cache(maxsize=4)
@@ -138,25 +181,39 @@ def _data_notes(suite: Suite, column: Column, data_root: Path | None) -> tuple[s
         notes += protocol.data_notes(leaf, len(shots), len(rows))
     if len(notes) > MAX_ROW_NOTES:
         notes = [*notes[:MAX_ROW_NOTES], f"{len(notes) - MAX_ROW_NOTES} more parts differ in rows"]
-    first = column.leaves[0]  # all leaves of a column share their splits
-    for split in filter(None, (first.evaluated, first.shots)):
-        if any(note.startswith(f"{data_set_name(split.hub_id)} {split.name} ") for note in notes):
+    first = column.leaves[0]
+    shot_rows, rows = suite.column_rows(column, data_root)
+    for split, found in ((first.evaluated, rows), (first.shots, shot_rows)):
+        if split is None or any(note.startswith(f"{split.shown} ") for note in notes):
             continue  # with other rows the content differs anyway
-        columns = first.form.columns
-        rows = suite.read(split, columns, data_root)
-        note = content_note(split.hub_id, split.config, split.name, rows, columns)
+        note = content_note(split, found, first.form.columns)
         notes += [note] if note else []
     return tuple(notes)
 
 
-def nearest_or_fail(name: str, known: Iterable[str], kind: str) -> str:
-    """``name`` in lower case where ``known`` (lower case) has it.
+def nearest_or_fail(name: str, known: Iterable[str], kind: str, offered: Sequence[str] | None = None) -> str:
+    """Return ``name`` in lower case where ``known`` (lower case) has it.
+
+    Args:
+        name: What somebody wrote.
+        known: The names there are.
+        kind: What they name, as the message calls it.
+        offered: The names to list where none is near; ``known`` if None.
 
     Raises:
-        SmaugError: it does not; the message calls it a ``kind`` and the fix proposes the nearest known name.
+        SmaugError: it does not; the fix proposes a name that differs by a slip, else says what there is and how any
+            other task is run.
     """
     choices = list(known)
     if name.lower() in choices:
         return name.lower()
-    nearest, _, _ = process.extractOne(name.lower(), choices)
-    raise SmaugError(f"there is no {kind} called {name!r}", fix=f"did you mean {nearest!r}?")
+    match = process.extractOne(name.lower(), choices, scorer=fuzz.ratio, score_cutoff=_A_SLIP)
+    if match:
+        raise SmaugError(f"there is no {kind} called {name!r}", fix=f"did you mean {match[0]!r}?")
+    names = list(dict.fromkeys(choices if offered is None else offered))
+    more = f" and {len(names) - _MOST_OFFERED} more" if len(names) > _MOST_OFFERED else ""
+    raise SmaugError(
+        f"there is no {kind} called {name!r}",
+        fix=f"there is {', '.join(names[:_MOST_OFFERED])}{more}; any other task of lm-eval is run with suite lm_eval "
+        "(--suite lm_eval --task NAME; `smaug-eval tasks` lists them)",
+    )

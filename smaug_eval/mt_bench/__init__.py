@@ -1,1 +1,1 @@
-"""MT-Bench and question sets in its form: answers, judge, scores; protocol and file formats are FastChat's."""
+"""Run MT-Bench and question sets in its form: answers, judge, scores; protocol and formats are FastChat's."""

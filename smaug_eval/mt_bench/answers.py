@@ -1,7 +1,10 @@
-"""A model answers a question set by FastChat's protocol (gen_model_answer.py): its first turns, then its second ones.
+"""Generate a model's answers to a question set by FastChat's protocol (gen_model_answer.py), turn by turn.
+
+What a reasoning model thinks before it answers is no part of the answer: unless configured otherwise, it is taken out
+before the next turn and the judge read on, and recorded.
 
 While a model answers, every finished turn is appended to ``<model>.turns``; from those ``<model>.jsonl`` is written at
-the end, in the order of the questions. Stopped at any moment, the same call goes on with the turns that are missing.
+the end, in the order of the questions. Stopped at any moment, the same call resumes with the turns that are missing.
 """
 
 from __future__ import annotations
@@ -15,12 +18,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from smaug_eval.common.files import canonical_json, sha256_of_text, write_json, write_text
+from smaug_eval.common.thinking import opens_thinking, split_thinking
 from smaug_eval.engines.generation import Generation, Generator, Sampling
-from smaug_eval.files import canonical_json, sha256_of_text, write_json, write_text
-from smaug_eval.mt_bench.layout import answers_file, read_settings, set_aside, settings_file
-from smaug_eval.mt_bench.lines import Line, mend, read_lines, sound_lines
-from smaug_eval.mt_bench.questions import Question, QuestionId, question_id
-from smaug_eval.mt_bench.records import AnswerRecord, RecordWriter
+from smaug_eval.mt_bench.config import STRIP
+from smaug_eval.mt_bench.files.layout import answers_file, read_settings, set_aside, settings_file
+from smaug_eval.mt_bench.files.lines import JsonLine, mend, read_lines, sound_lines
+from smaug_eval.mt_bench.files.questions import Question, QuestionId, question_id
+from smaug_eval.mt_bench.files.records import AnswerRecord, RecordWriter
+from smaug_eval.mt_bench.files.settings import AnswerSettings
 from smaug_eval.mt_bench.templates import Template
 
 TEMPERATURES = {
@@ -37,8 +43,9 @@ TEMPERATURES = {
 """By category (temperature_config in FastChat's common.py)."""
 OTHER_TEMPERATURE = 0.7
 
-GOOD, EMPTY, TRUNCATED, FAILED = "ok", "empty", "truncated", "failed"
-"""What an answer is: as it should be; without text; cut off before the model ended it; not there at all."""
+GOOD, EMPTY, TRUNCATED, FAILED, THOUGHT = "ok", "empty", "truncated", "failed", "only thinking"
+"""What an answer is: as it should be; without text; cut off before the model ended it; not there at all; without text
+since the model thought to the end."""
 
 NO_ROOM = "no room"
 """Why a failed answer is not there: the conversation fills the model's context."""
@@ -49,7 +56,7 @@ Notice = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Answerer:
-    """A model in memory.
+    """Hold a model in memory that answers.
 
     Attributes:
         generator: Continues texts.
@@ -61,45 +68,17 @@ class Answerer:
 
 
 @dataclass(frozen=True)
-class AnswerSettings:
-    """What decides a model's answers.
-
-    Attributes:
-        model: Its name in the files.
-        model_sha256: Of its checkpoint.
-        question_set: What results on the questions may be called.
-        questions_sha256: Of the questions.
-        template: Name of the chat template.
-        system_prompt: In the place of the template's own; None keeps that.
-        seed: From which each turn's is derived.
-        max_new_tokens: Longest answer.
-        engine: What runs the model.
-        dtype: Its precision.
-    """
-
-    model: str
-    model_sha256: str
-    question_set: str
-    questions_sha256: str
-    template: str
-    system_prompt: str | None
-    seed: int
-    max_new_tokens: int
-    engine: str
-    dtype: str
-
-
-@dataclass(frozen=True)
 class Turn:
-    """One answer of a conversation.
+    """Hold one answer of a conversation.
 
     Attributes:
         question_id: The question.
-        turn: 1 or 2.
+        turn: From 1.
         text: The answer as the judge will see it.
         tokens: Tokens written, those cut off included.
         finish_reason: ``stop``, ``length``, or ``NO_ROOM``.
         seed: Of its sampling.
+        thinking: What the model thought before, where that was taken out of the text; empty where it was not.
     """
 
     question_id: QuestionId
@@ -108,33 +87,37 @@ class Turn:
     tokens: int
     finish_reason: str
     seed: int
+    thinking: str = ""
 
     @property
     def mark(self) -> str:
-        """What the answer is."""
+        """Return what the answer is."""
         if self.finish_reason == NO_ROOM:
             return FAILED
         if not self.text:
-            return EMPTY
+            return THOUGHT if self.thinking else EMPTY
         return TRUNCATED if self.finish_reason == "length" else GOOD
 
     def as_json(self) -> dict[str, Any]:
-        """The line of ``<model>.turns``."""
-        return asdict(self)
+        """Return the line of ``<model>.turns``."""
+        line = asdict(self)
+        if not self.thinking:
+            del line["thinking"]
+        return line
 
 
 def temperature(category: str) -> float:
-    """At which questions of a category are answered."""
+    """Return the temperature at which questions of a category are answered."""
     return TEMPERATURES.get(category, OTHER_TEMPERATURE)
 
 
 def seed_of(seed: int, question: QuestionId, turn: int) -> int:
-    """A turn's own seed, of 32 bits: the same whatever else is answered beside it."""
+    """Return a turn's own seed, of 32 bits: the same whatever else is answered beside it."""
     return int(sha256_of_text(canonical_json([seed, question, turn]))[:8], 16)
 
 
 def turns_file(folder: Path, model: str) -> Path:
-    """The finished turns of a model that has not answered everything."""
+    """Return the finished turns of a model that has not answered everything."""
     return folder / f"{model}.turns"
 
 
@@ -158,12 +141,12 @@ def answer_questions(
     report: Progress,
     notice: Notice,
 ) -> dict[str, Any]:
-    """Let a model answer every turn that it has not answered yet.
+    """Generate a model's answers to every turn that it has not answered yet.
 
     Args:
         load: Gives the model; called only where something is left to answer.
         template: How it is spoken to.
-        questions: What it is asked.
+        questions: The questions to answer.
         settings: What decides the answers; answers made with others are set aside.
         folder: Receives ``<model>.jsonl`` and, beside it, the settings.
         report: Receives progress.
@@ -176,9 +159,9 @@ def answer_questions(
         SmaugError: a file is damaged or cannot be written, or the template refuses a conversation.
     """
     file, unfinished = answers_file(folder, settings.model), turns_file(folder, settings.model)
-    _set_other_answers_aside(file, unfinished, asdict(settings), notice)
+    _set_other_answers_aside(file, unfinished, settings.as_json(), notice)
     if not file.is_file():
-        answering = _Answering(load(), template, settings, report)
+        answering = _Conversations(load(), template, settings, report)
         mend(unfinished, notice, _turn_of)
         answering.load(unfinished)
         with RecordWriter(unfinished) as journal:
@@ -191,27 +174,32 @@ def answer_questions(
 
 
 def summary(file: Path) -> dict[str, Any]:
-    """Numbers of turns by mark in a file of our answers, tokens written, warnings, and a digest of the answers."""
+    """Summarise a file of our answers: turns by mark, tokens written, warnings, and a digest."""
     answers = [line.content for line in read_lines(file)]
     lines = [answer.get("smaug", {}) for answer in answers]
     marks = Counter(mark for extra in lines for mark in extra.get("marks", []))
     result = sha256_of_text(canonical_json([[answer.get("question_id"), answer.get("choices")] for answer in answers]))
     words = {
         EMPTY: "empty answers",
+        THOUGHT: "answers that are thinking to the end (raise max_new_tokens)",
         TRUNCATED: "answers cut off at the longest length",
         FAILED: "turns without an answer, as the conversation fills the model's context",
     }
     warnings = [f"{file.stem}: {text}: {marks[mark]}" for mark, text in words.items() if marks[mark]]
+    if thinking := sum(bool(thoughts) for extra in lines for thoughts in extra.get("thinking", [])):
+        warnings.append(f"{file.stem}: answers whose thinking was taken out before anyone reads on: {thinking}")
     tokens = sum(sum(extra.get("tokens", [])) for extra in lines)
     return {"turns": dict(marks), "tokens": tokens, "warnings": warnings, "result": result}
 
 
-class _Answering:
+class _Conversations:
     """Turns finished so far, and finishing the rest."""
 
     def __init__(self, model: Answerer, template: Template, settings: AnswerSettings, report: Progress) -> None:
         self.turns: dict[tuple[QuestionId, int], Turn] = {}
         self._model, self._template, self._settings, self._report = model, template, settings, report
+        # Some templates end inside a block of thinking, so that the model's text has no tag that opens it.
+        self._opened = opens_thinking(template.text(["?"], []))
 
     def load(self, file: Path) -> None:
         """Take over what was finished before."""
@@ -219,9 +207,9 @@ class _Answering:
             self.turns[turn.question_id, turn.turn] = turn
 
     def run(self, questions: Sequence[Question], journal: RecordWriter) -> None:
-        """All first turns, then all second ones."""
+        """All first turns, then all second ones, and so on."""
         total = sum(len(question.turns) for question in questions)
-        for number in (1, 2):
+        for number in range(1, max((len(question.turns) for question in questions), default=0) + 1):
             asked = [question for question in questions if len(question.turns) >= number]
             self._answer(
                 [question for question in asked if (question.question_id, number) not in self.turns],
@@ -237,8 +225,9 @@ class _Answering:
 
         def keep(question: Question, generation: Generation) -> None:
             sampling = self._sampling(question, number)
-            text = self._template.finished(generation.text)
-            turn = Turn(question.question_id, number, text, generation.tokens, generation.finish_reason, sampling.seed)
+            text, thinking = self._finished(generation.text)
+            told = generation.tokens, generation.finish_reason, sampling.seed
+            turn = Turn(question.question_id, number, text, *told, thinking)
             journal.append(turn)
             self.turns[turn.question_id, number] = turn
             self._report(len(self.turns), total, f"turn {number}")
@@ -269,6 +258,14 @@ class _Answering:
                 lambda place, generation: keep(asked[again[place]], generation),
             )
 
+    def _finished(self, text: str) -> tuple[str, str]:
+        """The answer in what the model wrote, and what it thought before, where that is taken out."""
+        if self._settings.thinking == STRIP:
+            found = split_thinking(text, opened=self._opened)
+            if found.found:
+                return self._template.finished(found.answer), found.thoughts or "\n"
+        return self._template.finished(text), ""
+
     def _sampling(self, question: Question, number: int) -> Sampling:
         return Sampling(
             temperature=temperature(question.category),
@@ -287,9 +284,10 @@ class _Answering:
         return prompt if len(prompt) < self._model.context else None
 
 
-def _turn_of(line: Line) -> Turn:
+def _turn_of(line: JsonLine) -> Turn:
     known = {key: line.value(key) for key in ("turn", "tokens", "finish_reason", "seed")}
-    return Turn(question_id(line), text=line.text("text"), **known)
+    thinking = line.text("thinking") if "thinking" in line.content else ""
+    return Turn(question_id(line), text=line.text("text"), thinking=thinking, **known)
 
 
 def _set_other_answers_aside(file: Path, unfinished: Path, settings: Mapping[str, Any], notice: Notice) -> None:
@@ -323,6 +321,7 @@ def _write_answers(
                 "marks": [turn.mark for turn in answered],
                 "tokens": [turn.tokens for turn in answered],
                 "finish_reasons": [turn.finish_reason for turn in answered],
+                **({"thinking": thoughts} if any(thoughts := [turn.thinking for turn in answered]) else {}),
             },
         )
         lines.append(json.dumps(record.as_json()) + "\n")

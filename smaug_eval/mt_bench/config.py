@@ -1,7 +1,10 @@
-"""The recipe's keys for answering a question set and having the answers judged. Free of heavy imports."""
+"""Configure answering a question set and judging the answers, as keys of the recipe. Free of heavy imports."""
 
 from __future__ import annotations
 
+import datetime
+import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import (
@@ -15,24 +18,50 @@ from pydantic import (
     model_validator,
 )
 
+from smaug_eval.common.served.endpoint import DEFAULT_KEY_ENV, LONGEST_WAIT, OPENAI_URL
+from smaug_eval.common.settings import ADDED
+
 MT_BENCH, DEMO = "mt_bench", "demo"
 """Question sets with a name: MT-Bench, fetched from its public home, and the demo's dialogues."""
 
 SINGLE, BASELINE, ALL_PAIRS = "single", "pairwise-baseline", "pairwise-all"
 MODES = (SINGLE, BASELINE, ALL_PAIRS)
 
-OPENAI_URL = "https://api.openai.com/v1"
-DEFAULT_KEY_ENV = "OPENAI_API_KEY"
+STRIP, KEEP = "strip", "keep"
+"""What is done with blocks of thinking in answers: removed before the next turn and the judge, or left in."""
+
 MAX_ANSWER_TOKENS, MAX_JUDGMENT_TOKENS = 1024, 2048
 """FastChat's longest answer and judgment."""
+JSON = "json"
+"""Begins a verdict pattern that names a key of a JSON object: ``json``, ``json:rating``."""
+
+
+def check_pattern(pattern: str) -> None:
+    """Check a verdict pattern: ``json``, ``json:KEY``, or a regular expression whose last match counts.
+
+    With ``json`` the last JSON object in the text counts, in which a verdict stands under one of the usual keys
+    (``score``, ``rating``, ``winner``, ...), or under the one that is named. A regular expression has at most one
+    group, which is the verdict. A verdict is a number, or for pairs a name: A, B, tie, model_1, "assistant a", ...
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if pattern == JSON or pattern.startswith(f"{JSON}:"):
+        return
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"verdict {pattern!r} is no regular expression: {error}; correct it, or take json") from None
+    if groups > 1:
+        raise ValueError(f"verdict {pattern!r} has {groups} groups; keep the one that is the verdict: (?:...)")
 
 
 class JudgeConfig(BaseModel):
-    """Who judges, and how; the plain text ``demo`` is the demo's rule."""
+    """Configure the judge; the plain text ``demo`` selects the demo's rule."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    demo: bool = Field(False, description="The demo's rule, served on this machine, in the place of a model.")
+    demo: bool = Field(False, description="The demo's rule, served on this machine, instead of a model.")
     model: str | None = Field(None, min_length=1, description="Its name at the endpoint, best a dated snapshot.")
     base_url: str = Field(OPENAI_URL, description="Of any OpenAI-compatible endpoint, up to /v1.")
     key_env: str = Field(DEFAULT_KEY_ENV, min_length=1, description="Environment variable that holds the key.")
@@ -40,17 +69,63 @@ class JudgeConfig(BaseModel):
         "single", description="Rate each answer, compare each model with the baseline, or all models with each other."
     )
     baseline: str | None = Field(None, description="The model that the others are compared with.")
-    repeats: PositiveInt = Field(1, description="Times each judgment is asked for; the median counts.")
-    concurrency: PositiveInt = Field(8, description="Most requests under way.")
-    requests_per_minute: PositiveFloat | None = Field(None, description="Most requests begun in a minute.")
+    repeats: PositiveInt = Field(1, description="Times each judgment is requested; the median counts.")
+    concurrency: PositiveInt = Field(8, description="Maximum number of concurrent requests.")
+    requests_per_minute: PositiveFloat | None = Field(None, description="Maximum number of requests per minute.")
     timeout: PositiveFloat = Field(300.0, description="Seconds to wait for an answer.")
     attempts: PositiveInt = Field(8, description="Times a call is made before it counts as failed.")
     backoff: NonNegativeFloat = Field(1.0, description="Seconds of the first wait between them, at most.")
     max_tokens: PositiveInt = Field(MAX_JUDGMENT_TOKENS, description="Longest judgment.")
-    max_calls: PositiveInt | None = Field(None, description="Most requests of one invocation, repeated ones included.")
-    max_cost: PositiveFloat | None = Field(None, description="Most that one invocation may cost; needs the prices.")
+    max_calls: PositiveInt | None = Field(
+        None, description="Maximum number of requests of one command, retries included."
+    )
+    max_cost: PositiveFloat | None = Field(None, description="Maximum cost of one command; needs the prices.")
     price_in: NonNegativeFloat | None = Field(None, description="Price of a million tokens that the judge reads.")
     price_out: NonNegativeFloat | None = Field(None, description="Price of a million tokens that it writes.")
+    allow_missing: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the judgments that may be missing for the judging to count as done; recorded.",
+        json_schema_extra=ADDED,
+    )
+    verdict: str | None = Field(
+        None,
+        min_length=1,
+        description="How the set's judge prompts ask for a verdict, instead of [[rating]]: json, json:KEY, or a "
+        "regular expression.",
+        json_schema_extra=ADDED,
+    )
+    reasoning_effort: str | None = Field(
+        None, min_length=1, description="How long a reasoning judge thinks: low, medium, ...", json_schema_extra=ADDED
+    )
+    extra_body: dict[str, Any] = Field(
+        default_factory=dict, description="Further keys of each request to the judge.", json_schema_extra=ADDED
+    )
+    headers: dict[str, str] = Field(
+        default_factory=dict,
+        description="Further headers of each request; a value $NAME is that of an environment variable.",
+        json_schema_extra=ADDED,
+    )
+    api_version: str | None = Field(
+        None, min_length=1, description="Azure's api-version; the key goes into api-key.", json_schema_extra=ADDED
+    )
+    stream: bool = Field(False, description="Ask for answers as a stream (SSE).", json_schema_extra=ADDED)
+    longest_wait: PositiveFloat = Field(
+        LONGEST_WAIT, description="Maximum wait in seconds that the judge may ask for.", json_schema_extra=ADDED
+    )
+
+    @field_validator("api_version", mode="before")
+    @classmethod
+    def _version_is_text(cls, value: Any) -> Any:
+        return value.isoformat() if isinstance(value, datetime.date) else value  # YAML takes it for a date
+
+    @field_validator("verdict")
+    @classmethod
+    def _verdict_is_one(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_pattern(value)
+        return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> JudgeConfig:
@@ -66,7 +141,7 @@ class JudgeConfig(BaseModel):
 
 
 class MtBenchConfig(BaseModel):
-    """One question set, answered by the base model and by every trained one, and judged."""
+    """Configure one question set, answered by the base model and by every trained one, and judged."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -80,23 +155,54 @@ class MtBenchConfig(BaseModel):
     chat_template: str = Field(
         "tokenizer", min_length=1, description="tokenizer for the model's own, plain, or one of FastChat's by name."
     )
-    system_prompt: str | None = Field(None, description="In the place of the template's own.")
+    system_prompt: str | None = Field(None, description="System message instead of the template's own.")
     max_new_tokens: PositiveInt = Field(MAX_ANSWER_TOKENS, description="Longest answer.")
     seed: int | None = Field(None, ge=0, description="From which each turn's seed is derived; the recipe's if empty.")
     engine: Literal["auto", "torch", "vllm"] = Field(
         "auto", description="What runs the model; auto is vllm where it and a GPU are there, else torch."
     )
     batch_size: PositiveInt | Literal["auto"] = Field(8, description="Conversations at a time of the torch engine.")
-    device: str | None = Field(None, description="cpu, cuda, cuda:1, ...; the best there is if empty (torch).")
+    device: str | None = Field(None, description="cpu, cuda, cuda:1, ...; the best available device if empty (torch).")
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="Further arguments of the engine, such as tensor_parallel_size."
     )
+    thinking: Literal["strip", "keep"] = Field(
+        "strip",
+        description="Blocks such as <think>...</think> in answers: taken out before the second turn and the judge, or "
+        "kept.",
+        json_schema_extra=ADDED,
+    )
+    limit: PositiveInt | None = Field(
+        None, description="First questions of the set; all if empty.", json_schema_extra=ADDED
+    )
+    turns: PositiveInt | None = Field(
+        None, description="First turns of each question; all if empty.", json_schema_extra=ADDED
+    )
+    reference_categories: list[str] | None = Field(
+        None,
+        description="Categories judged with a reference answer: FastChat's if empty; none for a set without them.",
+        json_schema_extra=ADDED,
+    )
     judge: JudgeConfig | None = Field(None, description="Who judges; answers only if empty.")
 
-    @field_validator("judge", mode="before")
+    @field_validator("reference_categories", mode="before", json_schema_input_type=list[str] | str | None)
+    @classmethod
+    def _categories(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return [] if value == "none" else [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("judge", mode="before", json_schema_input_type=JudgeConfig | Literal["demo"] | None)
     @classmethod
     def _demo_judge(cls, value: Any) -> Any:
         return {"demo": True} if value == DEMO else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _asks_every_question(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and (given := next((key for key in ("stop", "within") if key in value), None)):
+            raise ValueError(f"{given} is for evaluations: MT-Bench asks every question; limit takes the first ones")
+        return value
 
     @model_validator(mode="after")
     def _demo_goes_together(self) -> MtBenchConfig:

@@ -1,4 +1,4 @@
-"""The demo's question set and its judge, a fixed rule. Nothing here is MT-Bench, and no model judges.
+"""Provide the demo's question set and its judge, a fixed rule. Nothing here is MT-Bench, and no model judges.
 
 A good answer gets ten points: one to begin with, five for what it should say, two where no sum in it is wrong, one
 where it does not break off, and one where it does not repeat itself.
@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from smaug_eval.common.files import canonical_json, sha256_of_text
 from smaug_eval.demo.arithmetic import OPERATIONS
-from smaug_eval.demo.dialogues import DIALOGUES, QUESTION_SET, Asked
-from smaug_eval.files import canonical_json, sha256_of_text
-from smaug_eval.mt_bench.questions import REFERENCE_CATEGORIES, JudgePrompt, Question, QuestionId, QuestionSet
+from smaug_eval.demo.dialogues import DIALOGUES, QUESTION_SET, DemoTurn
+from smaug_eval.mt_bench.files.questions import REFERENCE_CATEGORIES, JudgePrompt, Question, QuestionId, QuestionSet
 
 JUDGE_NAME = "demo-rule-judge"
 
@@ -27,8 +27,8 @@ _BROKEN_OFF = re.compile(r"(?:[=+*,:(-]|\b(?:and|the|a|of|with))$")
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the rule finds in an answer.
+class RuleVerdict:
+    """Hold what the rule finds in an answer.
 
     Attributes:
         points: From 1 to 10.
@@ -40,7 +40,7 @@ class Verdict:
 
 
 def demo_question_set() -> QuestionSet:
-    """The demo's dialogues in the form of a question set."""
+    """Return the demo's dialogues in the form of a question set."""
     questions = tuple(
         Question(number, dialogue.category, tuple(asked.question for asked in dialogue.turns))
         for number, dialogue in enumerate(DIALOGUES, 1)
@@ -65,7 +65,7 @@ def demo_question_set() -> QuestionSet:
 
 
 def demo_judgment(system: str, user: str) -> str:
-    """What the rule says to a prompt of the demo's question set, with its verdict at the end.
+    """Return the rule's judgment for a prompt of the demo's question set, with its verdict at the end.
 
     Raises:
         ValueError: the prompt is none of them.
@@ -80,10 +80,10 @@ def demo_judgment(system: str, user: str) -> str:
     return f"By the rule the first answer gets {first:g} points and the other {second:g}.\nVerdict: {winner}"
 
 
-def rate(asked: Asked, answer: str) -> Verdict:
+def rate(asked: DemoTurn, answer: str) -> RuleVerdict:
     """Apply the rule to an answer."""
     if not answer.strip():
-        return Verdict(1, ("There is no answer.",))
+        return RuleVerdict(1, ("There is no answer.",))
     right = sum(expected.lower() in _claims(asked, answer) for expected in asked.expected)
     equations = list(_equations(answer))
     wrong = sum(not holds for holds in equations)
@@ -91,7 +91,7 @@ def rate(asked: Asked, answer: str) -> Verdict:
     sentences = [part.strip() for part in re.split(r"[.!?\n]+", answer) if part.strip()]
     once = len(set(sentences)) == len(sentences)
     points = 1 + 5 * right / len(asked.expected) + 2 * (wrong == 0) + complete + once
-    return Verdict(
+    return RuleVerdict(
         round(points, 1),
         (
             f"It says {right} of {len(asked.expected)} things that it should say.",
@@ -102,7 +102,7 @@ def rate(asked: Asked, answer: str) -> Verdict:
     )
 
 
-def _claims(asked: Asked, answer: str) -> list[str]:
+def _claims(asked: DemoTurn, answer: str) -> list[str]:
     """The words of an answer; of one that is to be a number, the last number only."""
     words: list[str] = re.findall(r"\w+", answer.lower())
     if asked.expected[0].isdigit():
@@ -138,7 +138,7 @@ def _answer_fields(kind: str, number: str) -> str:
     return f"{_ANSWER}{{answer_a{number}}}{_OTHER}{{answer_b{number}}}"
 
 
-def _asked(prompt: str) -> tuple[Asked, str]:
+def _asked(prompt: str) -> tuple[DemoTurn, str]:
     """Which question a prompt is about, and the answers to it that are to be judged."""
     for dialogue in DIALOGUES:
         first, second = dialogue.turns

@@ -1,4 +1,4 @@
-"""How a conversation becomes the tokens a model continues, and where its answer ends.
+"""Convert a conversation into the tokens that a model continues, and find where its answer ends.
 
 Templates are the tokenizer's own, FastChat's by name (fastchat/conversation.py), and ``plain``, for base models.
 """
@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from smaug_eval.errors import SmaugError
-from smaug_eval.files import read_json
-from smaug_eval.suggest import nearest
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.common.files import read_json
+from smaug_eval.common.suggest import nearest
 
 if TYPE_CHECKING:
     from fastchat.conversation import Conversation
@@ -22,7 +22,7 @@ PLAIN = "plain"
 
 
 class Template(Protocol):
-    """A chat template bound to a tokenizer.
+    """Apply a chat template bound to a tokenizer.
 
     Attributes:
         name: ``tokenizer``, ``plain``, or FastChat's name.
@@ -35,22 +35,27 @@ class Template(Protocol):
     stop_token_ids: tuple[int, ...]
 
     def text(self, questions: Sequence[str], answers: Sequence[str]) -> str:
-        """What the model reads: ``questions`` up to the one to answer, and its ``answers`` to those before."""
+        """Return what the model reads: ``questions`` up to the one to answer, and its ``answers`` to those before."""
         ...
 
     def token_ids(self, questions: Sequence[str], answers: Sequence[str]) -> list[int]:
-        """:meth:`text` in tokens."""
+        """Return :meth:`text` in tokens."""
         ...
 
     def finished(self, text: str) -> str:
-        """The answer in what the model wrote."""
+        """Return the answer in what the model wrote."""
         ...
 
 
 def load_template(
-    name: str, checkpoint: Path, system_prompt: str | None = None, *, trust_remote_code: bool = False
+    name: str,
+    checkpoint: Path,
+    system_prompt: str | None = None,
+    *,
+    trust_remote_code: bool = False,
+    tokenizer_folder: Path | None = None,
 ) -> Template:
-    """A chat template for a checkpoint.
+    """Load a chat template for a checkpoint.
 
     Args:
         name: ``tokenizer`` for the tokenizer's own, ``plain`` for questions and answers as plain text, or one of
@@ -58,6 +63,8 @@ def load_template(
         checkpoint: Folder of the model.
         system_prompt: Takes the place of the template's own; None keeps that.
         trust_remote_code: Whether Python code that came with the checkpoint may run.
+        tokenizer_folder: Folder of the tokenizer and its chat template where that is not the model's own, as with an
+            adapter that brings one.
 
     Raises:
         SmaugError: there is no such template, the tokenizer has none, or it has no place for a system prompt
@@ -65,7 +72,7 @@ def load_template(
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=trust_remote_code)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder or checkpoint, trust_remote_code=trust_remote_code)
     ends = tuple(_end_tokens(checkpoint))
     template: Template
     if name == TOKENIZER:
@@ -81,7 +88,7 @@ def load_template(
 
 
 def find_conversation(name: str) -> Conversation:
-    """FastChat's template of that name, or ``plain``, without messages.
+    """Return FastChat's template of that name, or ``plain``, without messages.
 
     Raises:
         SmaugError: there is none; FastChat itself would take its template ``one_shot``.

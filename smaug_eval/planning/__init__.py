@@ -1,1 +1,1 @@
-"""What a recipe will take, before anything is loaded: memory of every GPU, steps, tokens, and hours of each stage."""
+"""Plan what a recipe will take, before anything is loaded: memory of every GPU, steps, tokens, hours of each stage."""

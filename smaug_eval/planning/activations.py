@@ -1,4 +1,4 @@
-"""Memory of a training step's forward and backward pass, from running both on tensors that have a shape but no data.
+"""Measure the memory of a training step's forward and backward pass on tensors that have a shape but no data.
 
 The very code that trains is run on models of two and of three layers, and every storage that an operation makes is
 followed from its birth to its end. What a layer adds is the same for each, so that the sum over all layers is exact.
@@ -24,9 +24,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from smaug_eval.planning.shapes import ModelShape
-from smaug_eval.prefix import ATTENTION, Layout, PrefixGroup, pack, pad_rows
-from smaug_eval.scorer import Scorer, Way, scoring
-from trainers.config import LoraConfig
+from smaug_eval.prefix.attention import ATTENTION
+from smaug_eval.prefix.layout import Layout, PrefixGroup, pack, pad_rows
+from smaug_eval.prefix.scorer import Scorer, Way, scoring
+from smaug_eval.trainers.config import LoraConfig
 
 _TRACED_LAYERS = 2
 _MASKLESS = "smaug_maskless"
@@ -38,7 +39,7 @@ AttentionMaskInterface.register(_MASKLESS, lambda *args, **kwargs: None)
 
 @dataclass(frozen=True)
 class PairLengths:
-    """Tokens of a pair.
+    """Hold the lengths of a pair in tokens.
 
     Attributes:
         prompt: Of the prompt.
@@ -54,22 +55,22 @@ class PairLengths:
 
     @property
     def shared_tokens(self) -> int:
-        """Tokens that a packed row computes; a text's last token predicts nothing."""
+        """Return the tokens that a packed row computes; a text's last token predicts nothing."""
         return self.prompt + self.common + max(0, self.chosen - 1) + max(0, self.rejected - 1)
 
     @property
     def padded_tokens(self) -> int:
-        """Tokens that two padded rows compute."""
+        """Return the tokens that two padded rows compute."""
         return 2 * (self.prompt + self.common + max(self.chosen, self.rejected) - 1)
 
     def scored_tokens(self, share: bool) -> int:
-        """Tokens that go through the output head; those shared count once where the prefix is shared."""
+        """Return the tokens that go through the output head; those shared count once where the prefix is shared."""
         return (1 if share else 2) * self.common + self.chosen + self.rejected
 
 
 @dataclass(frozen=True)
 class Step:
-    """One forward and backward pass.
+    """Describe one forward and backward pass.
 
     Attributes:
         pair: Lengths of each pair.
@@ -94,7 +95,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Activations:
-    """Bytes of a forward and backward pass beside weights, gradients and optimiser states.
+    """Hold the bytes of a forward and backward pass beside weights, gradients and optimiser states.
 
     Attributes:
         kept: What the forward pass keeps for the backward pass.
@@ -107,7 +108,7 @@ class Activations:
 
 @lru_cache(maxsize=256)
 def activations(shape: ModelShape, step: Step) -> Activations:
-    """Memory of a step of a model, all layers on one device.
+    """Return the memory of a step of a model, all layers on one device.
 
     Args:
         shape: The model.
@@ -143,7 +144,7 @@ def _shallow(shape: ModelShape, step: Step, layers: int) -> nn.Module:
     """The model with few layers, ready to be trained, on the meta device."""
     from transformers import AutoModelForCausalLM
 
-    from trainers.models import with_adapter
+    from smaug_eval.trainers.adapters import with_adapter
 
     config = copy.deepcopy(shape.config)
     config.num_hidden_layers = layers

@@ -1,23 +1,39 @@
-"""A recipe on a machine: what each stage needs and takes, what does not fit, and what to change."""
+"""Estimate a recipe on a machine: what each stage needs and takes, what does not fit, and what to change."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field
 
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.common.names import given_path
+from smaug_eval.leaderboard.registry import find_suite
+from smaug_eval.models.adapter_files import ADAPTER_CONFIG
+from smaug_eval.models.checkpoint import served_name
+from smaug_eval.models.quantised import Quantisation, Use, refuse_kind
 from smaug_eval.mt_bench.config import MtBenchConfig
 from smaug_eval.planning.figures import PairFigures, pair_figures
 from smaug_eval.planning.machines import BANDWIDTH_SHARE, COMPUTE_SHARE, RUNTIME_BYTES, USABLE, Machine
-from smaug_eval.planning.memory import Setting, Sharing, serving_memory, sharing_of, trained_weights, training_memory
-from smaug_eval.planning.shapes import ModelShape, bytes_of, model_shape
+from smaug_eval.planning.memory import (
+    MemorySetting,
+    Sharing,
+    serving_memory,
+    sharing_of,
+    stored_bytes,
+    trained_weights,
+    training_memory,
+)
+from smaug_eval.planning.shapes import ModelShape, model_shape
 from smaug_eval.planning.work import (
     ANSWER_TOKENS,
+    COUNTED_SUITES,
     DIALOGUES,
-    LEADERBOARD,
     QUESTION_TOKENS,
     TURNS,
     TextWork,
@@ -28,20 +44,20 @@ from smaug_eval.planning.work import (
     steps_of,
     training_flops,
 )
-from smaug_eval.recipe import EvaluationConfig, Recipe
-from trainers.config import LoraConfig, TrainingConfig
-from trainers.launch import process_number
+from smaug_eval.runs.lineage import START, trained_part
+from smaug_eval.runs.recipe import BASE, EvaluationConfig, Recipe
+from smaug_eval.trainers.config import LoraConfig, TrainingConfig
+from smaug_eval.trainers.launch import process_number
 
 SERVED_TOKENS = 4096
 """Tokens whose keys and values must fit beside the weights of a model that answers."""
 WRITING_AT_A_TIME = 64
 """Answers that an engine writes at a time: our assumption."""
-_COUNTED_SUITES = ("open_llm_v1", "lm_eval_0413")
 _HOUR = 3600.0
 
 
 class StagePlan(BaseModel):
-    """What one stage takes."""
+    """Hold what one stage takes."""
 
     name: str = Field(description="The stage, as a run names it.")
     tokens: float = Field(description="Tokens that go through the model.")
@@ -59,7 +75,7 @@ class StagePlan(BaseModel):
 
 
 class MachinePlan(BaseModel):
-    """A recipe on one machine."""
+    """Hold the plan of a recipe on one machine."""
 
     machine: str = Field(description="The GPUs.")
     usable: float = Field(description="Bytes of each that may be filled.")
@@ -70,12 +86,13 @@ class MachinePlan(BaseModel):
 
 
 class RecipePlan(BaseModel):
-    """A recipe on some machines."""
+    """Hold the plans of a recipe on some machines."""
 
     recipe: str = Field(description="The recipe's name.")
     model: str = Field(description="Its base model.")
     model_source: str = Field(description="Where the model's configuration is from.")
     parameters: int = Field(description="The base's weights.")
+    stored: str | None = Field(None, description="How they are stored, where that is quantised.")
     trained: dict[str, int] = Field(description="Weights that each training changes.")
     pairs: dict[str, dict[str, Any]] = Field(description="Number, mean lengths and source of each pair set trained on.")
     assumptions: list[str] = Field(description="What the figures rest on.")
@@ -85,7 +102,7 @@ class RecipePlan(BaseModel):
 def plan_recipe(
     recipe: Recipe, machines: Sequence[Machine], *, run: Path | None = None, utilisation: float = COMPUTE_SHARE
 ) -> RecipePlan:
-    """What a recipe takes on each of some machines. Nothing is loaded but the model's configuration.
+    """Return what a recipe takes on each of some machines. Nothing is loaded but the model's configuration.
 
     Args:
         recipe: The recipe.
@@ -96,46 +113,125 @@ def plan_recipe(
     Raises:
         SmaugError: the model's configuration or figures of the pairs cannot be had.
     """
-    shape = model_shape(recipe.model.path, recipe.model.revision)
+    given = recipe.given_models
+    shapes = {
+        name: model_shape(model.path, model.revision) for name, model in given.items() if not served_name(model.path)
+    }
+    if not shapes:
+        raise SmaugError(
+            f"{recipe.name}: every model is served, so that nothing is computed on a GPU of this run",
+            fix="plan a recipe with weights of its own",
+        )
+    for name, each in shapes.items():
+        if each.stored is not None:
+            _check_stored(recipe, name, each.stored)
+    first, shape = next(iter(shapes.items()))
+    starts = {name: _start_shape(recipe, name, shape) for name in recipe.trainings}
     used = {str(training.pairs): None for training in recipe.trainings.values()}
     figures = {name: pair_figures(recipe, name, run) for name in used}
     return RecipePlan(
         recipe=recipe.name,
-        model=shape.name,
+        model=", ".join(dict.fromkeys(each.name for each in shapes.values())),
         model_source=shape.note,
         parameters=shape.parameters,
-        trained={name: trained_weights(shape, training) for name, training in recipe.trainings.items()},
+        stored=None if shape.stored is None else shape.stored.name,
+        trained={name: trained_weights(starts[name], training) for name, training in recipe.trainings.items()},
         pairs={name: vars(part) for name, part in figures.items()},
-        assumptions=_assumptions(utilisation),
-        machines=[_Planner(recipe, shape, figures, machine, utilisation).plan() for machine in machines],
+        assumptions=[*_assumptions(utilisation, shape), *_left_out(recipe), *_early_stops(recipe)],
+        machines=[
+            _Planner(recipe, shape, recipe.spec_of(first).dtype, figures, machine, utilisation, starts | shapes).plan()
+            for machine in machines
+        ],
     )
 
 
-def _assumptions(utilisation: float) -> list[str]:
+def _start_shape(recipe: Recipe, training: str, base: ModelShape) -> ModelShape:
+    """The sizes of the model that a training starts from, which its result has, too."""
+    return _shape_named(recipe, recipe.trainings[training].start, base)
+
+
+def _shape_named(recipe: Recipe, value: str | None, base: ModelShape) -> ModelShape:
+    """The sizes of what ``start`` or ``reference`` names; an adapter's are those of the base."""
+    if value in (None, BASE):
+        return base
+    part = trained_part(value, recipe.trainings)
+    if part is not None:
+        return _start_shape(recipe, part.training, base)
+    is_adapter = (given_path(str(value)) / ADAPTER_CONFIG).is_file()
+    return base if is_adapter else model_shape(str(value), None)
+
+
+def _check_stored(recipe: Recipe, model: str, stored: Quantisation) -> None:
+    """Refuse what a run would refuse to do with quantised weights, and what their size is not known of.
+
+    Raises:
+        SmaugError: it is one of them.
+    """
+    name = recipe.spec_of(model).path
+    for training in recipe.trainings.values() if model == BASE else ():
+        refuse_kind(name, stored, Use.TRAINING if training.lora is None else Use.ADAPTER)
+    if stored.bits is None:
+        raise SmaugError(
+            f"model {name!r} holds {stored.name} weights, whose size plan does not know",
+            fix="plan the model that it was quantised from",
+        )
+
+
+def _early_stops(recipe: Recipe) -> list[str]:
     return [
+        f"evaluations.{name} stops when it is decided: its hours are those of all documents, the most it can take"
+        for name, evaluation in recipe.evaluations.items()
+        if evaluation.stop is not None
+    ]
+
+
+def _assumptions(utilisation: float, shape: ModelShape) -> list[str]:
+    stored = shape.stored
+    how = (
+        []
+        if stored is None
+        else [
+            f"the base's matrices stay as they are stored, {stored.name}; what is trained from them is saved in "
+            f"{shape.dtype}"
+        ]
+    )
+    return [
+        *how,
         f"compute reaches {utilisation:.0%} of the data sheet's dense bfloat16 FLOP/s, writing {BANDWIDTH_SHARE:.0%} "
         "of its memory bandwidth",
         f"of each GPU's memory {RUNTIME_BYTES / 1e9:g} GB go to the runtime, and {USABLE:.0%} of the rest can be "
         "filled",
         "memory is that of rows filled with the longest pairs that max_length allows; hours are those of mean pairs",
-        "benchmarks: official numbers of documents, mean lengths of the first 12 of each in Pythia's tokens; answers "
-        f"of MT-Bench have {ANSWER_TOKENS} tokens",
-        "evaluations on other suites than the leaderboard's count as nothing",
+        "benchmarks: official numbers of documents, mean lengths of the first 12 of each in Pythia's tokens (of GPQA "
+        f"and MuSR assumed ones); answers of MT-Bench have {ANSWER_TOKENS} tokens",
         "without time to load models, save checkpoints, search the pairs for test documents, or wait for a judge",
     ]
+
+
+def _left_out(recipe: Recipe) -> Iterator[str]:
+    """What the hours do not hold."""
+    if others := [name for name, each in recipe.evaluations.items() if each.suite not in COUNTED_SUITES]:
+        yield f"evaluations whose documents plan does not know take no time here: {', '.join(others)}"
+    for name, each in recipe.evaluations.items():
+        if each.thinking is not None or each.repeats > 1:
+            yield f"evaluation {name}: thinking is not counted, and each repeat takes as long again"
+    if served := [name for name, model in recipe.given_models.items() if served_name(model.path)]:
+        yield f"served models are computed elsewhere and take no time here: {', '.join(served)}"
 
 
 @dataclass(frozen=True)
 class _Planner:
     recipe: Recipe
     shape: ModelShape
+    wanted: str
     figures: Mapping[str, PairFigures]
     machine: Machine
     utilisation: float
+    shapes: Mapping[str, ModelShape]
 
     @property
     def dtype(self) -> str:
-        return self.shape.dtype if self.recipe.model.dtype == "auto" else self.recipe.model.dtype
+        return self.shape.dtype if self.wanted == "auto" else self.wanted
 
     @property
     def flops(self) -> float:
@@ -159,27 +255,51 @@ class _Planner:
     def _stages(self) -> Iterator[StagePlan]:
         scored: set[tuple[Any, ...]] = set()
         for name, training in self.recipe.trainings.items():
-            # Trainings of one base on the same pairs, cut and computed alike, score the reference once.
+            # Trainings held against one model on the same pairs, cut and computed alike, score the reference once.
             lora = training.lora.quantize if training.lora else None
-            key = (training.pairs, training.max_length, self.dtype, training.lora is None, lora)
+            named = training.start if training.reference in (None, START) else training.reference
+            key = (named or BASE, training.pairs, training.max_length, self.dtype, training.lora is None, lora)
             if key not in scored:
-                yield self._reference(name, training)
+                reference = _shape_named(self.recipe, named, self.shape)
+                yield replace(self, shape=reference)._reference(name, training)
             scored.add(key)
-            yield self._training(name, training)
+            of_start = replace(self, shape=self.shapes[name])
+            trained = of_start._training(name, training)
+            yield trained
+            yield from of_start._checkpoints(name, training, trained.steps or 0)
         for model in self.recipe.model_names:
-            for name, evaluation in self.recipe.evaluations.items():
-                if model in self.recipe.models_of(evaluation):
-                    yield self._evaluation(f"eval/{model}/{name}", evaluation)
-            for name, dialogues in self.recipe.mt_bench.items():
-                if model in self.recipe.models_of(dialogues):
-                    yield self._dialogues(f"mt-bench/{model}/{name}", dialogues)
+            if served_name(self.recipe.spec_of(model).path):
+                continue
+            shape = self.shapes.get(model, self.shape)
+            yield from replace(self, shape=shape, wanted=self.recipe.spec_of(model).dtype)._measurements(model)
 
-    def _setting(self, training: TrainingConfig) -> Setting:
+    def _measurements(self, model: str) -> Iterator[StagePlan]:
+        """What one model is measured on; those that are there keep their weights as they are stored."""
+        given = model in self.recipe.given_models
+        for name, evaluation in self.recipe.evaluations.items():
+            if model in self.recipe.models_of(evaluation):
+                yield self._evaluation(f"eval/{model}/{name}", evaluation, given)
+        for name, dialogues in self.recipe.mt_bench.items():
+            if model in self.recipe.models_of(dialogues):
+                yield self._dialogues(f"mt-bench/{model}/{name}", dialogues, given)
+
+    def _checkpoints(self, name: str, training: TrainingConfig, steps: int) -> Iterator[StagePlan]:
+        """What the scores of a training's checkpoints take: of its start, those in between, and its end."""
+        if training.evaluate is None:
+            return
+        number = 2 + max(0, steps - 1) // training.evaluate.every
+        for evaluation in training.evaluate.evaluations:
+            one = self._evaluation(f"curve/{name}/{evaluation}", self.recipe.evaluations[evaluation], False)
+            for key in ("tokens", "tokens_unshared", "hours", "hours_unshared"):
+                setattr(one, key, number * getattr(one, key))
+            yield one
+
+    def _setting(self, training: TrainingConfig) -> MemorySetting:
         sharing = sharing_of(training.launch)
         processes = 1 if training.launch is None else process_number(training.launch)
         figures = self.figures[str(training.pairs)]
         longest = figures.longest(self._length(training))
-        return Setting(training, self.dtype, sharing, processes, self.machine.count, longest)
+        return MemorySetting(training, self.dtype, sharing, processes, self.machine.count, longest)
 
     def _length(self, training: TrainingConfig) -> int:
         return min(training.max_length, self.shape.context or training.max_length)
@@ -229,10 +349,12 @@ class _Planner:
             stage.changes += self._changes(name, setting)
         return stage
 
-    def _changes(self, name: str, setting: Setting) -> list[str]:
+    def _changes(self, name: str, setting: MemorySetting) -> list[str]:
         """Changes of a training of which each alone makes it fit."""
         fitting = []
         for words, change in _CHANGES.items():
+            if self.shape.stored is not None and change in (_qlora, _sharded):
+                continue  # the base is quantised as it is, and cannot be sharded
             changed = change(setting)
             if changed is not None and training_memory(self.shape, changed).total <= self.machine.usable:
                 fitting.append(words)
@@ -245,48 +367,56 @@ class _Planner:
                 break
         return fitting or [f"trainings.{name}: no single change is enough: combine LoRA, shorter rows and more GPUs"]
 
-    def _evaluation(self, name: str, evaluation: EvaluationConfig) -> StagePlan:
+    def _evaluation(self, name: str, evaluation: EvaluationConfig, quantised: bool) -> StagePlan:
         works = _works(evaluation)
         gpus = _engine_gpus(evaluation.engine_args)
         tokens, seconds, written = [0.0, 0.0], [0.0, 0.0], 0.0
         for work in works:
-            documents = min(work.documents, evaluation.limit or work.documents)
+            documents = _limited(work.documents, evaluation.limit)
             written += documents * work.written
             for index, length in enumerate((work.shared, work.whole)):
                 flops = forward_flops(self.shape, length, work.shared, 0) + 2.0 * self.shape.head
                 tokens[index] += documents * length
                 seconds[index] += documents * flops / (self.flops * gpus)
-        writing = self._writing_seconds(written, gpus)
-        return self._serving(name, tokens, [taken + writing for taken in seconds], evaluation.engine_args)
+        writing = self._writing_seconds(written, gpus, quantised)
+        seconds = [taken + writing for taken in seconds]
+        return self._serving(name, tokens, seconds, evaluation.engine_args, quantised)
 
-    def _dialogues(self, name: str, dialogues: MtBenchConfig) -> StagePlan:
-        gpus, answers = _engine_gpus(dialogues.engine_args), DIALOGUES * TURNS
+    def _dialogues(self, name: str, dialogues: MtBenchConfig, quantised: bool) -> StagePlan:
+        gpus, questions = _engine_gpus(dialogues.engine_args), min(DIALOGUES, dialogues.limit or DIALOGUES)
+        answers = questions * min(TURNS, dialogues.turns or TURNS)
         written = float(answers * ANSWER_TOKENS)
         read = float(answers * QUESTION_TOKENS * 2)
         seconds = forward_flops(self.shape, read + written, ANSWER_TOKENS, written) / (self.flops * gpus)
-        seconds += self._writing_seconds(written, gpus)
-        return self._serving(name, [read + written] * 2, [seconds] * 2, dialogues.engine_args)
+        seconds += self._writing_seconds(written, gpus, quantised)
+        return self._serving(name, [read + written] * 2, [seconds] * 2, dialogues.engine_args, quantised)
 
-    def _writing_seconds(self, tokens: float, gpus: int) -> float:
+    def _writing_seconds(self, tokens: float, gpus: int, quantised: bool) -> float:
         """To read all weights once for each token of ``WRITING_AT_A_TIME`` answers."""
-        weights = bytes_of(self.dtype) * self.shape.parameters
+        weights = stored_bytes(self.shape, self.dtype, quantised=quantised)
         return tokens / WRITING_AT_A_TIME * weights / (gpus * self.machine.gpu.bandwidth * BANDWIDTH_SHARE)
 
     def _serving(
-        self, name: str, tokens: Sequence[float], seconds: Sequence[float], engine_args: Mapping[str, Any]
+        self,
+        name: str,
+        tokens: Sequence[float],
+        seconds: Sequence[float],
+        engine_args: Mapping[str, Any],
+        quantised: bool,
     ) -> StagePlan:
+        """What a model takes that answers; ``quantised``: with its weights as they are stored."""
         shards = int(engine_args.get("tensor_parallel_size", 1)) * int(engine_args.get("pipeline_parallel_size", 1))
         gpus = _engine_gpus(engine_args)
-        weights = serving_memory(self.shape, self.dtype, shards, 0)
-        total = serving_memory(self.shape, self.dtype, shards, SERVED_TOKENS)
+        memory = partial(serving_memory, self.shape, self.dtype, quantised=quantised)
+        weights, total = memory(shards, 0), memory(shards, SERVED_TOKENS)
         parts = {"weights": weights, "keys and values": total - weights}
         stage = self._stage(name, tokens, seconds, gpus, parts, total)
         if gpus > self.machine.count:
             stage.fits = False
-            stage.problems.append(f"the engine is told to use {gpus} GPUs, and there are {self.machine.count}")
+            stage.problems.append(f"the engine is set to use {gpus} GPUs, and there are {self.machine.count}")
         if total > self.machine.usable:
             for more in (2, 4, 8, 16):
-                if serving_memory(self.shape, self.dtype, more, SERVED_TOKENS) <= self.machine.usable:
+                if memory(more, SERVED_TOKENS) <= self.machine.usable:
                     stage.changes.append(f"engine_args: {{tensor_parallel_size: {more}}}")
                     break
         return stage
@@ -317,12 +447,20 @@ class _Planner:
         )
 
 
+def _limited(documents: int, limit: float | None) -> int:
+    """The first documents, or the share of them, rounded up."""
+    if limit is None:
+        return documents
+    return math.ceil(documents * limit) if limit < 1 else min(documents, int(limit))
+
+
 def _works(evaluation: EvaluationConfig) -> list[TextWork]:
     """The leaderboard's columns of an evaluation; none of suites whose documents are not known here."""
-    if evaluation.suite not in _COUNTED_SUITES:
+    counted = COUNTED_SUITES.get(evaluation.suite)
+    if counted is None:
         return []
-    tasks = [task.replace("_", "").lower() for task in evaluation.tasks or LEADERBOARD]
-    return [work for title, work in LEADERBOARD.items() if any(title.lower() in task for task in tasks)]
+    columns = find_suite(evaluation.suite).select(evaluation.tasks or None)
+    return [counted[column.title] for column in columns]
 
 
 def _engine_gpus(engine_args: Mapping[str, Any]) -> int:
@@ -333,34 +471,34 @@ def _engine_gpus(engine_args: Mapping[str, Any]) -> int:
     return product
 
 
-def _with(setting: Setting, **changes: Any) -> Setting:
-    return Setting(**{**vars(setting), **changes})
+def _with(setting: MemorySetting, **changes: Any) -> MemorySetting:
+    return MemorySetting(**{**vars(setting), **changes})
 
 
-def _config(setting: Setting, **changes: Any) -> Setting:
+def _config(setting: MemorySetting, **changes: Any) -> MemorySetting:
     return _with(setting, config=setting.config.model_copy(update=changes))
 
 
-def _checkpointing(setting: Setting) -> Setting | None:
+def _checkpointing(setting: MemorySetting) -> MemorySetting | None:
     return None if setting.config.gradient_checkpointing else _config(setting, gradient_checkpointing=True)
 
 
-def _one_pair(setting: Setting) -> Setting | None:
+def _one_pair(setting: MemorySetting) -> MemorySetting | None:
     return None if setting.config.batch_size == 1 else _config(setting, batch_size=1)
 
 
-def _shorter(setting: Setting) -> Setting:
+def _shorter(setting: MemorySetting) -> MemorySetting:
     pair = setting.longest
     half = type(pair)(*(max(1, part // 2) for part in vars(pair).values()))
     changed = _config(setting, row_tokens=max(1, setting.config.row_tokens // 2))
     return _with(changed, longest=half)
 
 
-def _lora(setting: Setting) -> Setting | None:
+def _lora(setting: MemorySetting) -> MemorySetting | None:
     return _config(setting, lora=LoraConfig(), gradient_checkpointing=True) if setting.config.lora is None else None
 
 
-def _qlora(setting: Setting) -> Setting | None:
+def _qlora(setting: MemorySetting) -> MemorySetting | None:
     lora = setting.config.lora or LoraConfig()
     if lora.quantize == "nf4":
         return None
@@ -368,14 +506,14 @@ def _qlora(setting: Setting) -> Setting | None:
     return _with(changed, sharing=Sharing.COPIES, processes=setting.gpus)
 
 
-def _sharded(setting: Setting) -> Setting | None:
+def _sharded(setting: MemorySetting) -> MemorySetting | None:
     quantised = setting.config.lora is not None and setting.config.lora.quantize is not None
     if setting.sharing.is_sharded or setting.gpus == 1 or quantised:
         return None
     return _with(setting, sharing=Sharing.FSDP2, processes=setting.gpus)
 
 
-_CHANGES: Mapping[str, Callable[[Setting], Setting | None]] = {
+_CHANGES: Mapping[str, Callable[[MemorySetting], MemorySetting | None]] = {
     "gradient_checkpointing: true": _checkpointing,
     "batch_size: 1 (raise gradient_accumulation to match)": _one_pair,
     "half the max_length and row_tokens": _shorter,

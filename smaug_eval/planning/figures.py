@@ -1,4 +1,4 @@
-"""How many pairs a pair set has, and how long they are: measured where they are here, else what is known of them."""
+"""Estimate how many pairs a pair set has, and how long they are: measured where they are here, else known figures."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smaug_eval.errors import SmaugError
-from smaug_eval.files import read_json
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.common.files import read_json
 from smaug_eval.planning.activations import PairLengths
-from smaug_eval.recipe import Recipe
-from trainers.config import MixturePairs, SourcedPairs
-from trainers.pairs.stats import BUCKET_EDGES
+from smaug_eval.runs.recipe import Recipe
+from smaug_eval.trainers.layout import STATS_FILE
+from smaug_eval.trainers.pairs.config import MixturePairs, SourcedPairs
+from smaug_eval.trainers.pairs.stats import BUCKET_EDGES
 
 CHARACTERS_PER_TOKEN = 4
 """Of English text, roughly; used where no tokenizer has counted."""
@@ -21,7 +22,7 @@ CHARACTERS_PER_TOKEN = 4
 
 @dataclass(frozen=True)
 class PairFigures:
-    """Mean lengths of pairs in tokens.
+    """Hold mean lengths of pairs in tokens.
 
     Attributes:
         pairs: Training pairs.
@@ -43,20 +44,20 @@ class PairFigures:
 
     @property
     def length(self) -> float:
-        """Tokens of the prompt and the longer completion."""
+        """Return the tokens of the prompt and the longer completion."""
         return self.prompt + self.common + max(self.chosen, self.rejected)
 
     def lengths(self, scale: float = 1.0) -> PairLengths:
-        """A pair with every part ``scale`` times the mean, in whole tokens."""
+        """Return a pair with every part ``scale`` times the mean, in whole tokens."""
         parts = (max(1, round(scale * part)) for part in (self.prompt, self.common, self.chosen, self.rejected))
         return PairLengths(*parts)
 
     def within(self, max_length: int) -> PairLengths:
-        """The mean pair, shortened to ``max_length`` tokens where it is longer."""
+        """Return the mean pair, shortened to ``max_length`` tokens where it is longer."""
         return self.lengths(min(1.0, max_length / self.length))
 
     def longest(self, max_length: int) -> PairLengths:
-        """A pair of the same proportions as long as ``max_length`` allows."""
+        """Return a pair of the same proportions as long as ``max_length`` allows."""
         return self.lengths(max_length / self.length)
 
 
@@ -92,7 +93,7 @@ _KNOWN = {
 
 
 def pair_figures(recipe: Recipe, name: str, run: Path | None = None) -> PairFigures:
-    """The figures of a pair set of a recipe.
+    """Return the figures of a pair set of a recipe.
 
     Args:
         recipe: The recipe.
@@ -103,7 +104,7 @@ def pair_figures(recipe: Recipe, name: str, run: Path | None = None) -> PairFigu
         SmaugError: the pairs are neither built nor a local file nor a known set.
     """
     config = recipe.pairs[name]
-    built = None if run is None else run / "pairs" / name / "stats.json"
+    built = None if run is None else run / "pairs" / name / STATS_FILE
     if built is not None and built.is_file():
         return _measured(read_json(built), str(built), config.holdout)
     if isinstance(config, MixturePairs):
@@ -122,7 +123,7 @@ def pair_figures(recipe: Recipe, name: str, run: Path | None = None) -> PairFigu
 
 def _built(config: SourcedPairs, data_root: Path | None) -> PairFigures:
     """Measured on pairs that are made for it and not kept."""
-    from trainers.pairs.build import build_pairs
+    from smaug_eval.trainers.pairs.build import build_pairs
 
     with tempfile.TemporaryDirectory() as folder:
         stats = build_pairs(config, data_root=data_root, out_dir=Path(folder))
@@ -140,7 +141,7 @@ def _measured(stats: Mapping[str, Any], source: str, holdout: int) -> PairFigure
         raise SmaugError(f"{source} lacks the number of pairs or their lengths", fix="build the pairs again")
     unit = 1 if stats.get("tokens") else CHARACTERS_PER_TOKEN
     prompt, chosen, rejected = (counted[part]["mean"] / unit for part in ("prompt", "chosen", "rejected"))
-    alike = counted["edit_distance"]["mean"] < BUCKET_EDGES[1]
+    alike = counted["edit_distance"] is not None and counted["edit_distance"]["mean"] < BUCKET_EDGES[1]
     common = min(chosen, rejected) / 2 if alike else 0.0
     how = "in tokens" if unit == 1 else f"{CHARACTERS_PER_TOKEN} characters a token"
     return PairFigures(

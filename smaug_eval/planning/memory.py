@@ -1,8 +1,8 @@
-"""Bytes on each GPU: of a training, and of a model that answers.
+"""Compute the bytes on each GPU: of a training, and of a model that answers.
 
-Weights, gradients and AdamW's two moments follow from :func:`trainers.models.load_model` and
-:func:`trainers.train.train`: a full training keeps all of them in float32 whatever it computes in, LoRA keeps the base
-in the model's type and the adapter in float32.
+Weights, gradients and AdamW's two moments follow from :func:`smaug_eval.trainers.base_model.load_model` and
+:func:`smaug_eval.trainers.train.train`: a full training keeps all of them in float32 whatever it computes in, LoRA
+keeps the base in the model's type and the adapter in float32.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ from pathlib import Path
 
 from smaug_eval.planning.activations import PairLengths, Step, activations
 from smaug_eval.planning.shapes import ModelShape, bytes_of
-from trainers.config import LaunchConfig, LoraConfig, TrainingConfig
-from trainers.launch import accelerate_settings
+from smaug_eval.trainers.config import LaunchConfig, LoraConfig, TrainingConfig
+from smaug_eval.trainers.launch import accelerate_settings
 
 FULL = 4
 """Bytes of a weight, a gradient or a moment in float32."""
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes of a weight in NF4 with doubly quantised scales: 4 bits, an 8-bit scale for 64, a float32 one for 64 x 256."""
 INT8_BYTES = 1.0
+SCALES = 2 / 128
+"""Bytes for each quantised weight that go to scales: 16 bits for 128 weights, which most methods use."""
 GATHERED_LAYERS = 2
 """Layers whose weights a GPU holds whole while sharded: the one that computes and the next one, on its way."""
 
 
 class Sharing(str, Enum):
-    """How several GPUs share a training."""
+    """Describe how several GPUs share a training."""
 
     SINGLE = "one process"
     """One process; the layers of a model are spread over the GPUs, which work one after the other."""
@@ -39,13 +41,13 @@ class Sharing(str, Enum):
 
     @property
     def is_sharded(self) -> bool:
-        """Whether each GPU holds a part of the weights only."""
+        """Return whether each GPU holds a part of the weights only."""
         return self in (Sharing.FSDP2, Sharing.ZERO3)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on the fullest GPU.
+    """Hold the bytes on the fullest GPU.
 
     Attributes:
         weights: Weights, the adapter's and ZeRO-3's second copy included.
@@ -65,15 +67,15 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """The most at a time. In a single pass gradients take the place of activations as these are used up."""
+        """Return the most at a time. In a single pass gradients take the place of activations as these are used up."""
         states = self.weights + self.optimiser + self.gathered
         both = (self.gradients, self.activations)
         return states + (sum(both) if self.at_a_time else max(both))
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A training on some GPUs.
+class MemorySetting:
+    """Describe a training on some GPUs.
 
     Attributes:
         config: The training.
@@ -95,12 +97,15 @@ class Setting:
 
     @property
     def trains_half(self) -> bool:
-        """Whether a full training computes in half precision."""
+        """Return whether a full training computes in half precision."""
         return self.config.lora is None and self.dtype != "float32"
 
     @property
     def pairs_at_a_time(self) -> int:
-        """Pairs of the longest kind in a forward pass: sharded, all of a batch, else what ``row_tokens`` allows."""
+        """Return the pairs of the longest kind in a forward pass.
+
+        Sharded, all of a batch, else what ``row_tokens`` allows.
+        """
         if self.sharing.is_sharded:
             return self.config.batch_size
         pair = self.longest
@@ -108,7 +113,7 @@ class Setting:
         return max(1, min(self.config.batch_size, self.config.row_tokens // tokens))
 
     def step(self) -> Step:
-        """The forward and backward pass of the longest pairs."""
+        """Return the forward and backward pass of the longest pairs."""
         config, lora = self.config, self.config.lora
         casts = self.trains_half and not self.sharing.is_sharded
         targets = None if lora is None else lora.target_modules
@@ -125,7 +130,7 @@ class Setting:
 
 
 def sharing_of(launch: LaunchConfig | None) -> Sharing:
-    """How the processes of a launch share the work.
+    """Return how the processes of a launch share the work.
 
     Raises:
         SmaugError: the configuration file is missing or is none of accelerate's.
@@ -139,28 +144,50 @@ def sharing_of(launch: LaunchConfig | None) -> Sharing:
 
 
 def trained_weights(shape: ModelShape, config: TrainingConfig) -> int:
-    """Weights that a training changes."""
+    """Return the weights that a training changes."""
     lora = config.lora
     return shape.parameters if lora is None else shape.adapter_weights(lora.r, lora.target_modules)
 
 
 def base_bytes(shape: ModelShape, lora: LoraConfig | None, dtype: str) -> float:
-    """Bytes of the base's weights in a training."""
+    """Return the bytes of the base's weights in a training."""
     if lora is None:
         return FULL * shape.parameters
-    if lora.quantize is None:
+    if (kind := quantised_kind(shape, lora)) is None:
         return bytes_of(dtype) * shape.parameters
-    small = NF4_BYTES if lora.quantize == "nf4" else INT8_BYTES
+    small = INT8_BYTES if kind == "int8" else NF4_BYTES
     # What is not quantised is put into float32.
     return small * shape.matrix_weights + FULL * (shape.parameters - shape.matrix_weights)
 
 
-def training_memory(shape: ModelShape, setting: Setting) -> Memory:
-    """Bytes of a training on each GPU, with the longest pairs in every row.
+def quantised_kind(shape: ModelShape, lora: LoraConfig | None) -> str | None:
+    """Return how bitsandbytes keeps the base of a LoRA training, as stored or as configured; None for plain."""
+    if lora is None:
+        return None
+    return lora.quantize if shape.stored is None else shape.stored.kind
+
+
+def stored_bytes(shape: ModelShape, dtype: str, *, quantised: bool) -> float:
+    """Return the bytes of a model's weights that answers.
+
+    Args:
+        shape: The model.
+        dtype: Type of the weights that are not quantised.
+        quantised: Whether the matrices are as they are stored, rather than in ``dtype``.
+    """
+    if not quantised or shape.stored is None:
+        return bytes_of(dtype) * shape.parameters
+    small = (shape.stored.bits or 16) / 8 + SCALES
+    return small * shape.matrix_weights + bytes_of(dtype) * (shape.parameters - shape.matrix_weights)
+
+
+def training_memory(shape: ModelShape, setting: MemorySetting, *, with_activations: bool = True) -> Memory:
+    """Return the bytes of a training on each GPU, with the longest pairs in every row.
 
     Args:
         shape: The base model.
         setting: The training and its GPUs.
+        with_activations: False for what stays between steps alone, which takes no time to count.
     """
     config, sharing = setting.config, setting.sharing
     trained = trained_weights(shape, config)
@@ -172,7 +199,7 @@ def training_memory(shape: ModelShape, setting: Setting) -> Memory:
     if sharing is Sharing.COPIES and setting.processes > 1:
         gradients *= 2
     shards = setting.processes if sharing.is_sharded else setting.gpus if sharing is Sharing.SINGLE else 1
-    held = activations(shape, setting.step()).peak + _dequantised(shape, config.lora)
+    held = activations(shape, setting.step()).peak + _dequantised(shape, config.lora) if with_activations else 0.0
     single_pass = config.gradient_accumulation == 1 and setting.pairs_at_a_time >= config.batch_size
     return Memory(
         weights=weights / shards,
@@ -184,19 +211,20 @@ def training_memory(shape: ModelShape, setting: Setting) -> Memory:
     )
 
 
-def serving_memory(shape: ModelShape, dtype: str, gpus: int, tokens: int) -> float:
-    """Bytes on each GPU of a model that answers: its weights, and keys and values of ``tokens`` tokens.
+def serving_memory(shape: ModelShape, dtype: str, gpus: int, tokens: int, *, quantised: bool = False) -> float:
+    """Return the bytes on each GPU of a model that answers: its weights, and keys and values of ``tokens`` tokens.
 
     Args:
         shape: The model.
         dtype: Type of its weights.
         gpus: GPUs that share it (tensor parallel).
         tokens: Tokens whose keys and values are kept at a time.
+        quantised: Whether the weights stay as they are stored.
     """
-    return (bytes_of(dtype) * shape.parameters + tokens * shape.key_value_bytes(dtype)) / gpus
+    return (stored_bytes(shape, dtype, quantised=quantised) + tokens * shape.key_value_bytes(dtype)) / gpus
 
 
-def _gathered(shape: ModelShape, setting: Setting, trained: int) -> float:
+def _gathered(shape: ModelShape, setting: MemorySetting, trained: int) -> float:
     """Bytes of what is whole on a GPU: two layers, embedding and head; of what is trained the gradients, too."""
     whole = GATHERED_LAYERS * shape.layer_parameters + shape.embeddings + shape.head
     gradients = whole if setting.config.lora is None else GATHERED_LAYERS * trained / shape.layers
@@ -205,7 +233,7 @@ def _gathered(shape: ModelShape, setting: Setting, trained: int) -> float:
 
 def _dequantised(shape: ModelShape, lora: LoraConfig | None) -> float:
     """Bytes of the largest weight matrix in half precision, where the base is quantised."""
-    if lora is None or lora.quantize is None:
+    if quantised_kind(shape, lora) is None:
         return 0.0
     return 2.0 * max(inputs * outputs for inputs, outputs in shape.matrices.values())
 

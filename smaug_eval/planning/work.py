@@ -1,4 +1,4 @@
-"""Tokens and floating-point operations of each stage of a recipe.
+"""Count tokens and floating-point operations of each stage of a recipe.
 
 A product with a weight matrix takes 2 operations for each weight and token; attention takes 4 for each head's width,
 token and token looked at. A backward pass takes as much as the forward pass for the inputs and, of what is trained, as
@@ -12,13 +12,13 @@ from math import ceil
 
 from smaug_eval.planning.activations import PairLengths
 from smaug_eval.planning.shapes import ModelShape
-from smaug_eval.prefix import HEAD_LOGITS
-from trainers.config import TrainingConfig
+from smaug_eval.prefix.head import HEAD_LOGITS
+from smaug_eval.trainers.config import TrainingConfig
 
 
 @dataclass(frozen=True)
 class TextWork:
-    """A benchmark's documents, as the leaderboard's protocol puts them to a model.
+    """Describe a benchmark's documents, as the leaderboard's protocol formats them.
 
     Attributes:
         documents: How many there are.
@@ -42,17 +42,27 @@ LEADERBOARD = {
     "GSM8K": TextWork(1_319, 832, 832, 120),
 }
 """Means over the first 12 documents of each task in protocol order, in tokens of Pythia's tokenizer."""
+LEADERBOARD_V2 = {
+    "IFEval": TextWork(541, 52, 52, 300),
+    "BBH": TextWork(5_761, 452, 2_600),
+    "MATH Lvl 5": TextWork(1_324, 726, 726, 300),
+    "GPQA": TextWork(1_192, 254, 1_000),
+    "MuSR": TextWork(756, 1_100, 3_600),
+    "MMLU-Pro": TextWork(12_032, 840, 8_242),
+}
+"""The same of the second leaderboard (``benchmarks.document_lengths``); GPQA's and MuSR's lengths are assumptions."""
+COUNTED_SUITES = {"open_llm_v1": LEADERBOARD, "lm_eval_0413": LEADERBOARD, "open_llm_v2": LEADERBOARD_V2}
 DIALOGUES, TURNS, QUESTION_TOKENS, ANSWER_TOKENS = 80, 2, 120, 300
 """MT-Bench, and our assumption on the length of its questions and answers in tokens."""
 
 
 def adapter_of(shape: ModelShape, config: TrainingConfig) -> int:
-    """Weights of a training's adapter; 0 where all weights are trained."""
+    """Return the weights of a training's adapter; 0 where all weights are trained."""
     return 0 if config.lora is None else shape.adapter_weights(config.lora.r, config.lora.target_modules)
 
 
 def forward_flops(shape: ModelShape, tokens: float, length: float, scored: float) -> float:
-    """Operations of a forward pass.
+    """Return the operations of a forward pass.
 
     Args:
         shape: The model.
@@ -64,19 +74,19 @@ def forward_flops(shape: ModelShape, tokens: float, length: float, scored: float
 
 
 def pair_tokens(pair: PairLengths, share: bool) -> int:
-    """Tokens that a pair takes."""
+    """Return the tokens that a pair takes."""
     return pair.shared_tokens if share else pair.padded_tokens
 
 
 def pair_flops(shape: ModelShape, pair: PairLengths, share: bool) -> float:
-    """Operations of scoring a pair."""
+    """Return the operations of scoring a pair."""
     return forward_flops(shape, pair_tokens(pair, share), _length(pair), pair.scored_tokens(share))
 
 
 def training_flops(
     shape: ModelShape, config: TrainingConfig, pair: PairLengths, share: bool, pairs_at_a_time: int
 ) -> float:
-    """Operations of a forward and backward pass for one pair.
+    """Return the operations of a forward and backward pass for one pair.
 
     Args:
         shape: The base model.
@@ -100,7 +110,7 @@ def training_flops(
 
 
 def steps_of(config: TrainingConfig, pairs: int, processes: int) -> int:
-    """Optimiser steps of a training on so many pairs."""
+    """Return the optimiser steps of a training on so many pairs."""
     if config.steps is not None:
         return config.steps
     batches = ceil(pairs / (config.batch_size * processes))
@@ -108,7 +118,7 @@ def steps_of(config: TrainingConfig, pairs: int, processes: int) -> int:
 
 
 def pairs_seen(config: TrainingConfig, pairs: int, processes: int) -> int:
-    """Pairs that the steps of a training on so many pairs compute, one that comes again counted again.
+    """Return the pairs that the steps of a training on so many pairs compute, one that comes again counted again.
 
     An epoch's last batch holds what is left; several processes fill theirs up with pairs from the epoch's beginning.
     """

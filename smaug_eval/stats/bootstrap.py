@@ -1,4 +1,4 @@
-"""Percentile intervals by resampling, of a weighted sum of the means of strata."""
+"""Bootstrap percentile intervals of a weighted sum of the means of strata."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CELLS = 1 << 20  # drawn at once; bounds the memory at some 16 MiB
 def stratified_means(
     strata: Sequence[Values], weights: Sequence[float], *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Values:
-    """Resampled values of a weighted sum of the strata's means, shape ``(resamples,)``.
+    """Resample a weighted sum of the strata's means; return the values, shape ``(resamples,)``.
 
     Items are drawn with replacement within their stratum, so every stratum keeps its size. Each resampled mean's
     distance from the stratum's own is stretched by sqrt(n / (n - 1)), which makes the variance the unbiased one (Rao
@@ -38,7 +38,7 @@ def stratified_means(
 
 
 def nested_weights(sizes: Sequence[int]) -> list[float]:
-    """Weights of strata whose plain means form columns whose plain mean is the result.
+    """Return the weights of strata whose plain means form columns whose plain mean is the result.
 
     Args:
         sizes: Number of strata in each column, as ``(1, 1, 57, 1, 1, 1)`` on the leaderboard.
@@ -50,13 +50,13 @@ def nested_weights(sizes: Sequence[int]) -> list[float]:
 
 
 def percentile_interval(resampled: Values) -> Interval:
-    """The 2.5% and 97.5% quantiles of resampled values."""
+    """Return the 2.5% and 97.5% quantiles of resampled values."""
     low, high = np.quantile(resampled, (0.025, 0.975))
     return float(low), float(high)
 
 
 def pieces(rows: int, columns: int) -> Iterator[int]:
-    """``rows`` in pieces, so that a table of random numbers this wide is never large."""
+    """Yield ``rows`` in pieces, so that a table of random numbers this wide is never large."""
     size = max(1, _CELLS // columns)
     for start in range(0, rows, size):
         yield min(size, rows - start)

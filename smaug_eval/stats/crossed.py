@@ -1,4 +1,4 @@
-"""Means over items and training seeds at once, for claims about a loss and not about the weights of one training.
+"""Compare means over items and training seeds at once, for claims about a loss and not about one training.
 
 Each training scores the same items, and items and seeds are both drawn from many. A contrast is a weighted sum of
 means over tables of items by seeds, such as one loss less another. Two things make it vary:
@@ -34,8 +34,8 @@ from smaug_eval.stats.planning import ALPHA
 _ROUNDING = 1e-12
 
 
-class Part(NamedTuple):
-    """One term of a contrast.
+class ContrastPart(NamedTuple):
+    """Describe one term of a contrast.
 
     Attributes:
         arm: What was trained; terms of one arm, on different blocks of items, share its seeds.
@@ -49,7 +49,7 @@ class Part(NamedTuple):
 
 
 class Component(NamedTuple):
-    """A part of a contrast's squared standard error, with degrees of freedom; 0 and 0 where there is none."""
+    """Hold a part of a contrast's squared standard error, with degrees of freedom; 0 and 0 where there is none."""
 
     variance: float
     freedom: float
@@ -60,14 +60,14 @@ NOTHING = Component(0.0, 0.0)
 
 @dataclass(frozen=True)
 class CrossedContrast:
-    """A weighted sum of means over items and seeds.
+    """Hold a weighted sum of means over items and seeds.
 
     Attributes:
         estimate: In the unit of the values.
         standard_error: From items and seeds; from items alone where ``seeds`` is 1; None where nothing varies.
         interval: 95%; None where there is no standard error.
         p_value: Two-sided, of a sum of 0, which is at most 5% just where the interval leaves out 0; None where there is
-            no standard error, or an arm has one seed: then nothing tells a loss from the luck of one training.
+            no standard error, or an arm has one seed: then nothing distinguishes a loss from the luck of one training.
         items: Items of all blocks.
         seeds: Of the arm with the fewest.
         items_part: What the items bring to the squared standard error.
@@ -85,13 +85,13 @@ class CrossedContrast:
 
     @property
     def seeds_share(self) -> float | None:
-        """Share of the squared standard error that the seeds bring; None where it is not known."""
+        """Return the share of the squared standard error that the seeds bring; None where it is not known."""
         if self.standard_error is None or self.seeds < 2:
             return None
         return self.seeds_part.variance / (self.items_part.variance + self.seeds_part.variance)
 
 
-def crossed_contrast(blocks: Sequence[Sequence[Part]]) -> CrossedContrast:
+def crossed_contrast(blocks: Sequence[Sequence[ContrastPart]]) -> CrossedContrast:
     """Estimate a contrast.
 
     Args:
@@ -131,7 +131,7 @@ def crossed_contrast(blocks: Sequence[Sequence[Part]]) -> CrossedContrast:
 
 
 def critical_value(items: Component, seeds: Component, alpha: float) -> float:
-    """Standard errors to either side of the estimate that hold the truth in ``1 - alpha`` of cases, or more.
+    """Return how many standard errors around the estimate hold the truth in ``1 - alpha`` of cases, or more.
 
     Args:
         items: Of the squared standard error.
@@ -146,7 +146,7 @@ def critical_value(items: Component, seeds: Component, alpha: float) -> float:
 
 
 def table_of(scores: Sequence[Mapping[str, float]], items: Sequence[str]) -> Values:
-    """Values of ``items`` (rows) under each seed (columns), shape ``(n, k)``.
+    """Return the values of ``items`` (rows) under each seed (columns), shape ``(n, k)``.
 
     Args:
         scores: For each seed, item to value.
@@ -182,7 +182,7 @@ def _pooled(means: Sequence[Values]) -> Component:
     return Component(total, total**2 / below)
 
 
-def _check(blocks: Sequence[Sequence[Part]]) -> None:
+def _check(blocks: Sequence[Sequence[ContrastPart]]) -> None:
     seeds: dict[str, int] = {}
     if not blocks or not all(blocks):
         raise ValueError("a contrast needs at least one term in each block")

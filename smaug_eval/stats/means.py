@@ -1,4 +1,4 @@
-"""Standard errors of means, with or without clusters, and the intervals that follow from them."""
+"""Compute standard errors of means, with or without clusters, and the intervals that follow from them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Labels = Sequence[Hashable]
 
 
 def standard_error(values: Values, clusters: Labels | None = None) -> float | None:
-    r"""Standard error of a mean.
+    r"""Return the standard error of a mean.
 
     .. math:: \frac{1}{n} \sqrt{\frac{G}{G-1} \sum_{c=1}^{G} \Big(\sum_{i \in c} (x_i - \bar x)\Big)^2}
 
@@ -68,12 +68,12 @@ def cluster_sums(values: Values, clusters: Labels | None) -> tuple[Values, Value
 
 
 def normal_interval(mean: float, error: float) -> Interval:
-    """95% interval ``mean ± 1.96 error``, for an error that many items stand behind."""
+    """Return the 95% interval ``mean ± 1.96 error``, for an error that rests on many items."""
     return mean - Z * error, mean + Z * error
 
 
 def t_interval(mean: float, error: float, units: int) -> Interval:
-    """95% interval of a mean by Student's t distribution with ``units - 1`` degrees of freedom.
+    """Return the 95% interval of a mean by Student's t distribution with ``units - 1`` degrees of freedom.
 
     Args:
         mean: The mean.
@@ -87,7 +87,9 @@ def t_interval(mean: float, error: float, units: int) -> Interval:
 
 
 def t_mean_interval(values: Values, clusters: Labels | None = None) -> Interval | None:
-    """95% interval of a mean by Student's t, with :func:`standard_error` and as many units as there are clusters.
+    """Return the 95% interval of a mean by Student's t.
+
+    It uses :func:`standard_error` and as many units as there are clusters.
 
     Percentiles of a bootstrap over few clusters are too narrow; this keeps its level (``benchmarks/statistics.py``).
 
@@ -96,7 +98,7 @@ def t_mean_interval(values: Values, clusters: Labels | None = None) -> Interval 
         clusters: One label per item; None where the items are independent.
 
     Returns:
-        None with fewer than two clusters, or items, or where they do not vary: then nothing says how far they would.
+        None with fewer than two clusters, or items, or where they do not vary: then it is not known how far they would.
 
     Raises:
         ValueError: there is not one label per item.
@@ -108,7 +110,7 @@ def t_mean_interval(values: Values, clusters: Labels | None = None) -> Interval 
 
 
 def wilson_interval(share: float, n: int) -> Interval:
-    """Wilson's 95% score interval of a share of ``n`` items (E. B. Wilson, JASA 22, 1927).
+    """Return Wilson's 95% score interval of a share of ``n`` items (E. B. Wilson, JASA 22, 1927).
 
     It keeps its level near 0 and 1, where ``mean ± 1.96 error`` does not.
     """

@@ -1,4 +1,4 @@
-"""Two models on the same items: how far apart they are, with interval and test, on one task and over several."""
+"""Compare two models on the same items: difference, interval and test, on one task and over several."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smaug_eval.errors import SmaugError
+from smaug_eval.common.errors import SmaugError
 from smaug_eval.stats.bootstrap import nested_weights, percentile_interval, stratified_means
 from smaug_eval.stats.means import (
     RESAMPLES,
@@ -29,21 +29,21 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """The first model's mean less the second's, over items that both were measured on.
+    """Hold the first model's mean less the second's, over items that both were measured on.
 
     Attributes:
         difference: In the unit of the values.
         standard_error: Of the items' differences, clustered where clusters were given; None with fewer than two.
         interval: 95%; None with fewer than two items or clusters, or where the differences do not vary and are not of
-            right and wrong answers: then nothing says how far they would.
+            right and wrong answers: then it is not known how far they would.
         p_value: Two-sided, of no difference.
         correlation: Pearson's, of the two models' values over the items; None where either does not vary.
         n: Items.
         higher: Items on which the first model's value is the higher one.
         lower: Items on which it is the lower one.
         clusters: Clusters; None where the items count as independent.
-        interval_method: How the interval was found, in words.
-        test: The test behind the p value, in words.
+        interval_method: How the interval was found, as text.
+        test: The test behind the p value, as text.
     """
 
     difference: float
@@ -61,7 +61,7 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class AverageDifference:
-    """The first model's average over columns less the second's, from paired items.
+    """Hold the first model's average over columns less the second's, from paired items.
 
     Attributes:
         difference: In the unit of the values.
@@ -127,7 +127,7 @@ def paired_difference(
 
 
 def right_wrong_interval(gained: int, lost: int, n: int) -> Interval:
-    """95% interval of the difference of two accuracies on the same items.
+    """Return the 95% interval of the difference of two accuracies on the same items.
 
     Wald's interval after adding one item to those that only the one model has right and one to those that only the
     other has (D. G. Bonett and R. M. Price, Journal of Educational and Behavioral Statistics 37, 2012). Unlike Wald's

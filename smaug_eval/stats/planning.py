@@ -1,4 +1,4 @@
-"""What a benchmark can tell apart: power, the smallest detectable difference, and the number of items needed.
+"""Compute what a benchmark can detect: power, the smallest detectable difference, the number of items needed.
 
 All of it is planned for a two-sided test of a difference that is normally distributed around the true one.
 """
@@ -14,7 +14,7 @@ _NORMAL = NormalDist()
 
 
 def power(difference: float, standard_error: float, *, alpha: float = ALPHA) -> float:
-    r"""The chance that a true difference is found: :math:`\Phi(|d| / se - z) + \Phi(-|d| / se - z)`, z = 1.96 at 5%.
+    r"""Return the chance of finding a true difference: :math:`\Phi(|d| / se - z) + \Phi(-|d| / se - z)`, z = 1.96.
 
     Args:
         difference: The true one.
@@ -26,7 +26,7 @@ def power(difference: float, standard_error: float, *, alpha: float = ALPHA) -> 
 
 
 def detectable_difference(standard_error: float, *, alpha: float = ALPHA, power: float = POWER) -> float:
-    r"""The smallest difference that is found with the given power: :math:`(z_{1-\alpha/2} + z_{power}) \, se`.
+    r"""Return the smallest difference that is found with the given power: :math:`(z_{1-\alpha/2} + z_{power}) \, se`.
 
     2.80 standard errors at 5% and 80% (E. Miller, "Adding Error Bars to Evals", arXiv:2411.00640, on power analysis).
 
@@ -40,7 +40,7 @@ def detectable_difference(standard_error: float, *, alpha: float = ALPHA, power:
 
 
 def items_needed(difference: float, deviation: float, *, alpha: float = ALPHA, power: float = POWER) -> int:
-    r"""How many items find a true difference: :math:`((z_{1-\alpha/2} + z_{power}) \, s / d)^2`, rounded up.
+    r"""Return how many items find a true difference: :math:`((z_{1-\alpha/2} + z_{power}) \, s / d)^2`, rounded up.
 
     Args:
         difference: The true one, not 0.
@@ -52,7 +52,7 @@ def items_needed(difference: float, deviation: float, *, alpha: float = ALPHA, p
 
 
 def difference_deviation(first: float, second: float, correlation: float) -> float:
-    r"""Standard deviation of the items' differences: :math:`\sqrt{s_1^2 + s_2^2 - 2 r s_1 s_2}`.
+    r"""Return the standard deviation of the items' differences: :math:`\sqrt{s_1^2 + s_2^2 - 2 r s_1 s_2}`.
 
     Args:
         first: Standard deviation of the first model's values; ``sqrt(a * (1 - a))`` for right and wrong at accuracy a.

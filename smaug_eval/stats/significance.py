@@ -1,4 +1,4 @@
-"""Whether two models differ by more than chance: tests on paired items, and Holm's correction for several of them."""
+"""Test whether two models differ by more than chance: paired tests, and Holm's correction for several of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ROUNDING = 1e-12
 
 
 def mcnemar_p_value(gained: int, lost: int) -> float:
-    """Two-sided p value of McNemar's exact test on right and wrong answers.
+    """Return the two-sided p value of McNemar's exact test on right and wrong answers.
 
     Where the models do equally well, an item that only one of them has right is as likely the one's as the other's:
     ``min(1, 2 P(X <= min(gained, lost)))`` with X binomial of ``gained + lost`` and 1/2 (Q. McNemar, Psychometrika 12,
@@ -35,7 +35,7 @@ def mcnemar_p_value(gained: int, lost: int) -> float:
 
 
 def sign_flip_p_value(differences: Values, *, draws: int = PERMUTATIONS, seed: int = SEED) -> float:
-    """Two-sided p value of a mean difference, by exchanging the models' names item by item.
+    """Return the two-sided p value of a mean difference, by exchanging the models' names item by item.
 
     The share of sign patterns whose sum is at least as far from 0 as the one observed (R. A. Fisher, "The Design of
     Experiments", section 21). All patterns are counted where at most ``EXACT_ITEMS`` differences are not 0. Otherwise
@@ -63,7 +63,7 @@ def sign_flip_p_value(differences: Values, *, draws: int = PERMUTATIONS, seed: i
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P values adjusted for being several, in the given order (S. Holm, Scandinavian Journal of Statistics 6, 1979).
+    """Adjust p values for being several, in the given order (S. Holm, Scandinavian Journal of Statistics 6, 1979).
 
     The k-th smallest of m is multiplied by ``m - k + 1``, and none is less than a smaller one's. Calling those of at
     most alpha different, the chance of a single false alarm among all is at most alpha, however the tests depend on

@@ -1,4 +1,4 @@
-"""What a difference comes to, in words. That two models are equal is never said: no sample can show it."""
+"""State what a difference comes to. That two models are equal is never stated: no sample can show it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from smaug_eval.stats.planning import ALPHA
 
 
 class Outcome(str, Enum):
-    """What a comparison of two models came to."""
+    """List the outcomes of a comparison of two models; "higher" and "lower" where no direction is better."""
 
     BETTER = "better"
     WORSE = "worse"
+    HIGHER = "higher"
+    LOWER = "lower"
     INCONCLUSIVE = "inconclusive"
     NO_DETECTABLE_DIFFERENCE = "no detectable difference"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """An outcome and the margin it holds for.
+    """Hold an outcome and the margin it holds for.
 
     Attributes:
         outcome: The outcome.
@@ -31,7 +33,7 @@ class Verdict:
     margin: float | None = None
 
     def words(self, unit: str = "") -> str:
-        """The verdict as a phrase.
+        """Return the verdict as a phrase.
 
         Args:
             unit: What follows the margin, such as " points".
@@ -42,9 +44,14 @@ class Verdict:
 
 
 def verdict(
-    interval: Interval | None, p_value: float | None, *, margin: float | None = None, alpha: float = ALPHA
+    interval: Interval | None,
+    p_value: float | None,
+    *,
+    margin: float | None = None,
+    alpha: float = ALPHA,
+    higher_is_better: bool | None = True,
 ) -> Verdict:
-    """Judge a difference for which more is better.
+    """Judge a difference.
 
     It takes both, an interval without 0 and a p value of at most ``alpha``, to call one model better. Otherwise, where
     the whole interval lies within ``± margin``, there is no detectable difference within it: two one-sided tests at
@@ -55,12 +62,15 @@ def verdict(
         p_value: Of the test, adjusted where there are several; None where there is none.
         margin: A difference too small to matter, above 0, in the interval's unit.
         alpha: Level of the test.
+        higher_is_better: Whether more is better; None where it is not known.
     """
     if interval is None:
         return Verdict(Outcome.INCONCLUSIVE, margin)
     low, high = interval
     if p_value is not None and p_value <= alpha and (low > 0 or high < 0):
-        return Verdict(Outcome.BETTER if low > 0 else Outcome.WORSE, margin)
+        if higher_is_better is None:
+            return Verdict(Outcome.HIGHER if low > 0 else Outcome.LOWER, margin)
+        return Verdict(Outcome.BETTER if (low > 0) == higher_is_better else Outcome.WORSE, margin)
     if margin is not None and -margin < low and high < margin:
         return Verdict(Outcome.NO_DETECTABLE_DIFFERENCE, margin)
     return Verdict(Outcome.INCONCLUSIVE, margin)
@@ -69,7 +79,7 @@ def verdict(
 def held_back(
     interval: Interval | None, p_value: float | None, adjusted_p: float | None, *, alpha: float = ALPHA
 ) -> str:
-    """What :func:`verdict` weighed against the appearance of a difference that it calls inconclusive.
+    """Return what :func:`verdict` weighed against the appearance of a difference that it calls inconclusive.
 
     Args:
         interval: 95% interval, not adjusted; None where there is none.

@@ -1,4 +1,4 @@
-"""The functions that the YAML files of this folder name."""
+"""Define the functions that the YAML files of this folder name."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from smaug_eval.leaderboard.harness import document_set
 
 
 def documents(task_name: str, **_metadata: object) -> dict[str, Dataset]:
-    """lm-eval's ``custom_dataset``: the documents of a task in protocol order, from the packaged data."""
+    """Return lm-eval's ``custom_dataset``: the documents of a task in protocol order, from the packaged data."""
     return document_set(demo_suite(), task_name)

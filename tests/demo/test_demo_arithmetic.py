@@ -9,7 +9,7 @@ import re
 import pytest
 
 from smaug_eval.demo import arithmetic
-from smaug_eval.demo.world import task_data
+from smaug_eval.demo.world import careless, largest_sure_product, task_data
 
 EQUATION = re.compile(r"(\d+) ([-+*]) (\d+) = (\d+)")
 ANSWERS = [row["answer"] for split in task_data()["demo_arithmetic"].splits.values() for row in split]
@@ -72,8 +72,8 @@ def test_the_question_names_every_number_that_the_solution_takes_from_it() -> No
         assert [int(number) for number in re.findall(r"\d+", question)] == taken
 
 
-def test_train_and_test_questions_differ() -> None:
-    assert len(set(QUESTIONS)) == len(QUESTIONS) == 1700
+def test_questions_of_the_splits_differ() -> None:
+    assert len(set(QUESTIONS)) == len(QUESTIONS) == 1500 + 300 + 200
 
 
 def test_problems_depend_on_the_seed_alone() -> None:
@@ -87,3 +87,49 @@ def test_problems_depend_on_the_seed_alone() -> None:
 def test_excluded_questions_are_passed_over() -> None:
     first, second = arithmetic.problems("a", 2)
     assert arithmetic.problems("a", 1, excluded=frozenset({first.question})) == [second]
+
+
+def test_the_rule_for_the_careless_text_looks_at_the_development_problems() -> None:
+    """Worked out anew from the texts: no other product leaves a share of problems nearer to 55%."""
+    rows = task_data()["demo_arithmetic"].splits["development"]
+    largest = [max([int(c) for _, op, _, c in equations(row["answer"]) if op == "*"], default=0) for row in rows]
+
+    def share(product: int) -> float:
+        return sum(each <= product for each in largest) / len(largest)
+
+    found = largest_sure_product()
+    assert found == 16
+    assert share(found) == pytest.approx(169 / 300)
+    assert all(abs(share(found) - 0.55) <= abs(share(other) - 0.55) for other in set(largest) - {0})
+
+
+@pytest.mark.parametrize(
+    ("step", "slips"),
+    [
+        (arithmetic.SumStep(7, "*", 8), {56: 0.3, 49: 0.7}),
+        (arithmetic.SumStep(8, "*", 2), {16: 1.0}),
+        (arithmetic.SumStep(30, "+", 40), {70: 1.0}),
+    ],
+)
+def test_a_careless_writer_is_often_one_row_short(step: arithmetic.SumStep, slips: dict[int, float]) -> None:
+    rng = random.Random(0)
+    written = [careless(rng, step).result for _ in range(2000)]
+    assert set(written) == set(slips)
+    for result, expected in slips.items():
+        assert written.count(result) / 2000 == pytest.approx(expected, abs=0.05)  # five standard errors
+
+
+def test_what_follows_a_careless_result_starts_from_it() -> None:
+    rng = random.Random(0)
+    wrong = 0
+    for _ in range(300):
+        steps = arithmetic.problem(rng, careless).steps
+        wrong += steps[0].result != evaluated(steps[0].left, steps[0].operator, steps[0].right)
+        assert all(step.slip == 0 for step in steps[1:])
+        assert all(before.result == after.left for before, after in itertools.pairwise(steps))
+    assert 50 < wrong < 150  # 0.44 of the problems have a larger product, and 0.7 of these are wrong: 92 are due
+
+
+def test_the_plain_text_and_the_committed_problems_hold_no_slip() -> None:
+    rng = random.Random(0)
+    assert all(step.slip == 0 for _ in range(300) for step in arithmetic.problem(rng).steps)

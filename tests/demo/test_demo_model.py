@@ -8,19 +8,23 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lm_eval import simple_evaluate
+from lm_eval.tasks import TaskManager
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from smaug_eval.demo import MODEL_DIR
+from smaug_eval.demo.solving import solved
 from smaug_eval.demo.train_base import (
     END_OF_TEXT,
     LONG_ROW,
     SHORT_ROW,
-    Plan,
+    PretrainingPlan,
     batches,
     learning_rate_factor,
     new_model,
@@ -28,9 +32,10 @@ from smaug_eval.demo.train_base import (
     optimizers,
     save,
     train,
+    train_on_careless_text,
     train_tokenizer,
 )
-from smaug_eval.demo.world import documents
+from smaug_eval.demo.world import careless, development_problems, documents, largest_sure_product
 from smaug_eval.leaderboard.demo import demo_suite
 from smaug_eval.leaderboard.protocol import requests
 
@@ -83,6 +88,45 @@ def test_the_model_solves_a_problem_in_the_shots_form() -> None:
     assert solution.count("=") == 2
     final = solution.rsplit("#### ", 1)[1].strip()
     assert solution.rsplit("= ", 1)[1].split()[0] == final
+
+
+@pytest.mark.slow
+def test_the_model_has_something_to_learn_and_knows_the_small_products() -> None:
+    """The first 60 development problems: more are solved than not, and of those with larger products the fewest."""
+    found = solved(MODEL_DIR, "development", limit=60)
+    assert 0.45 <= found.mean() <= 0.70
+    largest = {problem.answer: problem.largest_product for problem in development_problems()}
+    asked = demo_suite(arithmetic_split="development").documents("demo_arithmetic")[:60]
+    larger = np.array([largest[document["answer"]] > largest_sure_product() for document in asked])
+    assert found[~larger].mean() > 0.85
+    assert found[larger].mean() < 0.5
+
+
+@pytest.mark.slow
+def test_solved_problems_are_those_of_the_suite() -> None:
+    """lm-eval asks the same problems through the suite's task and its own model."""
+    task = "demo_arithmetic"
+    rows = simple_evaluate(
+        model="hf",
+        model_args={"pretrained": str(MODEL_DIR), "dtype": "float32", "device": "cpu"},
+        tasks=[task],
+        task_manager=TaskManager(include_path=str(demo_suite().folder), include_defaults=False),
+        batch_size=12,
+        limit=12,
+    )["samples"][task]
+    expected = [row["acc"] for row in sorted(rows, key=lambda row: row["doc_id"])]
+    assert solved(MODEL_DIR, "test", limit=12).tolist() == expected
+    assert 0 < sum(expected) < 12
+
+
+def test_the_development_problems_are_asked_with_shots_from_the_pairs_problems() -> None:
+    tested, development = (
+        demo_suite(arithmetic_split=split).documents("demo_arithmetic") for split in ("test", "development")
+    )
+    assert len(tested) == 200
+    assert len(development) == 300
+    assert not {document["query"] for document in tested} & {document["query"] for document in development}
+    assert all(document["ctx"].count("#### ") == 5 for document in development)
 
 
 def test_every_digit_is_a_token_of_its_own() -> None:
@@ -139,7 +183,7 @@ def test_packing_loses_nothing(tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 def test_rows_are_short_at_first_and_long_at_the_end() -> None:
-    plan = Plan(tokens=20_480, batch_tokens=2048)
+    plan = PretrainingPlan(tokens=20_480, batch_tokens=2048)
     assert plan.steps == 10
     assert [plan.row_length(step) for step in range(10)] == [SHORT_ROW] * 6 + [LONG_ROW] * 4
 
@@ -152,7 +196,9 @@ def test_learning_rate_warms_up_and_falls_to_a_hundredth() -> None:
 
 
 def test_every_parameter_has_one_optimizer(model: LlamaForCausalLM) -> None:
-    muon, adamw = ([p for group in o.param_groups for p in group["params"]] for o in optimizers(model, Plan()))
+    muon, adamw = (
+        [p for group in o.param_groups for p in group["params"]] for o in optimizers(model, PretrainingPlan())
+    )
     assert sorted(map(id, [*muon, *adamw])) == sorted(map(id, model.parameters()))
     assert all(p.ndim == 2 and p is not model.get_input_embeddings().weight for p in muon)
 
@@ -166,10 +212,16 @@ def test_an_untrained_model_guesses_among_the_vocabulary(model: LlamaForCausalLM
 def test_training_lowers_the_loss_and_the_checkpoint_loads(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM
 ) -> None:
-    plan = Plan(tokens=20 * 512, batch_tokens=512)
+    plan = PretrainingPlan(tokens=20 * 512, batch_tokens=512)
     losses: list[float] = []
     train(model, batches(tokenizer, documents(1), 512), plan, lambda _, loss: losses.append(loss))
     assert len(losses) == 20
+    assert losses[-1] < losses[0] - 1
+    more = PretrainingPlan(batch_tokens=512, careless_tokens=5 * 512)
+    train_on_careless_text(
+        model, batches(tokenizer, documents(2, careless), 512), more, lambda _, loss: losses.append(loss)
+    )
+    assert len(losses) == 25
     assert losses[-1] < losses[0] - 1
     save(model, tokenizer, tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)

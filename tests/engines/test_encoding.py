@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from smaug_eval.embedded import embedded_path
+from smaug_eval.common.embedded import embedded_path
 from smaug_eval.engines import encoding
 from smaug_eval.engines.encoding import TextEncoder
 from smaug_eval.leaderboard.protocol import build_documents, requests

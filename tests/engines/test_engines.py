@@ -8,25 +8,29 @@ from typing import Any
 
 import pytest
 
-from smaug_eval.embedded import embedded_path
-from smaug_eval.engines import build_engine, choose_engine
-from smaug_eval.engines.build import vllm_distribution
-from smaug_eval.errors import SmaugError
-from smaug_eval.evaluation import EnginePool, LoadedEngine, data_fingerprints, evaluate_column
+from smaug_eval.common.embedded import embedded_path
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.engines.build import build_engine, choose_engine, vllm_distribution
+from smaug_eval.engines.pool import EnginePool, LoadedEngine
+from smaug_eval.engines.registry import EngineSpec
+from smaug_eval.leaderboard.evaluate import evaluate_column
 from smaug_eval.leaderboard.protocol import requests
 from smaug_eval.leaderboard.registry import find_suite
+from smaug_eval.leaderboard.suite_data import data_fingerprints
 
 LIMIT = 2
 
 
 def engine(pool: EnginePool, **engine_args: object) -> LoadedEngine:
     return pool.get(
-        "hf",
-        embedded_path("demo-model"),
-        dtype="float32",
-        batch_size=4,
-        device="cpu",
-        engine_args=engine_args,
+        EngineSpec(
+            "hf",
+            embedded_path("demo-model"),
+            dtype="float32",
+            batch_size=4,
+            device="cpu",
+            engine_args=engine_args,
+        )
     )
 
 
@@ -91,8 +95,8 @@ def test_the_pool_keeps_a_model_until_other_settings_are_asked_for(pool: EngineP
 @pytest.mark.parametrize("name", ["torch", "hf"])
 def test_another_batch_size_does_not_load_the_model_again(pool: EnginePool, name: str) -> None:
     settings: dict[str, Any] = {"dtype": "float32", "device": "cpu", "engine_args": {}}
-    first = pool.get(name, embedded_path("demo-model"), batch_size=4, **settings)
-    second = pool.get(name, embedded_path("demo-model"), batch_size=32, **settings)
+    first = pool.get(EngineSpec(name, embedded_path("demo-model"), batch_size=4, **settings))
+    second = pool.get(EngineSpec(name, embedded_path("demo-model"), batch_size=32, **settings))
     assert second is first
     assert second.watch.lm.batch_size == 32
 
@@ -100,12 +104,14 @@ def test_another_batch_size_does_not_load_the_model_again(pool: EnginePool, name
 def test_settings_of_ours_cannot_be_passed_behind_our_back() -> None:
     with pytest.raises(SmaugError, match=r"engine_args\.trust_remote_code is set by smaug-eval"):
         build_engine(
-            "hf",
-            embedded_path("demo-model"),
-            dtype="float32",
-            batch_size=1,
-            device=None,
-            engine_args={"trust_remote_code": True},
+            EngineSpec(
+                "hf",
+                embedded_path("demo-model"),
+                dtype="float32",
+                batch_size=1,
+                device=None,
+                engine_args={"trust_remote_code": True},
+            )
         )
 
 
@@ -113,7 +119,7 @@ def test_settings_of_ours_cannot_be_passed_behind_our_back() -> None:
 def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "no-such-architecture"}))
     with pytest.raises(SmaugError, match="engine hf cannot load"):
-        build_engine("hf", tmp_path, dtype="float32", batch_size=1, device="cpu", engine_args={})
+        build_engine(EngineSpec("hf", tmp_path, dtype="float32", batch_size=1, device="cpu", engine_args={}))
 
 
 def test_auto_takes_what_the_machine_has() -> None:

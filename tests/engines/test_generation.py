@@ -13,7 +13,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from smaug_eval.embedded import embedded_path
+from smaug_eval.common.embedded import embedded_path
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.torch_engine import TorchEngine
 from smaug_eval.leaderboard.protocol import build_documents
@@ -185,11 +185,11 @@ def test_out_of_memory_goes_on_with_fewer_prompts(
         found = written(ours, asked(PROMPTS))
     finally:
         hook.remove()
-    assert "going on with 1 prompts at a time" in caplog.text
+    assert "continuing with 1 prompts at a time" in caplog.text
     assert found == written(theirs, asked(PROMPTS))
     journal = ours.journal()
     assert journal is not None
-    assert journal.setting("batch")[0] == 1  # whoever goes on begins with what there is room for
+    assert journal.setting("batch")[0] == 1  # whoever resumes begins with what there is room for
     ours.close_journal()
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smaug_eval.common.errors import SmaugError
 from smaug_eval.engines.journal import Journal
-from smaug_eval.errors import SmaugError
 
 SCOPE = {"weights": "w", "versions": {"torch": "2"}}
 CHUNKS = [{"a": [-1.5, True], "b": [-0.1, False]}, {"c": "text\nof two lines"}, {"d": [1e-17, False]}]

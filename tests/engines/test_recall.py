@@ -17,11 +17,13 @@ import torch
 from lm_eval.api.instance import Instance
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from smaug_eval.embedded import embedded_path
+from smaug_eval.common.embedded import embedded_path
+from smaug_eval.engines.pool import EnginePool, LoadedEngine
+from smaug_eval.engines.registry import EngineSpec
 from smaug_eval.engines.torch_engine import TorchEngine
-from smaug_eval.evaluation import EnginePool, LoadedEngine, evaluate_column
+from smaug_eval.leaderboard.columns import Column
+from smaug_eval.leaderboard.evaluate import evaluate_column
 from smaug_eval.leaderboard.registry import find_suite
-from smaug_eval.leaderboard.suite import Column
 
 KILLS = 25
 SUITE = find_suite("demo")
@@ -134,7 +136,7 @@ def test_identical_requests_of_another_task_are_recalled(tmp_path: Path) -> None
 def loaded() -> Iterator[LoadedEngine]:
     pool = EnginePool()
     settings = {"dtype": "float32", "batch_size": 8, "device": "cpu", "engine_args": {"row_tokens": 256}}
-    yield pool.get("torch", embedded_path("demo-model"), **settings)  # type: ignore[arg-type]
+    yield pool.get(EngineSpec("torch", embedded_path("demo-model"), **settings))  # type: ignore[arg-type]
     pool.close()
 
 

@@ -16,10 +16,13 @@ from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.scoring import instances
-from smaug_eval.embedded import embedded_path
-from smaug_eval.engines import Watch, build_engine
+from benchmarks.tiny_models import tiny_model
+from smaug_eval.common.embedded import embedded_path
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.engines.build import build_engine
+from smaug_eval.engines.registry import EngineSpec
 from smaug_eval.engines.torch_engine import TorchEngine, tensors_sha256
-from smaug_eval.errors import SmaugError
+from smaug_eval.engines.watch import Watch
 
 TOLERANCE = 1e-4
 TASKS = ["arc", "hellaswag", "mmlu", "truthfulqa", "winogrande"]
@@ -150,6 +153,7 @@ def test_out_of_memory_goes_on_with_shorter_rows(
     demo: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ours, theirs = both(*demo)
+    ours.loglikelihood(asked(pairs()[:1]), disable_tqdm=True)  # finds out how the model is asked, with longer rows
     rows: list[int] = []
     embeddings = ours.model.get_input_embeddings()
 
@@ -166,7 +170,7 @@ def test_out_of_memory_goes_on_with_shorter_rows(
     finally:
         hook.remove()
     assert max(rows) > 40 >= rows[-1]
-    assert "out of memory; going on with rows of at most" in caplog.text
+    assert "out of memory; continuing with rows of at most" in caplog.text
     expected = theirs.loglikelihood(asked(some), disable_tqdm=True)
     assert [one[0] for one in found] == pytest.approx([other[0] for other in expected], abs=TOLERANCE)
 
@@ -202,12 +206,14 @@ def test_a_model_spread_over_devices_gets_the_same_answers(demo: tuple[Any, Any]
 def test_rows_of_no_length_are_refused_before_a_model_is_loaded(row_tokens: Any) -> None:
     with pytest.raises(SmaugError, match=r"engine torch cannot load .*(row_tokens must be at least 1|invalid literal)"):
         build_engine(
-            "torch",
-            embedded_path("demo-model"),
-            dtype="float32",
-            batch_size=2,
-            device="cpu",
-            engine_args={"row_tokens": row_tokens},
+            EngineSpec(
+                "torch",
+                embedded_path("demo-model"),
+                dtype="float32",
+                batch_size=2,
+                device="cpu",
+                engine_args={"row_tokens": row_tokens},
+            )
         )
 
 
@@ -217,12 +223,14 @@ def test_lm_eval_knows_the_model_by_name() -> None:
 
 def test_the_engine_is_watched_as_hf_is() -> None:
     lm = build_engine(
-        "torch",
-        embedded_path("demo-model"),
-        dtype="float32",
-        batch_size=2,
-        device="cpu",
-        engine_args={"max_length": 12, "row_tokens": 16},
+        EngineSpec(
+            "torch",
+            embedded_path("demo-model"),
+            dtype="float32",
+            batch_size=2,
+            device="cpu",
+            engine_args={"max_length": 12, "row_tokens": 16},
+        )
     )
     assert isinstance(lm, TorchEngine)
     watch = Watch(lm)
@@ -233,3 +241,50 @@ def test_the_engine_is_watched_as_hf_is() -> None:
     assert seen == [(done, len(some)) for done in range(1, len(some) + 1)]
     whole = [len(lm.tok_encode(context + continuation)) for context, continuation in some if context]
     assert watch.truncated == sum(length > 13 for length in whole) > 0
+
+
+def saved(model: Any, folder: Path) -> Path:
+    """A checkpoint with the demo model's tokenizer."""
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(embedded_path("demo-model")).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("engine", ["torch", "hf"])
+def test_an_encoder_is_refused_before_anything_is_computed(engine: str, tmp_path: Path) -> None:
+    """lm-eval takes it for a causal model, and its logits of a text's own tokens for a prediction."""
+    folder = saved(tiny_model("bert", vocab_size=512), tmp_path / "bert")
+    with pytest.raises(SmaugError, match=r"is an encoder \(masked language model\)"):
+        build_engine(EngineSpec(engine, folder, dtype="float32", batch_size=2, device="cpu", engine_args={}))
+
+
+def test_texts_beyond_a_limit_get_the_answers_of_hf_one_at_a_time() -> None:
+    """Phi-3's RoPE has other frequencies for a whole batch of hf once one text of it is longer than that."""
+    tokenizer = AutoTokenizer.from_pretrained(embedded_path("demo-model"))
+    lengths = {"original_max_position_embeddings": 300}
+    factors = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0} | lengths | factors
+    model = tiny_model("phi3", vocab_size=len(tokenizer), rope_parameters=rope, **lengths)
+    ours, _ = both(model, tokenizer, row_tokens=700)
+    theirs = HFLM(pretrained=model, tokenizer=tokenizer, device="cpu", batch_size=1)
+    story = "The sun rises in the east and sets in the west. " * 40
+    some = [*pairs()[:6], *((story[:size], " east") for size in (200, 500, 900, 1400))]
+    sizes = sorted(len(theirs.tok_encode(context + continuation)) for context, continuation in some)
+    assert sizes[3] < 100
+    assert sizes[-1] > 320
+    assert_equal(ours, theirs, some)
+    assert ours.way is not None
+    assert ours.way.endswith("one text at a time beyond 300 tokens (original_max_position_embeddings)")
+
+
+def test_the_soft_cap_of_gemma_2_is_kept(tmp_path: Path) -> None:
+    """transformers loads it with an attention that leaves the cap out."""
+    size = len(AutoTokenizer.from_pretrained(embedded_path("demo-model")))
+    model = tiny_model("gemma2", vocab_size=size, attention="eager", attn_logit_softcapping=0.05)
+    folder = saved(model, tmp_path / "gemma2")
+    assert AutoModelForCausalLM.from_pretrained(folder).config._attn_implementation == "sdpa"
+    lm = build_engine(EngineSpec("torch", folder, dtype="float32", batch_size=2, device="cpu", engine_args={}))
+    assert isinstance(lm, TorchEngine)
+    assert_equal(lm, HFLM(pretrained=model, tokenizer=lm.tokenizer, device="cpu", batch_size=1), pairs())
+    assert lm.way is not None
+    assert lm.way.startswith("prefix-shared rows")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from smaug_eval.engines.trie import Forest, Text, cut_rows, grow, shared_lengths, sort_key, unique_tokens
-from smaug_eval.prefix import PrefixTree, Span, _block_mask, pack_trees
-from smaug_eval.scorer import Way, scoring
+from smaug_eval.prefix.layout import PrefixTree, Span, _block_mask, pack_trees
+from smaug_eval.prefix.scorer import Way, scoring
 
 VOCABULARY = 11
 SMALL = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
@@ -176,7 +176,7 @@ def test_trees_give_the_numbers_of_plain_passes(name: str, drawn: list[Text], fe
     forest = grow(drawn, fewest)
     with pytest.MonkeyPatch.context() as patch, torch.no_grad(), scoring(model) as scorer:
         assert scorer.way is Way.PACKED
-        patch.setattr("smaug_eval.prefix.LEAF_TOKENS", leaf_tokens)
+        patch.setattr("smaug_eval.prefix.layout.LEAF_TOKENS", leaf_tokens)
         log_probs, greedy = scorer.answers(model, scorer.tree_layout(forest.trees))
     for each, places in zip(drawn, forest.places, strict=True):
         ids = torch.from_numpy(each.ids).long()

@@ -8,8 +8,10 @@ import pytest
 
 pytest.importorskip("vllm", reason="vLLM is not installed here; make test-vllm runs these")
 
-from smaug_eval.embedded import embedded_path
-from smaug_eval.evaluation import EnginePool, evaluate_column
+from smaug_eval.common.embedded import embedded_path
+from smaug_eval.engines.pool import EnginePool
+from smaug_eval.engines.registry import EngineSpec
+from smaug_eval.leaderboard.evaluate import evaluate_column
 from smaug_eval.leaderboard.registry import find_suite
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
@@ -37,12 +39,14 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
     for engine in ("hf", "vllm"):
         loaded = pool.get(
-            engine,
-            embedded_path("demo-model"),
-            dtype="float32",
-            batch_size=4,
-            device="cpu" if engine == "hf" else None,
-            engine_args={"max_model_len": 1024} if engine == "vllm" else {},
+            EngineSpec(
+                engine,
+                embedded_path("demo-model"),
+                dtype="float32",
+                batch_size=4,
+                device="cpu" if engine == "hf" else None,
+                engine_args={"max_model_len": 1024} if engine == "vllm" else {},
+            )
         )
         for column in suite.select(["facts", "arithmetic"]):
             folder = tmp_path_factory.mktemp(f"{engine}-{column.title}")

@@ -23,14 +23,16 @@ from vllm.logprobs import FlatLogprobs
 
 from benchmarks.scoring import instances
 from benchmarks.vllm_scoring import is_cut, lm_evals_own
-from smaug_eval.embedded import embedded_path
-from smaug_eval.engines import Watch, build_engine
+from smaug_eval.common.embedded import embedded_path
+from smaug_eval.engines.build import build_engine
 from smaug_eval.engines.generation import Generation, Sampling
+from smaug_eval.engines.registry import EngineSpec
 from smaug_eval.engines.shared import Request
 from smaug_eval.engines.torch_engine import TorchEngine
 from smaug_eval.engines.trie import Text, sort_key
 from smaug_eval.engines.vllm_engine import VLLM, VllmEngine, _told_of_own
 from smaug_eval.engines.vllm_plan import Prompt
+from smaug_eval.engines.watch import Watch
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
@@ -88,7 +90,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def loaded(folder: Path, **engine_args: Any) -> VllmEngine:
     # A shared machine may not have the share of its memory that vLLM would take.
     sizes = {"kv_cache_memory_bytes": 2**28, "max_num_batched_tokens": 1024}
-    lm = build_engine("vllm", folder, dtype="float32", batch_size=4, device=None, engine_args={**sizes, **engine_args})
+    lm = build_engine(
+        EngineSpec("vllm", folder, dtype="float32", batch_size=4, device=None, engine_args={**sizes, **engine_args})
+    )
     assert isinstance(lm, VllmEngine)
     return lm
 

@@ -114,7 +114,7 @@ def test_few_missing_tokens_are_asked_for_one_by_one_and_many_without_the_cache(
 
 
 def test_what_is_never_told_ends_the_work() -> None:
-    with pytest.raises(RuntimeError, match="tells nothing of tokens"):
+    with pytest.raises(RuntimeError, match="returned nothing for tokens"):
         list(score(Blocks(4, deaf=True), [text(1, 2, 3)]))
 
 

@@ -13,12 +13,13 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from smaug_eval.cli import app
-from smaug_eval.errors import SmaugError
+from smaug_eval.common.errors import SmaugError
 from smaug_eval.leaderboard import v1
 from smaug_eval.leaderboard.archive import Archive, rank_of, read_archive, size_class, standing
 from smaug_eval.leaderboard.published import PUBLISHED, SOURCE, TITLES
 from smaug_eval.leaderboard.scores import ColumnScore, Score, SuiteScores
-from smaug_eval.standings import checkpoint_billions, rank
+from smaug_eval.models.size import checkpoint_billions
+from smaug_eval.results.standings import rank
 
 HEADER = [
     "Model", "Average ⬆️", *TITLES, "Precision", "#Params (B)", "Model sha", "Flagged", "date",

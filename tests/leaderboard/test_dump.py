@@ -14,8 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from smaug_eval.cli import app
-from smaug_eval.errors import SmaugError
+from smaug_eval.common.errors import SmaugError
 from smaug_eval.leaderboard import v1
+from smaug_eval.leaderboard.benchmarks import mmlu
 from smaug_eval.leaderboard.dump import dump_requests, dumped_name, select_tasks
 from smaug_eval.leaderboard.protocol import requests
 from smaug_eval.leaderboard.registry import find_suite
@@ -114,7 +115,7 @@ def test_names_of_columns_tasks_and_the_old_harness() -> None:
     assert chosen("gsm8k", "ARC") == ["arc_challenge", "gsm8k"]
     assert chosen("truthfulqa_mc") == chosen("TruthfulQA") == chosen("open_llm_v1_truthfulqa") == ["truthfulqa_mc"]
     assert chosen("mmlu_virology") == chosen("hendrycksTest-virology") == ["mmlu_virology"]
-    assert chosen("mmlu_virology", "mmlu") == chosen("MMLU") == [f"mmlu_{subject}" for subject in v1.MMLU_TEST_ROWS]
+    assert chosen("mmlu_virology", "mmlu") == chosen("MMLU") == [f"mmlu_{subject}" for subject in mmlu.TEST_ROWS]
     everything = [dumped_name(v1.SUITE, spec) for spec in select_tasks(v1.SUITE)]
     assert len(everything) == 62
     assert everything[:2] + everything[-3:] == ["arc_challenge", "hellaswag", "truthfulqa_mc", "winogrande", "gsm8k"]

@@ -13,7 +13,7 @@ from lm_eval.filters.extraction import RegexFilter
 from lm_eval.tasks import TaskManager
 
 from smaug_eval.leaderboard import v1
-from smaug_eval.leaderboard.metrics import flexible_extract, strict_match
+from smaug_eval.leaderboard.benchmarks.gsm8k import flexible_extract, strict_match
 from smaug_eval.leaderboard.rescore import document_metrics
 
 SOLUTION = "She sells 9 eggs: 9 * 2 = 18.\n#### 18"

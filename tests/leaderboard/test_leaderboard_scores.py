@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from smaug_eval.errors import SmaugError
-from smaug_eval.leaderboard import forms, v1
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.leaderboard import v1
+from smaug_eval.leaderboard.benchmarks import mmlu
+from smaug_eval.leaderboard.columns import Column
 from smaug_eval.leaderboard.protocol import DataSplit, TaskSpec
 from smaug_eval.leaderboard.scores import BOOTSTRAP, FORMULA, SuiteScores, suite_scores
-from smaug_eval.leaderboard.suite import Column, Suite
+from smaug_eval.leaderboard.suite import Suite
 
 HEADLINES = {"ARC": "acc_norm", "HellaSwag": "acc_norm", "TruthfulQA": "mc2", "Winogrande": "acc", "GSM8K": "acc"}
 
@@ -20,7 +22,7 @@ def result(metric: str, value: float, stderr: float | str, n: int) -> dict[str, 
 
 
 def spec(name: str) -> TaskSpec:
-    return TaskSpec(name, forms.MMLU, DataSplit("made/up", "default", "test"), subject=name)
+    return TaskSpec(name, mmlu.FORM, DataSplit("made/up", "default", "test"), subject=name)
 
 
 PAIR = Suite("pair", (Column("Both", "both", "acc", (spec("left"), spec("right"))),), Path(), lambda *_: [])
@@ -105,12 +107,17 @@ def test_without_a_standard_error_there_is_none_on_the_average() -> None:
             {"open_llm_v1_hellaswag": result("acc", 0.5, 0.1, 10)},
             "hellaswag have no number 'acc_norm,none'",
         ),
-        ({"open_llm_v1_hellaswag": {"acc_norm,none": 0.5}}, "have no number 'sample_len'"),
     ],
 )
 def test_results_that_cannot_be_read(results: dict[str, dict[str, object]], message: str) -> None:
     with pytest.raises(SmaugError, match=message):
         suite_scores(v1.SUITE, results)
+
+
+def test_without_a_number_of_documents_that_is_said() -> None:
+    (hellaswag,) = suite_scores(v1.SUITE, {"open_llm_v1_hellaswag": {"acc_norm,none": 0.5}}).columns
+    assert (hellaswag.score.value, hellaswag.score.n) == (50.0, None)
+    assert hellaswag.score.notes == ("number of documents not recorded",)
 
 
 def test_notes_reach_the_column_and_the_average_once() -> None:

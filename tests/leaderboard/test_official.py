@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from smaug_eval.errors import SmaugError
-from smaug_eval.leaderboard import official, v1
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.leaderboard import v1
+from smaug_eval.leaderboard.benchmarks import gsm8k
 from smaug_eval.leaderboard.official import content_note, fingerprint
+from smaug_eval.leaderboard.protocol import DataSplit
+from tests.hub.contents import pushed
+from tests.hub.fixtures import HubHere
 
 ROWS = [{"question": f"Q{n}?", "answer": f"#### {n}"} for n in range(1319)]
 COLUMNS = ("question", "answer")
@@ -49,9 +54,10 @@ def test_subjects_may_come_in_any_order() -> None:
 
 
 def test_other_content_is_noted() -> None:
-    assert content_note("openai/gsm8k", "main", "test", ROWS, COLUMNS) == "the content of GSM8K test differs"
-    assert content_note("Rowan/hellaswag", "default", "train", ROWS, COLUMNS) is None  # not known
-    assert content_note("made/up", "default", "test", ROWS, COLUMNS) is None
+    assert content_note(v1.GSM8K.evaluated, ROWS, COLUMNS) == "the content of GSM8K test differs"
+    assert v1.HELLASWAG.shots is not None
+    assert content_note(v1.HELLASWAG.shots, ROWS, COLUMNS) is None  # not known
+    assert content_note(DataSplit("made/up", "default", "test"), ROWS, COLUMNS) is None
 
 
 def test_the_mirror_holds_the_official_content(shared: Path) -> None:
@@ -90,17 +96,23 @@ def test_data_that_cannot_be_used(tmp_path: Path, rows: list[dict[str, Any]] | N
         v1.load_documents(v1.GSM8K.name, tmp_path)
 
 
-def test_the_hub_is_read_at_the_pinned_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Any, ...]] = []
-
-    def load(path: str, name: str, *, split: str, revision: str) -> datasets.Dataset:
-        asked.append((path, name, split, revision))
-        raise ConnectionError("no route to huggingface.co")
-
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(SmaugError, match="cannot be loaded from the Hub: no route") as error:
-        v1.read_rows(v1.GSM8K.evaluated, COLUMNS, None)
-    assert "--data-root" in (error.value.fix or "")
-    assert asked == [("openai/gsm8k", "main", "test", official.GSM8K_REVISION)]
-    revisions = {split.revision for spec in v1.TASKS.values() for split in (spec.evaluated, spec.shots) if split}
+def test_the_hub_is_read_at_the_pinned_commit(hub_here: HubHere) -> None:
+    other = [{**row, "answer": "#### 0"} for row in ROWS[:3]]
+    hub = hub_here.hub
+    hub.add_dataset("openai/gsm8k", pushed({"main": {"test": ROWS[:3]}}), sha=gsm8k.REVISION)
+    hub.commit("openai/gsm8k", pushed({"main": {"test": other}}))
+    both = v1.GSM8K.evaluated, replace(v1.GSM8K.evaluated, revision=None)
+    assert [v1.read_rows(split, COLUMNS, None) for split in both] == [ROWS[:3], other]
+    hub_here.offline()
+    assert v1.read_rows(v1.GSM8K.evaluated, COLUMNS, None) == ROWS[:3]
+    revisions = {split.revision for spec in v1.TASKS.values() for split in spec.splits}
     assert all(revision is not None and len(revision) == 40 for revision in revisions)
+
+
+def test_offline_the_newest_rows_are_not_taken_for_the_pinned_ones(hub_here: HubHere) -> None:
+    repository = hub_here.hub.add_dataset("openai/gsm8k", pushed({"main": {"test": ROWS[:3]}}))
+    v1.read_rows(replace(v1.GSM8K.evaluated, revision=None), COLUMNS, None)
+    hub_here.offline()
+    with pytest.raises(SmaugError, match=f"commit {gsm8k.REVISION} is not in the local Hub cache") as error:
+        v1.read_rows(v1.GSM8K.evaluated, COLUMNS, None)
+    assert repository.branches["main"] in str(error.value)

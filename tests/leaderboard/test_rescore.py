@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smaug_eval.errors import SmaugError
+from smaug_eval.common.errors import SmaugError
 from smaug_eval.leaderboard import v1
 from smaug_eval.leaderboard.rescore import (
     AS_REPORTED,
@@ -167,7 +167,7 @@ def test_without_samples_numbers_are_taken_as_they_stand() -> None:
 def test_results_of_the_leaderboard_s_own_archive() -> None:
     found = rescored("harness|truthfulqa:mc|0", None, shots=None, mc1=0.3, mc2=0.45, mc2_stderr=0.014)
     assert (found.entry["mc2,none"], found.entry["mc2_stderr,none"], found.entry["sample_len"]) == (0.45, 0.014, 817)
-    assert found.notes == ("number of documents not recorded, taken as the official one",)
+    assert found.notes == ()  # its files are of all documents
 
 
 def test_modern_rules_are_named_where_they_cannot_be_undone() -> None:

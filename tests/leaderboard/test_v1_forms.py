@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from smaug_eval.leaderboard import forms
+from smaug_eval.leaderboard.benchmarks import arc, gsm8k, hellaswag, mmlu, truthfulqa, winogrande
 
 ARC_ROW = {
     "question": "Which is a solid?",
@@ -32,8 +33,8 @@ def hellaswag_row(ctx_a: str, ctx_b: str, **changes: object) -> dict[str, object
 
 
 def test_arc() -> None:
-    assert forms.arc_shot(ARC_ROW) == "Question: Which is a solid?\nAnswer: ice"
-    document = forms.arc_document(ARC_ROW, "SHOTS\n\n")
+    assert arc.shot(ARC_ROW) == "Question: Which is a solid?\nAnswer: ice"
+    document = arc.document(ARC_ROW, "SHOTS\n\n")
     assert document == {
         "query": "Question: Which is a solid?\nAnswer:",
         "ctx": "SHOTS\n\nQuestion: Which is a solid?\nAnswer:",
@@ -45,17 +46,17 @@ def test_arc() -> None:
 
 @pytest.mark.parametrize(("key", "gold"), [("A", 0), ("C", 2), ("1", 0), ("3", 2)])
 def test_arc_keys_are_letters_or_numbers(key: str, gold: int) -> None:
-    assert forms.arc_gold({**ARC_ROW, "answerKey": key}) == gold
+    assert arc.gold({**ARC_ROW, "answerKey": key}) == gold
 
 
 def test_an_answer_that_is_no_choice_is_refused() -> None:
     row = {**ARC_ROW, "answerKey": "D"}
     with pytest.raises(ValueError, match="choice 3, but there are 3 choices"):
-        forms.arc_document(row, "")
+        arc.document(row, "")
     with pytest.raises(ValueError, match="choice 3"):
-        forms.arc_shot(row)
+        arc.shot(row)
     with pytest.raises(ValueError, match="choice -1"):
-        forms.mmlu_shot({**MMLU_ROW, "answer": -1})
+        mmlu.shot({**MMLU_ROW, "answer": -1})
 
 
 @pytest.mark.parametrize(
@@ -70,33 +71,33 @@ def test_an_answer_that_is_no_choice_is_refused() -> None:
     ],
 )
 def test_hellaswag_query(row: dict[str, object], query: str) -> None:
-    assert forms.hellaswag_query(row) == query
+    assert hellaswag.query(row) == query
 
 
 def test_hellaswag_endings_are_cleaned_after_stripping() -> None:
     row = hellaswag_row("Mix it.", "then", endings=["x", " [substeps] Stir it. ", "y", "z"])
-    assert forms.hellaswag_shot(row) == "Baking: Mix it. Then  Stir it."
-    assert forms.continuations(forms.hellaswag_document(row, ""))[1] == ("Baking: Mix it. Then", "  Stir it.")
-    assert forms.hellaswag_document(row, "")["gold"] == 1
+    assert hellaswag.shot(row) == "Baking: Mix it. Then  Stir it."
+    assert forms.continuations(hellaswag.document(row, ""))[1] == ("Baking: Mix it. Then", "  Stir it.")
+    assert hellaswag.document(row, "")["gold"] == 1
 
 
 def test_mmlu() -> None:
-    assert forms.mmlu_header("high_school_us_history") == (
+    assert mmlu.header("high_school_us_history") == (
         "The following are multiple choice questions (with answers) about high school us history.\n\n"
     )
-    assert forms.mmlu_shot(MMLU_ROW) == "What is 1 + 1?\nA. 0\nB. 1\nC. 2\nD. 3\nAnswer: C"
-    document = forms.mmlu_document(MMLU_ROW, "H")
+    assert mmlu.shot(MMLU_ROW) == "What is 1 + 1?\nA. 0\nB. 1\nC. 2\nD. 3\nAnswer: C"
+    document = mmlu.document(MMLU_ROW, "H")
     assert document["ctx"] == "HWhat is 1 + 1?\nA. 0\nB. 1\nC. 2\nD. 3\nAnswer:"
     assert [continuation for _, continuation in forms.continuations(document)] == [" A", " B", " C", " D"]
     assert document["gold"] == 2
 
 
 def test_truthfulqa_asks_mc1_then_mc2_and_splits_at_the_first_false_answer() -> None:
-    document = forms.truthfulqa_document(TRUTH_ROW, "PREAMBLE\n\n")
+    document = truthfulqa.document(TRUTH_ROW, "PREAMBLE\n\n")
     assert document["ctx"] == "PREAMBLE\n\nQ: Do fish fly?\nA:"
     assert document["options"] == ["No.", "Yes.", "No.", "Hardly.", "Yes.", "Rarely."]
     assert (document["gold"], document["n_mc1"], document["n_true"]) == (0, 2, 2)
-    assert forms.truthfulqa_shot(TRUTH_ROW) == "Q: Do fish fly?\nA: No."
+    assert truthfulqa.shot(TRUTH_ROW) == "Q: Do fish fly?\nA: No."
 
 
 @pytest.mark.parametrize(
@@ -109,12 +110,12 @@ def test_truthfulqa_asks_mc1_then_mc2_and_splits_at_the_first_false_answer() -> 
 )
 def test_truthfulqa_rows_that_cannot_be_scored_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"mc1_targets|not in list"):
-        forms.truthfulqa_document({**TRUTH_ROW, **change}, "")
+        truthfulqa.document({**TRUTH_ROW, **change}, "")
 
 
 def test_winogrande_scores_the_end_of_the_sentence_behind_either_option() -> None:
-    assert forms.winogrande_shot(BLANK_ROW) == "Ann thanked Eva because Eva had helped her ."
-    document = forms.winogrande_document(BLANK_ROW, "SHOTS\n\n")
+    assert winogrande.shot(BLANK_ROW) == "Ann thanked Eva because Eva had helped her ."
+    document = winogrande.document(BLANK_ROW, "SHOTS\n\n")
     assert forms.continuations(document) == [
         ("SHOTS\n\nAnn thanked Eva because Ann", " had helped her ."),
         ("SHOTS\n\nAnn thanked Eva because Eva", " had helped her ."),
@@ -124,16 +125,16 @@ def test_winogrande_scores_the_end_of_the_sentence_behind_either_option() -> Non
 
 def test_winogrande_splits_at_the_first_blank_only() -> None:
     row = {**BLANK_ROW, "sentence": "_ met _."}
-    assert forms.winogrande_shot(row) == "Eva met _."
+    assert winogrande.shot(row) == "Eva met _."
 
 
 def test_gsm8k() -> None:
-    assert forms.gsm8k_shot(SUM_ROW) == "Question: Two pens at $600?\nAnswer: 2 * 600 = 1200.\n#### 1,200"
-    assert forms.gsm8k_document(SUM_ROW, "SHOTS\n\n") == {
+    assert gsm8k.shot(SUM_ROW) == "Question: Two pens at $600?\nAnswer: 2 * 600 = 1200.\n#### 1,200"
+    assert gsm8k.document(SUM_ROW, "SHOTS\n\n") == {
         "query": "Question: Two pens at $600?\nAnswer:",
         "ctx": "SHOTS\n\nQuestion: Two pens at $600?\nAnswer:",
         "answer": "2 * 600 = 1200.\n#### 1,200",
         "gold": "1200",
     }
     with pytest.raises(ValueError, match="####"):
-        forms.gsm8k_document({**SUM_ROW, "answer": "1200"}, "")
+        gsm8k.document({**SUM_ROW, "answer": "1200"}, "")

@@ -4,7 +4,10 @@ import math
 
 import pytest
 
-from smaug_eval.leaderboard.metrics import final_answer, gsm8k_metrics, mc1, mc2, truthfulqa_metrics
+from smaug_eval.leaderboard.benchmarks.gsm8k import final_answer
+from smaug_eval.leaderboard.benchmarks.gsm8k import metrics as gsm8k_metrics
+from smaug_eval.leaderboard.benchmarks.truthfulqa import mc1, mc2
+from smaug_eval.leaderboard.benchmarks.truthfulqa import metrics as truthfulqa_metrics
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from smaug_eval.errors import SmaugError
+from smaug_eval.common.errors import SmaugError
 from smaug_eval.leaderboard import v1
 from smaug_eval.leaderboard.protocol import build_documents, data_notes, requests, requests_sha256, shot_plan
 from smaug_eval.leaderboard.published import PUBLISHED, published_row

@@ -5,15 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from smaug_eval.leaderboard import forms, v1
+from smaug_eval.leaderboard import v1
+from smaug_eval.leaderboard.benchmarks import mmlu
+from smaug_eval.leaderboard.columns import Column
 from smaug_eval.leaderboard.protocol import DataSplit, TaskSpec
 from smaug_eval.leaderboard.rescore import summary
 from smaug_eval.leaderboard.scores import suite_scores
-from smaug_eval.leaderboard.suite import Column, Suite
+from smaug_eval.leaderboard.suite import Suite
 from smaug_eval.leaderboard.views import ColumnViews, average_difference, column_views
 
 SUBJECTS = tuple(
-    TaskSpec(name, forms.MMLU, DataSplit("made/up", "default", "test"), 5, draws_shots=False, subject=name)
+    TaskSpec(name, mmlu.FORM, DataSplit("made/up", "default", "test"), 5, draws_shots=False, subject=name)
     for name in ("small", "large")
 )
 PAIR = Suite("pair", (Column("Both", "both", "acc", SUBJECTS),), Path(), lambda *_: [])

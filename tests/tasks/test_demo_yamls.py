@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from lm_eval.tasks import TaskManager
 
-from smaug_eval.errors import SmaugError
+from smaug_eval.common.errors import SmaugError
 from smaug_eval.leaderboard.demo import demo_suite
 from smaug_eval.leaderboard.protocol import requests
 from smaug_eval.leaderboard.registry import find_suite

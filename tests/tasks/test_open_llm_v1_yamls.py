@@ -16,8 +16,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
-from smaug_eval.data import DATA_ROOT_VARIABLE
+from smaug_eval.common.hub import DATA_ROOT_VARIABLE
 from smaug_eval.leaderboard import protocol, v1
+from smaug_eval.leaderboard.benchmarks import mmlu as mmlu_benchmark
 from smaug_eval.leaderboard.scores import suite_scores
 
 FOLDER = v1.SUITE.folder
@@ -48,7 +49,7 @@ def made_up_mirror(root: Path) -> None:
         }
 
     def mmlu(n: int) -> dict[str, Any]:
-        subject = list(v1.MMLU_TEST_ROWS)[n % 57]
+        subject = list(mmlu_benchmark.TEST_ROWS)[n % 57]
         return {"question": f"Q{n}?", "subject": subject, "choices": ["a", "b", "c", "d"], "answer": n % 4}
 
     def truthfulqa(n: int) -> dict[str, Any]:

@@ -13,10 +13,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from trainers.config import TrainingConfig
-from trainers.train import TrainingResult, train
+from smaug_eval.trainers.checkpoints import TrainingResult
+from smaug_eval.trainers.config import TrainingConfig
+from smaug_eval.trainers.spec import TrainingSpec
+from smaug_eval.trainers.train import train
 
 END = "<|endoftext|>"
+LISTENERS = ("should_stop", "on_progress", "on_note", "on_warning")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -110,8 +113,9 @@ def run(model_path: Path, tmp_path: Path) -> Callable[..., TrainingResult]:
             "out_dir": tmp_path / name,
             "seed": 3,
             "model_sha256": "base",
-            "should_stop": lambda: False,
+            "config": TrainingConfig.model_validate(settings),
         }
-        return train(TrainingConfig.model_validate(settings), **(arguments | replaced))
+        told = {key: replaced.pop(key) for key in LISTENERS if key in replaced}
+        return train(TrainingSpec(**(arguments | replaced)), **({"should_stop": lambda: False} | told))
 
     return start

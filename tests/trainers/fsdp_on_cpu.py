@@ -1,4 +1,4 @@
-"""``python -m trainers`` under FSDP2 on the CPU, for which accelerate has no configuration of its own."""
+"""``python -m smaug_eval.trainers`` under FSDP2 on the CPU, for which accelerate has no configuration of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
-from trainers.__main__ import main
+from smaug_eval.trainers.__main__ import main
 
 _original = AcceleratorState.__init__
 

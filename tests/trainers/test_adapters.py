@@ -20,15 +20,16 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import smaug_eval
-from smaug_eval.errors import SmaugError
-from smaug_eval.scorer import scoring
-from trainers.checkpoints import TrainingResult
-from trainers.config import LoraConfig
-from trainers.journal import read_log
-from trainers.log_probs import pair_layout, pair_log_probs
-from trainers.models import load_model, no_dropout, with_adapter
-from trainers.reference import load_reference, score_pairs
-from trainers.tokenization import PairEncoder
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.prefix.scorer import scoring
+from smaug_eval.trainers.adapters import with_adapter
+from smaug_eval.trainers.base_model import load_model, no_dropout
+from smaug_eval.trainers.checkpoints import TrainingResult
+from smaug_eval.trainers.config import LoraConfig
+from smaug_eval.trainers.log_probs import pair_layout, pair_log_probs
+from smaug_eval.trainers.reference import load_reference, score_pairs
+from smaug_eval.trainers.tokenization import PairEncoder
+from smaug_eval.trainers.training_log import read_log
 
 Run = Callable[..., TrainingResult]
 LN2 = math.log(2)
@@ -142,7 +143,7 @@ def test_an_adapter_of_another_model_is_refused(
 def test_merging_says_what_is_wrong(adapter: Path, model_path: Path, tmp_path: Path) -> None:
     with pytest.raises(SmaugError, match=r"no adapter_config\.json"):
         smaug_eval.merge(model_path, tmp_path / "merged")
-    with pytest.raises(SmaugError, match="is there already"):
+    with pytest.raises(SmaugError, match="exists already"):
         smaug_eval.merge(adapter, model_path)
     settings = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps(settings | {"base_model_name_or_path": None}))
@@ -280,7 +281,7 @@ def test_without_bitsandbytes_the_extra_is_named(run: Run, monkeypatch: pytest.M
 
 def test_quantised_weights_are_not_sharded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("bitsandbytes")
-    monkeypatch.setattr("trainers.models.weights_are_sharded", lambda: True)
+    monkeypatch.setattr("smaug_eval.trainers.base_model.weights_are_sharded", lambda: True)
     with pytest.raises(SmaugError, match="cannot shard quantised weights"):
         run(config={"lora": {"quantize": "nf4"}})
 
@@ -347,7 +348,7 @@ def test_a_bfloat16_training_keeps_its_weights_in_float32(
         seen["types"] = {weight.dtype for weight in weights.values()}
         return original(policy, weights, *arguments, **options)
 
-    import trainers.train as module
+    import smaug_eval.trainers.train as module
 
     original = module.save_result
     monkeypatch.setattr(module, "save_result", look)

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import smaug_eval
-from smaug_eval.digests import sha256_of_file
-from smaug_eval.files import write_json
-from trainers.checkpoints import TrainingResult, checkpoint_step, newest_checkpoint, seal
+from smaug_eval.common.digests import sha256_of_file
+from smaug_eval.common.files import write_json
+from smaug_eval.trainers.checkpoints import TrainingResult, checkpoint_step, newest_checkpoint, seal
 
 Run = Callable[..., TrainingResult]
 TEMPLATE = "{% for message in messages %}{{ message.content }}\n{% endfor %}"

@@ -13,10 +13,10 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from smaug_eval.errors import Interrupted
-from smaug_eval.scorer import NoHiddenStates, scoring
-from trainers.checkpoints import TrainingResult
-from trainers.diagnostics import (
+from smaug_eval.common.errors import Interrupted
+from smaug_eval.prefix.scorer import NoHiddenStates, scoring
+from smaug_eval.trainers.checkpoints import TrainingResult
+from smaug_eval.trainers.diagnostics import (
     by_bucket,
     by_region,
     changes,
@@ -27,11 +27,11 @@ from trainers.diagnostics import (
     profile,
     rank_correlation,
 )
-from trainers.held_out import HeldOutWatch, held_out_rows, last_diagnosis
-from trainers.journal import read_log
-from trainers.probes import Ches, ches, gradient_cosines, sampled_indices
-from trainers.reference import TokenLogProbs
-from trainers.tokenization import EncodedPair
+from smaug_eval.trainers.held_out import HeldOutWatch, held_out_rows, last_diagnosis
+from smaug_eval.trainers.probes import Ches, ches, gradient_cosines, sampled_indices
+from smaug_eval.trainers.reference import TokenLogProbs
+from smaug_eval.trainers.tokenization import EncodedPair
+from smaug_eval.trainers.training_log import read_log
 
 Run = Callable[..., TrainingResult]
 
@@ -61,7 +61,7 @@ def test_values_are_averaged_over_the_pairs_that_have_tokens_there() -> None:
 
 
 def test_what_is_said_of_each_held_out_pair() -> None:
-    one, two, three = held_out_rows(POLICY, REFERENCE, PAIRS)
+    one, two, three = (line.as_json() for line in held_out_rows(POLICY, REFERENCE, PAIRS))
     assert one == {
         "pair": one["pair"],
         "edit_distance": pytest.approx(1 / 5),
@@ -84,10 +84,10 @@ def test_a_held_out_pair_is_named_by_prompt_and_chosen_answer() -> None:
     other_edit = pair([9], [1, 2, 3, 4, 5], [6, 7, 8])
     other_prompt = pair([8], [1, 2, 3, 4, 5], [1, 2, 7, 4, 5])
     found = scores([[-1] * 5] * 3, [[-1] * 5, [-1] * 3, [-1] * 5])
-    names = [row["pair"] for row in held_out_rows(found, found, [PAIRS[0], other_edit, other_prompt])]
+    names = [row.pair for row in held_out_rows(found, found, [PAIRS[0], other_edit, other_prompt])]
     assert names == [names[0], f"{names[0]}-2", names[2]]
     assert len(set(names)) == 3
-    assert held_out_rows(POLICY, REFERENCE, PAIRS)[0]["pair"] == names[0]
+    assert held_out_rows(POLICY, REFERENCE, PAIRS)[0].pair == names[0]
 
 
 def test_a_region_without_tokens_has_no_mean() -> None:
@@ -232,7 +232,7 @@ def test_ches_is_that_of_plain_forward_passes(model: LlamaForCausalLM, share: bo
 
 def test_ches_by_hand() -> None:
     """h+ = (1, 0), (1, 2): sum (2, 2), mean (1, 1); h- = (3, 1): <s+, s-> = 8, |s+|^2 = 8; means: 4 - 2."""
-    from trainers.probes import _ches
+    from smaug_eval.trainers.probes import _ches
 
     found = _ches(torch.tensor([[1.0, 0.0], [1.0, 2.0]]), torch.tensor([[3.0, 1.0]]))
     assert (found.score, found.normalised) == (0.0, 2.0)
@@ -416,7 +416,7 @@ def test_a_model_that_hides_its_states_is_trained_without_ches(
     def hidden(*args: Any, **kwargs: Any) -> list[Ches]:
         raise NoHiddenStates("the model does not return its hidden states")
 
-    monkeypatch.setattr("trainers.train.ches", hidden)
+    monkeypatch.setattr("smaug_eval.trainers.steps.ches", hidden)
     notes: list[str] = []
     run(config={"steps": 2, "gradient_cosine_pairs": 0}, on_note=notes.append)
     assert notes[-1] == "CHES is left out: the model does not return its hidden states"

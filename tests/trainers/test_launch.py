@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,18 +17,25 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import smaug_eval
-from smaug_eval.embedded import recipes_folder
-from smaug_eval.errors import Interrupted, SmaugError
-from smaug_eval.recipe import load_recipe
-from trainers.checkpoints import newest_checkpoint
-from trainers.config import LaunchConfig, TrainingConfig
-from trainers.journal import read_log
-from trainers.launch import TrainingSpec, process_number, read_spec, train_in_processes
-from trainers.train import train
+from smaug_eval.common.console import Reporter
+from smaug_eval.common.embedded import recipes_folder
+from smaug_eval.common.errors import Interrupted, SmaugError
+from smaug_eval.runs.recipe_file import load_recipe
+from smaug_eval.trainers.checkpoints import newest_checkpoint
+from smaug_eval.trainers.config import LaunchConfig, TrainingConfig
+from smaug_eval.trainers.launch import (
+    process_number,
+    refuse_foreign_launch,
+    train_in_processes,
+)
+from smaug_eval.trainers.spec import TrainingSpec, read_spec
+from smaug_eval.trainers.train import train
+from smaug_eval.trainers.training_log import read_log
 
 Sums = Callable[..., list[dict[str, str]]]
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -111,7 +120,7 @@ def test_two_processes_train_like_one(
     spec: Callable[..., TrainingSpec], tmp_path: Path, lora: dict[str, int] | None
 ) -> None:
     summary = launch(spec("two", lora=lora))
-    train(**spec("one", gradient_accumulation=2, lora=lora).arguments(), should_stop=never)
+    train(spec("one", gradient_accumulation=2, lora=lora), should_stop=never)
     assert_same_training(tmp_path / "two", tmp_path / "one", 1e-5)
     assert summary == json.loads((tmp_path / "two" / "summary.json").read_text())
     assert (summary["processes"], summary["pairs"], summary["steps"]) == (2, 32, 5)
@@ -132,7 +141,7 @@ def test_sharded_weights_train_like_whole_ones(
     script = [str(Path(__file__).with_name("fsdp_on_cpu.py"))]
     done = under_torchrun(spec("two", lora=lora), script, FSDP)
     assert done.returncode == 0, done.stderr[-3000:]
-    train(**spec("one", gradient_accumulation=2, lora=lora).arguments(), should_stop=never)
+    train(spec("one", gradient_accumulation=2, lora=lora), should_stop=never)
     assert_same_training(tmp_path / "two", tmp_path / "one", 1e-5)
     AutoModelForCausalLM.from_pretrained(tmp_path / "two" / "checkpoint")
 
@@ -156,8 +165,8 @@ def test_two_processes_stop_together_and_go_on_as_if_they_had_not(
     assert 2 <= max(row["step"] for row in rows(tmp_path / "parts")) < 60
     assert all(done <= total for done, total in seen)
     assert newest_checkpoint(tmp_path / "parts" / "resume") is not None
-    with pytest.raises(SmaugError, match="begun with 2 processes and cannot go on with 1"):
-        train(**parts.arguments(), should_stop=never)
+    with pytest.raises(SmaugError, match="begun with 2 processes and cannot continue with 1"):
+        train(parts, should_stop=never)
     launch(parts)
     assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
     one, other = weights(tmp_path / "parts"), weights(tmp_path / "whole")
@@ -193,7 +202,7 @@ def test_an_error_is_one_message(spec: Callable[..., TrainingSpec], tmp_path: Pa
 @pytest.mark.xdist_group("launch")
 def test_a_crash_shows_the_last_lines(spec: Callable[..., TrainingSpec], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "trainers.launch._command", lambda launch, file: [sys.executable, "-c", "raise OSError('gone')"]
+        "smaug_eval.trainers.launch._command", lambda launch, file: [sys.executable, "-c", "raise OSError('gone')"]
     )
     with pytest.raises(SmaugError, match="OSError: gone") as caught:
         launch(spec("crash"))
@@ -205,7 +214,7 @@ def test_a_crash_shows_the_last_lines(spec: Callable[..., TrainingSpec], monkeyp
 def test_a_signal_stops_one_process_with_a_checkpoint(spec: Callable[..., TrainingSpec], tmp_path: Path) -> None:
     asked = spec("alone", steps=5000, eval_every=None)
     (tmp_path / "alone.json").write_text(asked.model_dump_json(by_alias=True))
-    command = [sys.executable, "-m", "trainers", str(tmp_path / "alone.json")]
+    command = [sys.executable, "-m", "smaug_eval.trainers", str(tmp_path / "alone.json")]
     with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as child:
         deadline = time.monotonic() + 120
         while len(read_log(tmp_path / "alone" / "log.jsonl")) < 3 and time.monotonic() < deadline:
@@ -235,6 +244,69 @@ def test_a_recipe_trains_in_processes(spec: Callable[..., TrainingSpec], tmp_pat
     recipe["trainings"]["dpo"]["launch"] = {"processes": 1}  # half the pairs a step: another training
     states = {stage.name: state.status for stage, state in smaug_eval.prepare(recipe, runs=tmp_path / "runs").states()}
     assert states["train/dpo"] == "changed"
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("launch")
+def test_a_file_that_asks_for_two_processes_and_starts_one_is_told(
+    spec: Callable[..., TrainingSpec], tmp_path: Path, page: Callable[..., Any]
+) -> None:
+    """What ``accelerate config`` writes for several processes on CPUs, without mpirun."""
+    made = spec("unused")
+    asked = {"distributed_type": "MULTI_CPU", "num_processes": 2, "num_machines": 1, "use_cpu": True}
+    (tmp_path / "cpus.yaml").write_text(yaml.safe_dump({**asked, "mixed_precision": "no"}))
+    recipe = {
+        "name": "alone",
+        "model": {"path": str(made.model_path), "dtype": "float32"},
+        "pairs": {"made": {"source": "rows", "path": str(made.train_file), "holdout": 0}},
+        "trainings": {
+            "dpo": {"loss": "dpo", "steps": 1, "batch_size": 4, "launch": str(tmp_path / "cpus.yaml"), "lora": {"r": 2}}
+        },
+    }
+    printed = io.StringIO()
+    reporter = Reporter(Console(file=printed, width=1000))
+    result = smaug_eval.run(recipe, runs=tmp_path / "runs", reporter=reporter)
+    summary = json.loads((result.path / "train/dpo/summary.json").read_text())
+    assert (summary["processes"], summary["processes_asked"]) == (1, 2)
+    said = "dpo: launch asks for 2 processes, but 1 trained together: a step took 4 pairs, not 8"
+    lines = printed.getvalue().splitlines()
+    assert len([line for line in lines if said in line]) == 1  # at the start, and not again at the end
+    assert [line for line in lines if line.startswith("LoRA adapts ")]
+    shown = page(result.path).text
+    assert said in shown
+    assert "processes 1 of 2 asked for" in shown
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"WORLD_SIZE": "2", "RANK": "1"}, "one of 2 processes (WORLD_SIZE=2, RANK=1)"),
+        ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "0"}, "one of 4 processes (OMPI_COMM_WORLD_SIZE=4"),
+        ({"PMI_SIZE": "3"}, "one of 3 processes (PMI_SIZE=3)"),
+    ],
+)
+def test_the_command_under_a_launcher_says_how_it_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "p.jsonl").write_text('{"prompt": "1", "chosen": "2", "rejected": "3"}\n')
+    starts: list[Callable[[], object]] = [
+        lambda: smaug_eval.train("embedded:demo-model", tmp_path / "p.jsonl", runs=tmp_path / "runs"),
+        lambda: smaug_eval.evaluate("embedded:demo-model", suite="demo", runs=tmp_path / "runs"),
+        lambda: smaug_eval.diagnose("embedded:demo-model", tmp_path / "p.jsonl"),
+    ]
+    for start in starts:
+        with pytest.raises(SmaugError, match=re.escape(said)) as caught:
+            start()
+        assert "start it plainly, once: a training takes launch.processes=" in str(caught.value.fix)
+    assert not (tmp_path / "runs").exists()  # before any lock
+
+
+def test_a_launcher_of_one_process_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("PMI_SIZE", "x")
+    refuse_foreign_launch()
 
 
 def test_one_process_needs_no_launcher(spec: Callable[..., TrainingSpec], tmp_path: Path) -> None:
@@ -329,6 +401,6 @@ def launch_environment(name: str, make_parser: Callable[[], Any], prepare: Calla
     from accelerate.commands.launch import _validate_launch_command
 
     file = str(recipes_folder() / "accelerate" / f"{name}.yaml")
-    args = make_parser().parse_args(["--config_file", file, "-m", "trainers", "spec.json"])
+    args = make_parser().parse_args(["--config_file", file, "-m", "smaug_eval.trainers", "spec.json"])
     args, _, _ = _validate_launch_command(args)
     return {key: str(value) for key, value in prepare(args).items()}

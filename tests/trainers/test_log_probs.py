@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from smaug_eval.errors import Interrupted
-from smaug_eval.scorer import Scorer, Way, scoring
-from trainers.log_probs import computed_tokens, pair_layout, pair_log_probs, scoring_batches
-from trainers.reference import load_reference, reference_key, save_reference, score_pairs
-from trainers.tokenization import EncodedPair, PairEncoder
+from smaug_eval.common.errors import Interrupted
+from smaug_eval.prefix.scorer import Scorer, Way, scoring
+from smaug_eval.trainers.log_probs import computed_tokens, pair_layout, pair_log_probs, scoring_batches
+from smaug_eval.trainers.reference import load_reference, reference_key, save_reference, score_pairs
+from smaug_eval.trainers.tokenization import EncodedPair, PairEncoder
 
 
 @pytest.fixture

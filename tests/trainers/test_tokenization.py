@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from smaug_eval.errors import SmaugError
-from trainers.tokenization import EncodedPair, PairEncoder, TokenIds, batches_by_length
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.trainers.tokenization import EncodedPair, PairEncoder, TokenIds, batches_by_length
 
 WORDS = {word: index for index, word in enumerate(["<s>", "</s>", "a", "b", "c", " ", "x", "ab"])}
 BOS, EOS, A, B, C, SPACE, X, AB = range(8)
@@ -99,9 +99,13 @@ def test_spaces_at_the_end_of_the_prompt_move_to_the_completions() -> None:
     assert encode_one(PairEncoder(words(), 20), "ab ", "c", "x") == ([A, B], [SPACE, C, EOS], [SPACE, X, EOS])
 
 
-def test_the_split_is_the_harness_rule_where_tokens_merge_across_it() -> None:
-    # "a" + "bc" is [ab, c]: the prompt keeps its own encoding [a], the completion is what follows position 1.
-    assert encode_one(PairEncoder(words(merges=True), 20), "a", "bc", "xc") == ([A], [C, EOS], [X, C, EOS])
+def test_a_token_across_the_border_belongs_to_the_completions() -> None:
+    # "ca" + "bc" is [c, ab, c]: both completions begin behind [c], and none of the given one is lost.
+    encoder = PairEncoder(words(merges=True), 20)
+    assert encode_one(encoder, "ca", "bc", "xc") == ([C], [AB, C, EOS], [A, X, C, EOS])
+    # Nothing of the prompt is left: its place is taken by what stands before an empty one.
+    assert encode_one(encoder, "a", "bc", "xc") == ([BOS], [AB, C, EOS], [A, X, C, EOS])
+    assert encode_one(PairEncoder(words(template="<s> $A", merges=True), 20), "a", "bc", "xc")[0] == [BOS]
 
 
 def test_an_empty_prompt_starts_with_the_begin_or_end_token() -> None:
@@ -131,7 +135,7 @@ def test_pairs_that_teach_nothing_are_dropped_and_counted() -> None:
         [
             row("c", "a", "x"),
             row("c", "aaaab", "aaaax"),  # the difference is cut off
-            row("a", "b", "c"),  # "ab" is one token, so nothing is left after the prompt
+            row("a", "b", "c"),  # "ab" is one token, which is the completion's: this one can be trained on
             row("c", "a", "a</s>"),  # the same once the end token is there
             row("ccc", "aa", "xx"),  # cut, but still different
             row("c", "a", "x"),  # seen before
@@ -141,11 +145,11 @@ def test_pairs_that_teach_nothing_are_dropped_and_counted() -> None:
     )
     assert encoded.dropped == {
         "identical_after_truncation": 1,
-        "empty_completion": 2,
+        "empty_completion": 1,
         "identical_tokens": 1,
         "duplicate": 2,
     }
-    assert len(encoded.pairs) == 2
+    assert len(encoded.pairs) == 3
     assert encoded.truncated == 1
 
 
@@ -183,10 +187,19 @@ def test_what_both_completions_share(chosen: str, rejected: str, common: int) ->
 
 
 @pytest.mark.parametrize("template", [None, "<s> $A", "<s> $A </s>"])
-def test_messages_get_one_begin_and_one_end_and_nothing_after_it(template: str | None) -> None:
+def test_messages_begin_and_end_as_the_template_writes(template: str | None) -> None:
     encoder = PairEncoder(chat_words(template=template), max_length=20)
     (pair,) = encoder.encode([chat_row("c", "x", "xx")]).pairs
-    assert ids(pair) == ([BOS, A, C, B], [X, EOS], [X, X, EOS])
+    assert ids(pair) == ([BOS, A, C, B], [X, EOS, SPACE], [X, X, EOS, SPACE])
+    (pair,) = encoder.encode([chat_row("c", "x</s>", "xx")]).pairs  # an end in the text is not doubled
+    assert ids(pair) == ([BOS, A, C, B], [X, EOS, SPACE], [X, X, EOS, SPACE])
+    # What the template does not write, nobody adds: so it is at inference.
+    (pair,) = (
+        PairEncoder(chat_words(CHAT.replace("{{ bos_token }}", ""), template=template), 20)
+        .encode([chat_row("c", "x", "xx")])
+        .pairs
+    )
+    assert ids(pair)[0] == [A, C, B]
 
 
 def test_a_template_without_an_end_token_gets_one() -> None:
@@ -204,8 +217,8 @@ def test_turns_before_the_last_keep_their_end_tokens() -> None:
     (pair,) = PairEncoder(chat_words(), 40).encode([messages]).pairs
     assert ids(pair) == (
         [BOS, A, C, B, A, EOS, SPACE, A, X, B],
-        [X, EOS, SPACE, A, C, B, A, EOS],
-        [C, EOS],
+        [X, EOS, SPACE, A, C, B, A, EOS, SPACE],
+        [C, EOS, SPACE],
     )
 
 
@@ -242,7 +255,7 @@ def test_a_template_that_refuses_messages_names_the_row() -> None:
 
 @pytest.mark.parametrize("tokenizer", ["stories260K", "pythia_tokenizer"])
 def test_real_conversations_and_tokenizers(shared: Path, tokenizer: str) -> None:
-    """Llama's tokenizer adds a begin token; Pythia's has one token for both ends and adds none."""
+    """Llama's tokenizer adds a begin token to text, not to what a template wrote; Pythia's has one for both ends."""
     loaded = AutoTokenizer.from_pretrained(shared / "models" / tokenizer)
     loaded.chat_template = (
         "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{{ eos_token }}\n{% endfor %}"
@@ -262,11 +275,12 @@ def test_real_conversations_and_tokenizers(shared: Path, tokenizer: str) -> None
     assert len(pairs) == 40
     for pair, source in zip(pairs, rows, strict=True):
         starts = pair.prompt.tolist().count(loaded.bos_token_id)
-        assert starts == (1 if tokenizer == "stories260K" else len(source["prompt"]))
+        assert starts == (0 if tokenizer == "stories260K" else len(source["prompt"]))
         for completion, side in ((pair.chosen, "chosen"), (pair.rejected, "rejected")):
             assert completion.tolist().count(loaded.eos_token_id) == 1
-            assert completion[-1] == loaded.eos_token_id
-            assert loaded.decode(completion[:-1]).strip() == source[side][0]["content"].strip()
+            text, end, rest = loaded.decode(completion).partition(loaded.eos_token)
+            assert text.strip() == source[side][0]["content"].strip()
+            assert (end, rest.strip(), rest[-1]) == (loaded.eos_token, "", "\n")
 
 
 CONTENT = st.text("abcx ", min_size=1, max_size=8)
@@ -279,7 +293,7 @@ def test_prompt_and_completion_are_the_whole_conversation(prompt: str, chosen: s
     assert len(encoded.pairs) == (chosen != rejected)
     for pair in encoded.pairs:
         for completion, content in ((pair.chosen, chosen), (pair.rejected, rejected)):
-            whole = tokenizer(f"<s>a{prompt}b{content}</s>")["input_ids"]
+            whole = tokenizer(f"<s>a{prompt}b{content}</s> ")["input_ids"]
             assert [*pair.prompt.tolist(), *completion.tolist()] == whole
 
 

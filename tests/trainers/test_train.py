@@ -16,10 +16,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from smaug_eval.errors import Interrupted, SmaugError
-from trainers.checkpoints import TrainingResult, newest_checkpoint, seal
-from trainers.journal import read_log
-from trainers.train import start_warnings
+from benchmarks.tiny_models import tiny_model
+from smaug_eval.common.errors import Interrupted, SmaugError
+from smaug_eval.prefix.scorer import Scorer, Way
+from smaug_eval.trainers.checkpoints import TrainingResult, newest_checkpoint, seal
+from smaug_eval.trainers.start_check import start_warnings
+from smaug_eval.trainers.train import check_sharded
+from smaug_eval.trainers.training_log import read_log
+from tests.trainers.conftest import byte_tokenizer
 
 Run = Callable[..., TrainingResult]
 LN2 = math.log(2)
@@ -379,7 +383,11 @@ def test_cut_pairs_are_reported(run: Run, tmp_path: Path) -> None:
     path.write_text(json.dumps(row) + "\n" + json.dumps(row | {"chosen": " 5"}) + "\n")
     result = run(train_file=path, config={"steps": 1})
     assert (result.truncated, result.max_length, result.dropped) == (1, 256, {"identical_tokens": 1})
-    assert result.warnings == ["pairs cut to the model's context of 256 tokens: 1 (max_length is 1024)"]
+    assert result.warnings == [
+        "1 of 1 training pairs were cut (prompts: 1, completions: 0; max_length is 1024, but the model's context holds "
+        "256 tokens)",
+        "1 of 2 training pairs were left out: 1 identical tokens",
+    ]
 
 
 def test_models_that_cannot_be_trained(run: Run, tmp_path: Path, model_path: Path) -> None:
@@ -414,6 +422,43 @@ def test_code_in_a_model_folder_is_not_run(run: Run, tmp_path: Path, model_path:
     with pytest.raises(SmaugError, match="cannot be loaded"):
         run(model_path=hostile)
     assert not (tmp_path / "ran").exists()
+
+
+def test_what_cannot_be_trained_on(run: Run, tmp_path: Path) -> None:
+    """An encoder is refused before its weights are read."""
+    tiny_model("bert", vocab_size=257).save_pretrained(tmp_path / "bert")
+    byte_tokenizer().save_pretrained(tmp_path / "bert")
+    with pytest.raises(SmaugError, match="is an encoder"):
+        run(model_path=tmp_path / "bert")
+    assert not list((tmp_path / "run").glob("reference-*"))
+
+
+@pytest.mark.slow
+def test_a_model_that_is_asked_one_text_at_a_time_is_trained_on_its_own_numbers(run: Run, tmp_path: Path) -> None:
+    """DeepSeek's sparse attention: padded and packed rows would score other log-probabilities than the model has."""
+    tiny_model("deepseek_v32", vocab_size=257, eos_token_id=0, bos_token_id=None).save_pretrained(tmp_path / "base")
+    byte_tokenizer().save_pretrained(tmp_path / "base")
+    result = run(model_path=tmp_path / "base", config={"steps": 2, "eval_every": 2, "gradient_cosine_pairs": 0})
+    assert (result.forward, result.warnings) == ("single", [])
+    policy = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "checkpoint")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run" / "checkpoint")
+    held_out = [json.loads(line) for line in (tmp_path / "eval.jsonl").read_text().splitlines()]
+    found = [summed_log_prob(policy, tokenizer, row["prompt"], row["chosen"]) for row in held_out]
+    assert result.final["logps/chosen"] == pytest.approx(statistics.mean(found), abs=1e-4)
+
+
+def test_texts_of_their_own_and_sharded_weights_do_not_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    check_sharded(Scorer(Way.PACKED), 1024)
+    check_sharded(Scorer(Way.PACKED, limit=4096, because="sliding_window"), 4096)
+    with pytest.raises(SmaugError, match="texts of up to 8192 tokens") as raised:
+        check_sharded(Scorer(Way.PACKED, limit=4096, because="sliding_window"), 8192)
+    assert raised.value.fix == "set max_length to 4096 at most, or launch it with recipes/accelerate/ddp.yaml"
+    with pytest.raises(SmaugError, match="FSDP and DeepSpeed cannot train this model") as raised:
+        check_sharded(Scorer(Way.SINGLE, "a reason"), 16)
+    assert raised.value.fix == "launch it with recipes/accelerate/ddp.yaml"
+    monkeypatch.delenv("ACCELERATE_USE_FSDP")
+    check_sharded(Scorer(Way.SINGLE, "a reason"), 16)
 
 
 def test_a_wrong_reference_is_noticed() -> None:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from transformers import TrainerControl
 
-from trainers.config import TrainingConfig
-from trainers.losses import PairScores
-from trainers.trainer import Records, Schedule, pair_metrics, summarise
+from smaug_eval.trainers.config import TrainingConfig
+from smaug_eval.trainers.losses import PairScores
+from smaug_eval.trainers.metrics import Records, pair_metrics, summarise
+from smaug_eval.trainers.schedule import Schedule
 
 
 def test_metrics_of_a_pair_by_hand() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from smaug_eval.evaluation import EnginePool
-from smaug_eval.jobs import TrainingJob, Workplace
-from trainers.config import TrainingConfig
-from trainers.launch import TrainingSpec
+from smaug_eval.engines.pool import EnginePool
+from smaug_eval.runs.jobs import TrainingJob, Workplace
+from smaug_eval.trainers.config import TrainingConfig
+from smaug_eval.trainers.spec import TrainingSpec
 
 
 class Voice:
@@ -36,5 +36,9 @@ def test_warnings_bear_the_trainings_name(tmp_path: Path, model_path: Path) -> N
         model_sha256="0" * 64,
     )
     summary = TrainingJob(spec, None).perform(folder, Workplace(EnginePool(), Voice(), lambda: False))
-    assert summary["warnings"] == ["dpo-short: pairs cut to the model's context of 256 tokens: 1 (max_length is 1024)"]
+    assert summary["warnings"] == [
+        "dpo-short: 1 of 1 training pairs were cut (prompts: 1, completions: 0; max_length is 1024, but the model's "
+        "context holds 256 tokens)",
+        "dpo-short: 1 of 2 training pairs were left out: 1 identical tokens",
+    ]
     assert summary["model"]["source"] == str(folder / "checkpoint")

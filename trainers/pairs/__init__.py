@@ -1,1 +1,1 @@
-"""Preference pairs: rows of ``prompt``, ``chosen`` and ``rejected``, as text or as chat messages."""
+"""Build preference pairs: rows of ``prompt``, ``chosen`` and ``rejected``, as text or as chat messages."""

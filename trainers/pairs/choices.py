@@ -1,4 +1,4 @@
-"""Pairs of a right and a wrong choice: the ARC_DPO_FewShot and HellaSwag_DPO_FewShot constructions of arXiv 2402.13228.
+"""Build pairs of a right and a wrong choice: ARC_DPO_FewShot and HellaSwag_DPO_FewShot of arXiv 2402.13228.
 
 The correct choice of a question stands against each wrong one in turn, one pair each, in the wording in which the
 leaderboard shows the question.
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smaug_eval.errors import SmaugError
-from smaug_eval.wording import clean_hellaswag, hellaswag_query
-from smaug_eval.wording import question as question_prompt
-from trainers.config import ArcPairs, HellaSwagPairs
-from trainers.pairs.checks import FIX_ROW, checked_object, checked_text, checked_texts, kind_of
-from trainers.pairs.examples import Problem, pairs_of
-from trainers.pairs.pair import PairSet
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.leaderboard.benchmarks import hellaswag as hellaswag_benchmark
+from smaug_eval.leaderboard.forms import question as question_prompt
+from smaug_eval.trainers.pairs.checks import FIX_ROW, checked_object, checked_text, checked_texts, kind_of
+from smaug_eval.trainers.pairs.config import ArcPairs, HellaSwagPairs
+from smaug_eval.trainers.pairs.examples import Problem, pairs_of
+from smaug_eval.trainers.pairs.pair import PairSet
 
 ARC_COLUMNS = ("question", "choices", "answerKey")
 HELLASWAG_COLUMNS = ("activity_label", "ctx_a", "ctx_b", "endings", "label")
@@ -27,29 +27,29 @@ HELLASWAG_COLUMNS = ("activity_label", "ctx_a", "ctx_b", "endings", "label")
 
 @dataclass(frozen=True)
 class ChoiceProblem(Problem):
-    """A question with its correct choice and the wrong ones that differ from it and from each other."""
+    """Hold a question with its correct choice and the wrong ones that differ from it and from each other."""
 
     correct: str
     wrong: tuple[str, ...]
 
     @property
     def solved(self) -> str:
-        """The question with its correct choice, as an example for a prompt."""
+        """Return the question with its correct choice, as an example for a prompt."""
         return f"{self.prompt} {self.correct}"
 
     @property
     def pairs(self) -> int:
-        """One for each wrong choice."""
+        """Return one for each wrong choice."""
         return len(self.wrong)
 
     def completions(self, rng: random.Random) -> list[tuple[str, str]]:
-        """The correct choice against each wrong one, in the row's order."""
+        """Return the correct choice against each wrong one, in the row's order."""
         return [(f" {self.correct}", f" {wrong}") for wrong in self.wrong]
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What a row asks.
+    """Hold a row's question and choices.
 
     Attributes:
         question: What identifies the question.
@@ -83,7 +83,7 @@ def hellaswag_pairs(config: HellaSwagPairs, *, data_root: Path | None) -> PairSe
 
 
 def arc_choices(where: str, row: Any) -> Choices:
-    """An ARC row; a few number their choices 1-5 instead of A-E.
+    """Return an ARC row; a few number their choices 1-5 instead of A-E.
 
     Raises:
         SmaugError: a column is missing or of another kind, or texts and labels differ in number.
@@ -102,19 +102,19 @@ def arc_choices(where: str, row: Any) -> Choices:
 
 
 def hellaswag_choices(where: str, row: Any) -> Choices:
-    """A HellaSwag row; the rows of its test split have an empty label.
+    """Return a HellaSwag row; the rows of its test split have an empty label.
 
     Raises:
         SmaugError: a column is missing or of another kind.
     """
     columns = checked_object(where, row, HELLASWAG_COLUMNS)
     texts = {name: checked_text(where, name, columns[name]) for name in ("activity_label", "ctx_a", "ctx_b")}
-    endings = [clean_hellaswag(ending) for ending in checked_texts(where, "endings", columns["endings"])]
+    endings = [hellaswag_benchmark.clean(ending) for ending in checked_texts(where, "endings", columns["endings"])]
     label = columns["label"]
     if isinstance(label, bool) or not isinstance(label, str | int):
         raise SmaugError(f"{where}: label is {kind_of(label)}, not a choice's number", fix=FIX_ROW)
     gold = next((index for index in range(len(endings)) if str(index) == str(label)), None)
-    prompt = hellaswag_query(texts)
+    prompt = hellaswag_benchmark.query(texts)
     return Choices(prompt, prompt, endings, gold)
 
 

@@ -1,4 +1,4 @@
-"""Pairs whose prompts begin with solved examples, drawn from the training rows of the same set."""
+"""Build pairs whose prompts begin with solved examples, drawn from the training rows of the same set."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from smaug_eval.errors import SmaugError
-from smaug_eval.wording import SHOT_SEPARATOR
-from trainers.config import ArcPairs, HellaSwagPairs, MetaMathPairs
-from trainers.pairs.pair import Pair, PairSet, draw_questions, reasons_of
-from trainers.pairs.read import raw_rows
-from trainers.pairs.sources import locations
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.leaderboard.forms import SHOT_SEPARATOR
+from smaug_eval.trainers.pairs.config import ArcPairs, HellaSwagPairs, MetaMathPairs
+from smaug_eval.trainers.pairs.pair import Pair, PairSet, draw_questions, reasons_of
+from smaug_eval.trainers.pairs.read import raw_rows
+from smaug_eval.trainers.pairs.sources import locations
 
 
 @dataclass(frozen=True)
 class Problem(ABC):
-    """One row that pairs are made from.
+    """Define one row that pairs are made from.
 
     Attributes:
         index: Its place among the rows read.
@@ -37,16 +37,16 @@ class Problem(ABC):
     @property
     @abstractmethod
     def solved(self) -> str:
-        """The prompt with its solution, as an example for another prompt."""
+        """Return the prompt with its solution, as an example for another prompt."""
 
     @property
     @abstractmethod
     def pairs(self) -> int:
-        """How many pairs it makes; one without any still serves as an example."""
+        """Return how many pairs it makes; one without any still serves as an example."""
 
     @abstractmethod
     def completions(self, rng: random.Random) -> list[tuple[str, str]]:
-        """The chosen and the rejected completion of each pair."""
+        """Return the chosen and the rejected completion of each pair."""
 
 
 ReadProblems = Callable[[Sequence[tuple[str, Any]], Counter[str]], Sequence[Problem]]

@@ -1,4 +1,4 @@
-"""Pairs that differ in one intermediate result: the MetaMath_DPO_FewShot construction of arXiv 2402.13228.
+"""Build pairs that differ in one intermediate result: MetaMath_DPO_FewShot of arXiv 2402.13228.
 
 From a row of GSM8K (``question``, ``answer``) or MetaMathQA (``query``, ``response``), the chosen completion is the
 solution; the rejected one is the same solution with the number after one "=" falsified. Everything else, the final
@@ -21,12 +21,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from smaug_eval.errors import SmaugError
-from smaug_eval.wording import question as question_prompt
-from trainers.config import MetaMathPairs
-from trainers.pairs.examples import Problem, pairs_of
-from trainers.pairs.pair import PairSet
-from trainers.pairs.read import text_columns
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.leaderboard.forms import question as question_prompt
+from smaug_eval.trainers.pairs.config import MetaMathPairs
+from smaug_eval.trainers.pairs.examples import Problem, pairs_of
+from smaug_eval.trainers.pairs.pair import PairSet
+from smaug_eval.trainers.pairs.read import text_columns
 
 COLUMNS = ("question", "answer")
 METAMATHQA_COLUMNS = ("query", "response", "original_question")
@@ -48,7 +48,7 @@ STATED = re.compile(rf"^The answer is:{_ANSWER}[ \t]*\.?[ \t]*$", re.MULTILINE |
 
 @dataclass(frozen=True)
 class Result:
-    """An intermediate result in a solution.
+    """Describe an intermediate result in a solution.
 
     Attributes:
         spans: Where its digits stand, as ``(start, end)`` character offsets: in the text, and with annotations kept
@@ -63,17 +63,17 @@ class Result:
 
     @property
     def value(self) -> Decimal:
-        """The number that the text states."""
+        """Return the number that the text states."""
         return _value(self.digits, self.negative)
 
 
 def strip_annotations(solution: str) -> str:
-    """The solution without GSM8K's ``<<48/2=24>>`` calculator annotations."""
+    """Return the solution without GSM8K's ``<<48/2=24>>`` calculator annotations."""
     return ANNOTATION.sub("", solution)
 
 
 def final_answer(solution: str) -> Decimal | None:
-    """The number of the last ``#### `` line or, in a solution without one, of the last ``The answer is:`` line."""
+    """Return the number of the last ``#### `` line, or else of the last ``The answer is:`` line."""
     lines = list(FINAL.finditer(solution)) or list(STATED.finditer(solution))
     if not lines:
         return None
@@ -82,13 +82,13 @@ def final_answer(solution: str) -> Decimal | None:
 
 
 def working(solution: str) -> str:
-    """The solution up to the line that states its final answer."""
+    """Return the solution up to the line that states its final answer."""
     end = max(solution.rfind("####"), -1 if "####" in solution else solution.rfind("The answer is:"))
     return solution[:end] if end >= 0 else solution
 
 
 def intermediate_results(solution: str) -> list[Result]:
-    """The numbers after an "=" that differ from the final answer, in order of appearance.
+    """Return the numbers after an "=" that differ from the final answer, in order of appearance.
 
     A number whose annotation states another value, or the same in another notation, is left out: the two could not be
     changed together.
@@ -113,7 +113,9 @@ def intermediate_results(solution: str) -> list[Result]:
 
 
 def falsified_digits(result: Result, answer: Decimal | None, rng: random.Random) -> str:
-    """A different number in the notation of ``result``: same count of digits and decimals, same thousands commas.
+    """Return a different number in the notation of ``result``.
+
+    Same count of digits and decimals, same thousands commas.
 
     Uniform over such numbers, except the original, the final answer and 0; the first digit is 0 only where it was.
     """
@@ -134,27 +136,27 @@ def falsified_digits(result: Result, answer: Decimal | None, rng: random.Random)
 
 
 class Words:
-    """What falsified words are drawn from: the words of some solutions, capitalised ones apart."""
+    """Hold the words that falsified words are drawn from: those of some solutions, capitalised ones apart."""
 
     def __init__(self, solutions: Iterable[str]) -> None:
         found = sorted({word[0] for solution in solutions for word in WORD.finditer(working(solution))})
         self._alike = {capital: [word for word in found if word[0].isupper() is capital] for capital in (True, False)}
 
     def other(self, word: str, rng: random.Random) -> str:
-        """Another word, capitalised like ``word``; uniform."""
+        """Draw another word, capitalised like ``word``; uniform."""
         while True:
             drawn = rng.choice(self._alike[word[0].isupper()])
             if drawn != word:
                 return drawn
 
     def has_other(self, word: str) -> bool:
-        """Whether there is another word, capitalised like ``word``."""
+        """Check whether there is another word, capitalised like ``word``."""
         alike = self._alike[word[0].isupper()]
         return len(alike) > 1 or (len(alike) == 1 and alike[0] != word)
 
 
 def falsify(solution: str, rng: random.Random, *, places: int | None = 1, words: Words | None = None) -> str | None:
-    """The solution with some places replaced, or None where it has no intermediate result.
+    """Return the solution with some places replaced, or None where it has no intermediate result.
 
     The first place is a random intermediate result. Then come, each kind in random order, the other intermediate
     results, the other numbers and the words of the working; numbers keep their notation, and the line that states the
@@ -210,7 +212,7 @@ def _further_places(
 
 @dataclass(frozen=True)
 class SolvedProblem(Problem):
-    """A worded problem with its worked solution.
+    """Hold a worded problem with its worked solution.
 
     Attributes:
         solution: The solution; its last number is the answer.
@@ -224,22 +226,24 @@ class SolvedProblem(Problem):
 
     @property
     def solved(self) -> str:
-        """The problem with its solution, as an example for a prompt."""
+        """Return the problem with its solution, as an example for a prompt."""
         return f"{self.prompt} {self.solution}"
 
     @cached_property
     def pairs(self) -> int:
-        """One pair, where a result can be falsified."""
+        """Return one pair, where a result can be falsified."""
         return 1 if intermediate_results(self.solution) else 0
 
     def completions(self, rng: random.Random) -> list[tuple[str, str]]:
-        """The solution, and one with falsified places."""
+        """Return the solution, and one with falsified places."""
         rejected = falsify(self.solution, rng, places=self.places, words=self.words)
         return [] if rejected is None else [(f" {self.solution}", f" {rejected}")]
 
 
 def metamath_pairs(config: MetaMathPairs, *, data_root: Path | None) -> PairSet:
-    """Build the pairs of a GSM8K-format or MetaMathQA file or split; see :func:`trainers.pairs.examples.pairs_of`.
+    """Build the pairs of a GSM8K-format or MetaMathQA file or split.
+
+    See :func:`smaug_eval.trainers.pairs.examples.pairs_of`.
 
     Raises:
         SmaugError: a row is broken, or there are fewer rows than the prompts need solved examples.

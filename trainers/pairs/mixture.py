@@ -1,4 +1,4 @@
-"""Pairs drawn from other, already built pair sets, in proportion to weights."""
+"""Draw pairs from other, already built pair sets, in proportion to weights."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from smaug_eval.errors import SmaugError
-from trainers.config import MixturePairs
-from trainers.pairs.pair import Pair, PairSet
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.trainers.pairs.config import MixturePairs
+from smaug_eval.trainers.pairs.pair import Pair, PairSet
 
 
 @dataclass(frozen=True)
 class BuiltSet:
-    """The pairs of a built set."""
+    """Hold the pairs of a built set."""
 
     train: Sequence[Pair]
     eval: Sequence[Pair]
@@ -61,7 +61,7 @@ def _unique(pools: Mapping[str, Iterable[Pair]], dropped: Counter[str]) -> dict[
     for name, pairs in pools.items():
         unique[name] = []
         for pair in pairs:
-            content = (pair.prompt, pair.chosen, pair.rejected)
+            content = (pair.prompt, pair.chosen, pair.rejected, pair.template_data, pair.label)
             if content in seen:
                 dropped["duplicate"] += 1
             else:

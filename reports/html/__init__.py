@@ -1,0 +1,1 @@
+"""Build the HTML of the page: ids, filters and the script."""

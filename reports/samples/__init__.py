@@ -1,0 +1,1 @@
+"""Show documents with the answers of several models side by side."""

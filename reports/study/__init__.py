@@ -1,0 +1,1 @@
+"""Report a study: its questions, answers, charts and arms."""

@@ -1,0 +1,1 @@
+"""Provide what every other room uses: files, errors, names, the Hub, the console and text."""

@@ -1,0 +1,1 @@
+"""Call models and judges behind OpenAI-compatible endpoints."""

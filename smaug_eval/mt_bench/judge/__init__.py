@@ -1,0 +1,1 @@
+"""Judge answers with a model behind an endpoint."""

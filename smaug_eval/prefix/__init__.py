@@ -1,0 +1,1 @@
+"""Compute log-probabilities of texts that share a prefix, each prefix once."""

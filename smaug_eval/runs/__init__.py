@@ -1,0 +1,1 @@
+"""Run a recipe: its stages, their records, and what is resumed."""

@@ -1,1 +1,0 @@
-"""A study: arms that are trained on several pair sets with several seeds, and the questions put to them."""

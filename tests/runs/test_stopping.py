@@ -1,0 +1,333 @@
+"""Evaluations that stop when they are decided: keys, documents, completion, report, and what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+import smaug_eval
+from smaug_eval.cli import app
+from smaug_eval.common.embedded import embedded_path
+from smaug_eval.common.errors import Interrupted, SmaugError
+from smaug_eval.engines.pool import EnginePool
+from smaug_eval.leaderboard import evaluate
+from smaug_eval.leaderboard.orders import DocumentOrder, order_of
+from smaug_eval.leaderboard.registry import find_suite
+from smaug_eval.reports import build_report
+from smaug_eval.results.sources import read_source
+from smaug_eval.runs import deciding
+from smaug_eval.runs.jobs import EvaluationJob, Workplace
+from smaug_eval.runs.recipe_file import parse_recipe
+from smaug_eval.stats import Drawn, mean_interval
+from tests.lm_eval_folder import write_mirror, write_tasks
+
+MODEL = "embedded:demo-model"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model much worse than the demo's, and runs."""
+    place = tmp_path_factory.mktemp("stopping")
+    shutil.copytree(embedded_path(MODEL), place / "worse")
+    file = place / "worse/model.safetensors"
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        name: value + 0.03 * torch.randn(value.shape, generator=generator) for name, value in load_file(file).items()
+    }
+    save_file(weights, file, metadata={"format": "pt"})
+    return place
+
+
+def recipe(place: Path, name: str = "stop", **changed: Any) -> dict[str, Any]:
+    evaluation = {"suite": "demo", "tasks": ["facts", "subjects"], "engine": "torch", "device": "cpu", **changed}
+    return {
+        "name": name,
+        "model": {"path": MODEL, "dtype": "float32"},
+        "models": {"worse": {"path": str(place / "worse"), "dtype": "float32"}},
+        "evaluations": {"demo": {key: value for key, value in evaluation.items() if value is not None}},
+    }
+
+
+@pytest.fixture(scope="module")
+def stopped(place: Path) -> Path:
+    """A run that was interrupted after the first model's first answers, and called again."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deciding._Rounds, "_compare", interrupt)
+        with pytest.raises(Interrupted, match="compare base, worse until demo is"):
+            smaug_eval.run(recipe(place, stop="decided"), runs=place / "runs")
+    return smaug_eval.run(recipe(place, stop="decided"), runs=place / "runs").path
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path) -> Path:
+    """Both models in full, computed without a journal of anything else."""
+    return smaug_eval.run(recipe(place, "whole", tasks=["facts"]), runs=place / "runs").path
+
+
+def samples(run: Path, model: str, column: str, task: str) -> dict[int, Mapping[str, Any]]:
+    (file,) = (run / "eval" / model / "demo" / column).glob(f"samples_{task}_2*.jsonl")
+    return {line["doc_id"]: line for line in map(json.loads, file.read_text().splitlines())}
+
+
+def message(content: dict[str, Any]) -> str:
+    with pytest.raises(SmaugError) as error:
+        parse_recipe(content)
+    return error.value.message
+
+
+class TestKeys:
+    @pytest.mark.parametrize(
+        ("changed", "expected"),
+        [
+            ({"within": 2}, "within does nothing without stop"),
+            ({"against": "base"}, "against does nothing without stop"),
+            ({"stop": "decided", "limit": 10}, "limit and stop both say which documents are scored"),
+            ({"stop": "decided", "sampling": {}}, "stop compares one greedy answer"),
+            ({"stop": "decided", "engine": "hf"}, "stop needs an engine that keeps a journal, and hf does not"),
+            ({"stop": "early"}, "stop = 'early': unknown; there is decided"),
+            ({"stop": "decided", "against": "wors"}, "no such model or results"),
+            ({"stop": "decided", "models": ["base"]}, "there is no model to compare with 'base'"),
+        ],
+    )
+    def test_what_does_not_fit_is_named(self, changed: dict[str, Any], expected: str, tmp_path: Path) -> None:
+        assert expected in message({**recipe(tmp_path, **changed), "report": {"baseline": "base"}})
+
+    def test_the_baseline_is_one_of_the_models_scored(self, tmp_path: Path) -> None:
+        content = recipe(tmp_path, stop="decided", models=["worse"], against="base")
+        assert "evaluations.demo.against: 'base' is none of the models of this evaluation" in message(content)
+
+    def test_mt_bench_says_that_it_asks_every_question(self) -> None:
+        text = message({"name": "x", "model": MODEL, "mt_bench": {"demo": {"questions": "demo", "stop": "decided"}}})
+        assert "stop is for evaluations: MT-Bench asks every question" in text
+
+    def test_a_published_row_is_never_reproduced_by_a_stopped_score(self) -> None:
+        with pytest.raises(SmaugError, match="stops early stands for no published row"):
+            smaug_eval.reproduce(MODEL, against="abacusai/Smaug-72B-v0.1", stop="decided")
+
+    def test_the_command_line_takes_the_keys(self) -> None:
+        told = CliRunner().invoke(app, ["eval", MODEL, "--suite", "demo", "--within", "1"])
+        assert told.exit_code == 1
+        assert "within does nothing without stop" in str(told.exception)
+        told = CliRunner().invoke(app, ["eval", MODEL, "--suite", "demo", "--stop", "decided"])
+        assert "there is no model to compare with 'base'" in str(told.exception)
+
+    def test_the_plan_says_that_it_is_the_most(self, place: Path) -> None:
+        found = smaug_eval.plan(recipe(place, stop="decided"), gpus="H200x1")
+        assert any(line.startswith("evaluations.demo stops when it is decided") for line in found.assumptions)
+
+    def test_stages_without_the_key_are_as_they_were(self, place: Path) -> None:
+        plain = smaug_eval.prepare(recipe(place), runs=place / "none")
+        names = [stage.name for stage in plain.stages]
+        assert names == [
+            f"eval/{model}/demo/{column}" for model in ("base", "worse") for column in ("facts", "subjects")
+        ] + ["report"]
+        assert plain.stages[0].inputs.keys() == {
+            "suite",
+            "task",
+            "limit",
+            "engine",
+            "engine_args",
+            "dtype",
+            "data",
+            "model",
+        }
+
+    def test_scores_that_are_no_mean_are_refused(self) -> None:
+        for suite in ("open_llm_v2",):
+            for column in find_suite(suite).columns:
+                with pytest.raises(SmaugError, match="is no mean over documents"):
+                    order_of(find_suite(suite), column, None, 0)
+
+
+class TestOrder:
+    def test_every_document_comes_once_and_for_a_seed_always_so(self) -> None:
+        order = DocumentOrder("t", {"a": 3, "b": 7}, seed=5)
+        keys = list(order.keys(0, 10))
+        assert sorted(keys) == [("a", n) for n in range(3)] + [("b", n) for n in range(7)]
+        assert keys == list(DocumentOrder("t", {"a": 3, "b": 7}, seed=5).keys(0, 10))
+        assert keys != list(DocumentOrder("t", {"a": 3, "b": 7}, seed=6).keys(0, 10))
+
+    def test_weights_make_the_mean_of_documents_the_mean_of_tasks(self) -> None:
+        order = DocumentOrder("t", {"a": 2, "b": 8}, seed=0)
+        values = np.array([1.0 if task == "a" else 0.25 for task, _ in order.keys(0, 10)])
+        assert float((order.weights * values).mean()) == pytest.approx((1.0 + 0.25) / 2)
+        assert order.bound == 10 / (2 * 2)
+
+
+@pytest.mark.slow
+class TestRun:
+    def test_a_column_stops_on_the_first_documents_of_the_order(self, stopped: Path) -> None:
+        decisions = json.loads((stopped / "decided/demo/decisions.json").read_text())
+        found = decisions["models"]["worse"]["columns"]["Facts"]
+        n = found["n"]
+        assert n < found["of"] == 120
+        assert found["outcome"] == "worse"
+        order = DocumentOrder("demo_facts", {"demo_facts": 120}, seed=42)
+        wanted = {number for _, number in order.keys(0, n)}
+        own, other = (samples(stopped, model, "facts", "demo_facts") for model in ("worse", "base"))
+        assert own.keys() == other.keys() == wanted
+        values = np.array([own[k]["acc_norm"] - other[k]["acc_norm"] for _, k in order.keys(0, n)])
+        assert found["difference"] == pytest.approx(100 * values.mean())
+        # Two columns and their average share 5%.
+        assert found["interval"] == pytest.approx(
+            [100 * end for end in mean_interval(Drawn(values, 120), 0.05 / 3)], abs=0.01
+        )
+
+    def test_a_run_that_was_interrupted_computes_no_answer_twice(self, stopped: Path) -> None:
+        files = list((stopped / "journal").glob("*.jsonl"))
+        assert len(files) == 2  # one of each model
+        for file in files:
+            lines = [json.loads(line) for line in file.read_text().splitlines()[1:]]
+            keys = [key for line in lines for key in line.get("answers", {})]
+            assert len(keys) == len(set(keys)) > 200
+
+    def test_scores_are_those_of_the_full_evaluation_on_these_documents(self, stopped: Path, whole: Path) -> None:
+        for model in ("base", "worse"):
+            own, full = (samples(run, model, "facts", "demo_facts") for run in (stopped, whole))
+            for number, line in own.items():
+                assert line["acc_norm"] == full[number]["acc_norm"]
+                assert line["prompt_hash"] == full[number]["prompt_hash"]
+
+    def test_the_report_says_so_with_the_anytime_interval(self, stopped: Path, tmp_path: Path) -> None:
+        numbers = json.loads(build_report([stopped], tmp_path / "r.json", format_="json").read_text())
+        page = re.sub(r"<[^>]+>", " ", build_report([stopped], tmp_path / "r.html").read_text())
+        decisions = json.loads((stopped / "decided/demo/decisions.json").read_text())["models"]["worse"]
+        facts = decisions["columns"]["Facts"]
+        assert f"stopped after {facts['n']} of 120 documents, anytime-valid" in page
+        assert "for other documents than these 120 the interval is" in page
+        brief = build_report([stopped], tmp_path / "r.md", format_="md").read_text()
+        assert "stopped as soon as it was decided, with anytime-valid intervals and no p values" in brief
+        assert "Columns that stopped early have anytime-valid intervals" in brief
+        text = json.dumps(numbers)
+        assert json.dumps(facts["interval"][0])[:8] in text
+        assert json.dumps(decisions["average"]["interval"][0])[:8] in text
+
+    def test_no_rank_and_no_verdict_on_a_published_row(self, stopped: Path, place: Path) -> None:
+        results = read_source(stopped).results["worse"]
+        assert results["demo_facts"].stopped is not None
+        copied = place / "copied"
+        shutil.copytree(stopped / "eval/worse/demo/facts", copied, dirs_exist_ok=True)
+        (copied / "stage.json").unlink()  # the results file alone says it, too
+        shown = read_source(copied).results
+        assert next(iter(shown.values()))["demo_facts"].notes[0].startswith("stopped after")
+
+    def test_a_second_call_has_nothing_to_do(self, stopped: Path, place: Path) -> None:
+        again = smaug_eval.run(recipe(place, stop="decided"), runs=place / "runs")
+        assert again.did == ()
+
+    def test_completion_computes_the_rest_alone_and_equals_the_full_evaluation(
+        self, stopped: Path, whole: Path, place: Path
+    ) -> None:
+        shutil.copytree(stopped, place / "more/stop")
+        done = smaug_eval.run(recipe(place, tasks=["facts"]), runs=place / "more")
+        record = json.loads((done.path / "eval/worse/demo/facts/stage.json").read_text())
+        asked = samples(stopped, "worse", "facts", "demo_facts")
+        assert record["summary"]["documents"] == 120
+        assert record["summary"]["tokens"]["recalled"] >= len(asked)  # at least one request of each document
+        assert "stopped" not in json.loads(next((done.path / "eval/worse/demo/facts").glob("results_*")).read_text())
+        for model in ("base", "worse"):
+            own, full = (samples(run, model, "facts", "demo_facts") for run in (done.path, whole))
+            assert own.keys() == full.keys()
+            for number, line in own.items():
+                assert line["acc_norm"] == full[number]["acc_norm"]
+                ours, theirs = ([each[0] for each in side["filtered_resps"]] for side in (line, full[number]))
+                np.testing.assert_allclose(np.array(ours, float), np.array(theirs, float), atol=1e-3)
+
+    def test_against_results_that_are_there(self, whole: Path, stopped: Path, place: Path) -> None:
+        """The baseline is not scored again; the difference is the one found when it was."""
+        kept = place / "kept"
+        if not kept.exists():
+            shutil.copytree(whole / "eval/base", kept)
+        done = smaug_eval.evaluate(
+            str(place / "worse"), against=kept, stop="decided", suite="demo", tasks=["facts"], engine="torch",
+            device="cpu", runs=place / "runs", name="against",
+        )  # fmt: skip
+        found = json.loads((done.path / "decided/demo/decisions.json").read_text())
+        assert list(found["models"]) == ["base"]  # the run's only model
+        column = found["models"]["base"]["columns"]["Facts"]
+        first = json.loads((stopped / "decided/demo/decisions.json").read_text())["models"]["worse"]["columns"]["Facts"]
+        assert column["difference"] == pytest.approx(first["difference"])
+        page = re.sub(r"<[^>]+>", " ", done.report.read_text())
+        assert f"stopped after {column['n']} of 120 documents, anytime-valid: interval for all 120" in page
+
+    def test_results_without_all_documents_are_refused(self, stopped: Path, place: Path) -> None:
+        with pytest.raises(SmaugError, match=r"has \d+ of 120 documents of demo_facts"):
+            smaug_eval.evaluate(
+                str(place / "worse"), against=stopped / "eval/base", stop="decided", suite="demo", tasks=["facts"],
+                engine="torch", device="cpu", runs=place / "none",
+            )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_of_several_models_is_no_baseline(stopped: Path) -> None:
+    with pytest.raises(SmaugError, match="holds 2 models"):
+        smaug_eval.evaluate(
+            MODEL, against=stopped, stop="decided", suite="demo", tasks=["facts"], runs=stopped / "none"
+        )
+
+
+class Quiet:
+    def say(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+    def update(self, done: int, total: int, note: str = "") -> None: ...
+
+
+@pytest.mark.slow
+class TestPrompts:
+    """Some documents are asked exactly as all of them are."""
+
+    def test_tasks_without_a_document_are_left_out(self, tmp_path: Path) -> None:
+        pipeline = smaug_eval.prepare(
+            recipe(tmp_path, models=["base"], tasks=["subjects"]) | {"models": {}}, runs=tmp_path
+        )
+        job = pipeline.stages[0].work
+        assert isinstance(job, EvaluationJob)
+        wanted = {"demo_subjects_animals": [0, 3], "demo_subjects_village": [31]}
+        found = job.samples(wanted, Workplace(EnginePool(), Quiet(), lambda: False))
+        assert {task: [each["doc_id"] for each in rows] for task, rows in found.items()} == wanted
+
+    def test_lm_evals_draw_of_shots_is_that_of_all_documents(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_mirror(tmp_path / "data")
+        write_tasks(tmp_path / "tasks")
+        asked = {"suite": "lm_eval", "include_path": str(tmp_path / "tasks"), "tasks": ["own_choice"], "num_fewshot": 2}
+        content = {**recipe(tmp_path, **asked), "models": {}, "data_root": str(tmp_path / "data")}
+        job = smaug_eval.prepare(content, runs=tmp_path).stages[0].work
+        assert isinstance(job, EvaluationJob)
+        place = Workplace(EnginePool(), Quiet(), lambda: False)
+
+        def prompts(numbers: list[int]) -> dict[int, str]:
+            return {
+                each["doc_id"]: each["prompt_hash"]
+                for each in job.samples({"own_choice": numbers}, place)["own_choice"]
+            }
+
+        whole = prompts(list(range(13)))
+        assert len(set(whole.values())) == 13
+        assert prompts([4, 9]) == {4: whole[4], 9: whole[9]}
+        monkeypatch.setattr(evaluate, "prompts_of_all", contextlib.nullcontext)
+        assert prompts([4, 9]) != {4: whole[4], 9: whole[9]}  # as lm-eval draws them for some documents alone
+
+
+@pytest.mark.slow
+def test_against_another_baseline_nothing_is_tested(stopped: Path, tmp_path: Path) -> None:
+    text = build_report([stopped], tmp_path / "r.html", baseline="worse").read_text()
+    assert "stopped early: nothing is tested" in re.sub(r"<[^>]+>", " ", text)

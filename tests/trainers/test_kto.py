@@ -1,0 +1,284 @@
+"""KTO on unpaired rows: against TRL's KTOTrainer, by hand, from recipe rows to the log, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback
+
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.trainers import PreferenceConfig, PreferenceTrainer
+from smaug_eval.trainers.base_model import no_dropout
+from smaug_eval.trainers.checkpoints import TrainingResult
+from smaug_eval.trainers.config import TrainingConfig
+from smaug_eval.trainers.encoded_pair import EncodedPair
+from smaug_eval.trainers.losses import PairScores, kto, loss_name
+from smaug_eval.trainers.unpaired import Mismatched, label_remarks, unpaired_rows, with_labels
+
+Rows = Callable[..., list[dict[str, str]]]
+
+
+def unpaired(rows: list[dict[str, str]], *labels: bool) -> list[dict[str, Any]]:
+    """Chosen and rejected completions in turn, each a row of its own; one, and then two, unless labels are given."""
+    return [
+        {"prompt": row["prompt"], "completion": row["chosen" if label else "rejected"], "label": label}
+        for row, label in zip(rows, (labels or (True, False, False)) * len(rows), strict=False)
+    ]
+
+
+@pytest.fixture
+def files(tmp_path: Path, sums: Rows) -> dict[str, Path]:
+    """Twenty unpaired rows to train on and seven held out."""
+    paths = {"train_file": tmp_path / "unpaired.jsonl", "eval_file": tmp_path / "held_out.jsonl"}
+    for path, rows in zip(paths.values(), (unpaired(sums(20)), unpaired(sums(7, seed=1))), strict=True):
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return paths
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+# beta 0.5, divergence 1. Desirable, rho 3: 0.8 * (1 - sigmoid(1)) = 0.2151531, slope -0.8 * 0.5 * 0.1966119.
+# Undesirable: 1.3 * (1 - sigmoid(-1)) = 0.9503762, slope 1.3 * 0.5 * 0.1966119.
+def test_kto_by_hand() -> None:
+    rho = torch.tensor([3.0, 3.0], dtype=torch.float64, requires_grad=True)
+    divergence = torch.tensor([1.0, 1.0], dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([True, False])
+    losses = kto(rho, labels, divergence, beta=0.5, desirable_weight=0.8, undesirable_weight=1.3)
+    losses.sum().backward()
+    assert losses.tolist() == pytest.approx([0.2151531, 0.9503762], abs=1e-7)
+    assert rho.grad is not None
+    assert rho.grad.tolist() == pytest.approx([-0.0786448, 0.1277978], abs=1e-7)
+    assert divergence.grad is None
+
+
+def test_the_divergence_is_that_of_each_batch_and_not_below_0() -> None:
+    # Log-ratios of mismatched completions 1, 3 | -4, 2 | 5: means 2, -1 (so 0) and 5.
+    zeros = torch.zeros(5, dtype=torch.float64)
+    scores = PairScores(zeros, torch.tensor([1.0, 3.0, -4.0, 2.0, 5.0]), zeros, zeros, zeros, zeros)
+    found = with_labels(scores, [True, False, True, True, False], batch_size=2)
+    assert found.kl is not None
+    assert found.kl.tolist() == [2.0, 2.0, 0.0, 0.0, 5.0]
+    assert with_labels(scores, [True] * 5).kl.tolist() == pytest.approx([1.4] * 5)  # type: ignore[union-attr]
+
+
+def test_a_completion_stands_beside_that_of_the_prompt_before() -> None:
+    def example(number: int) -> EncodedPair:
+        ids = [np.full(length, number, np.int32) for length in (2, number + 1)]
+        return EncodedPair(ids[0], ids[1], ids[1], label=number % 2 == 0)
+
+    pairs = Mismatched([example(number) for number in range(5)], batch_size=2, max_length=5)
+    assert [(pair.chosen[0], pair.rejected[0]) for pair in pairs] == [(0, 1), (1, 0), (2, 3), (3, 2), (4, 4)]
+    assert [len(pair.rejected) for pair in pairs] == [2, 1, 3, 3, 3]  # 4 and 5 tokens are cut to what 2 leave of 5
+    assert [pair.label for pair in pairs[1:3]] == [False, True]
+    turned = Mismatched([example(number) for number in range(3)], batch_size=3, max_length=9, order=[2, 0, 1])
+    assert [(pair.chosen[0], pair.rejected[0]) for pair in turned] == [(2, 1), (0, 2), (1, 0)]
+
+
+def test_pairs_are_split_as_trl_splits_them(sums: Rows) -> None:
+    data_utils = pytest.importorskip("trl.data_utils", reason="TRL, the oracle, is not installed here")
+    rows = sums(1003)
+    theirs = data_utils.unpair_preference_dataset(Dataset.from_list(rows))
+    assert list(unpaired_rows(rows)) == [{key: row[key] for key in ("prompt", "completion", "label")} for row in theirs]
+    mixed = [{"prompt": "a", "completion": "b", "label": False}, {"prompt": "c", "chosen": "d", "rejected": "e"}]
+    assert [(row["completion"], row["label"]) for row in unpaired_rows(mixed)] == [
+        ("b", False),
+        ("d", True),
+        ("e", False),
+    ]
+
+
+class Losses(TrainerCallback):
+    """Keeps the logged rows."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        self.rows.append(dict(logs))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("paired", "settings"),
+    [
+        (False, {"row_tokens": 64}),
+        (True, {"beta": 0.4, "desirable_weight": 1.5, "undesirable_weight": 0.7}),
+    ],
+    ids=["unpaired, several parts a batch", "pairs and weights"],
+)
+def test_the_losses_and_divergences_are_trls(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    sums: Rows,
+    tmp_path: Path,
+    paired: bool,
+    settings: dict[str, Any],
+) -> None:
+    trl = pytest.importorskip("trl", reason="TRL, the oracle, is not installed here")
+    rows = Dataset.from_list(sums(12) if paired else unpaired(sums(24), True, True, False, True))
+    held_out = Dataset.from_list(unpaired(sums(9, seed=1)))
+    arguments: dict[str, Any] = {
+        "max_steps": 5,
+        "per_device_train_batch_size": 4,
+        "per_device_eval_batch_size": 3,
+        "gradient_accumulation_steps": 1 if paired else 2,
+        "learning_rate": 1e-3,
+        "logging_steps": 1,
+        "report_to": "none",
+        "save_strategy": "no",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "gradient_checkpointing": False,
+        "bf16": False,
+    }
+    twin, reference = copy.deepcopy(model), copy.deepcopy(model)
+    theirs = trl.KTOTrainer(
+        twin,
+        ref_model=reference,
+        args=trl.KTOConfig(
+            str(tmp_path / "trl"), **arguments, **{k: v for k, v in settings.items() if k != "row_tokens"}
+        ),
+        train_dataset=rows,
+        eval_dataset=held_out,
+        processing_class=tokenizer,
+    )
+    heard: list[float] = []
+    original = theirs.compute_loss  # TRL rounds the losses that it logs
+
+    def recorded(*given: Any, **keywords: Any) -> Any:
+        value = original(*given, **keywords)
+        heard.append(float(value.detach()))
+        return value
+
+    theirs.compute_loss = recorded
+    logged = Losses()
+    theirs.add_callback(logged)
+    with no_dropout(twin), no_dropout(reference):
+        theirs.train()
+        theirs.compute_loss = original
+        scored = theirs.evaluate()
+    ours = Losses()
+    trainer = PreferenceTrainer(
+        model,
+        args=PreferenceConfig(str(tmp_path / "ours"), loss_type="kto", **arguments, **settings),
+        train_dataset=rows,
+        eval_dataset=held_out,
+        processing_class=tokenizer,
+        callbacks=[ours],
+    )
+    trainer.train()
+    each = [row for row in ours.rows if "loss" in row]
+    step = len(heard) // 5
+    means = [sum(heard[start : start + step]) / step for start in range(0, len(heard), step)]
+    assert [row["loss"] for row in each] == pytest.approx(means, abs=1e-5)
+    assert [row["kl"] for row in each] == pytest.approx([row["kl"] for row in logged.rows if "kl" in row], abs=1e-5)
+    assert max(row["kl"] for row in each) > 1e-3
+    assert abs(means[-1] - means[0]) > 1e-4
+    found = trainer.evaluate()
+    assert found["eval_loss"] == pytest.approx(scored["eval_loss"], abs=1e-5)
+    names = {"logps/chosen", "logps/rejected", "rewards/chosen", "rewards/rejected", "rewards/margins"}
+    assert names & set(logged.rows[0]) == names & set(each[0])  # those of one label alone, where a batch has no other
+    for name in names & set(logged.rows[0]):
+        assert each[0][name] == pytest.approx(logged.rows[0][name], abs=1e-4), name
+
+
+@pytest.mark.slow
+def test_a_training_on_unpaired_rows(
+    run: Callable[..., TrainingResult], tmp_path: Path, files: dict[str, Path]
+) -> None:
+    """The log counts desirable completions as chosen; the first loss is that of an untrained policy."""
+    config = {"loss": "kto", "learning_rate": 3e-3, "steps": 12, "desirable_weight": 3.0}
+    notes: list[str] = []
+    result = run("kto", config=config, on_note=notes.append, **files)
+    rows = log(tmp_path / "kto")
+    held_out = [row for row in rows if row["split"] == "eval"]
+    assert result.pairs == 20
+    assert (result.loss, result.weights["desirable_weight"]) == ("kto", 3.0)
+    # Seven held-out rows, of which 1, 4 and 7 are desirable: (3 * 3 * 1/2 + 4 * 1/2) / 7.
+    assert held_out[0]["loss"] == pytest.approx(6.5 / 7, abs=1e-6)
+    assert held_out[0]["kl"] == 0.0
+    assert held_out[-1]["rewards/margins"] > 0
+    assert held_out[-1]["rewards/margins"] == pytest.approx(
+        0.1 * (held_out[-1]["log_ratios/chosen"] - held_out[-1]["log_ratios/rejected"]), abs=1e-9
+    )
+    assert {"log_ratios/chosen_se", "log_ratios/chosen_below", "rewards/accuracies"} <= held_out[-1].keys()
+    assert not any("first batch was" in warning for warning in result.warnings)
+    assert (tmp_path / "kto" / "checkpoint" / "model.safetensors").is_file()
+    assert any("7 training completions are desirable and 13 undesirable" in note for note in notes)
+
+
+@pytest.mark.slow
+def test_stopped_and_resumed_is_the_same(
+    run: Callable[..., TrainingResult], tmp_path: Path, files: dict[str, Path]
+) -> None:
+    config = {"loss": "kto", "steps": 6, "save_every": 2}
+    whole = run("whole", config=config, **files)
+    asked = iter(range(100))
+    with pytest.raises(SmaugError, match="stopped after step"):
+        run("parts", config=config, should_stop=lambda: next(asked) > 14, **files)
+    assert run("parts", config=config, **files).final == whole.final
+
+
+def test_pairs_are_trained_on_as_unpaired_rows(run: Callable[..., TrainingResult]) -> None:
+    result = run(config={"loss": "kto", "steps": 1})
+    assert (result.pairs, result.eval_pairs) == (40, 12)
+
+
+def test_a_loss_of_pairs_refuses_unpaired_rows_before_a_model_is_loaded(
+    run: Callable[..., TrainingResult], tmp_path: Path, files: dict[str, Path]
+) -> None:
+    with pytest.raises(SmaugError, match=r"unpaired\.jsonl holds unpaired rows .*dpop compares") as refused:
+        run(model_path=tmp_path / "nowhere", **files)
+    assert "loss kto" in str(refused.value.fix)
+    mixed = tmp_path / "mixed.jsonl"
+    pair = {"prompt": "a", "chosen": "b", "rejected": "c"}
+    mixed.write_text(json.dumps(pair) + "\n" + files["train_file"].read_text())
+    with pytest.raises(SmaugError, match=r"mixed\.jsonl, row 2 has one completion and a label, and a pair is wanted"):
+        run(train_file=mixed)
+
+
+def test_kto_makes_no_sum_with_losses_of_pairs_and_needs_batches() -> None:
+    with pytest.raises(ValueError, match="kto reads unpaired completions and dpo pairs"):
+        loss_name({"kto": 1, "dpo": 0.5})
+    assert loss_name("KTO") == "kto"
+    with pytest.raises(ValueError, match="batch_size of 2"):
+        TrainingConfig.model_validate({"loss": "kto", "batch_size": 1})
+    with pytest.raises(ValueError, match="desirable_weight has no meaning for loss dpo"):
+        TrainingConfig.model_validate({"loss": "dpo", "desirable_weight": 2.0})
+
+
+def test_one_label_and_uneven_weights_are_said() -> None:
+    even = {"desirable_weight": 1.0, "undesirable_weight": 1.0}
+    assert label_remarks([True] * 3, even, "rows") == [
+        "all 3 rows are desirable: no completion is lowered by its label"
+    ]
+    assert label_remarks([False] * 2, even, "rows")[0].endswith("undesirable: no completion is raised by its label")
+    assert label_remarks([True, False], even, "rows") == []
+    assert "a ratio of 3;" in label_remarks([True, True, True, False], even, "rows")[0]
+    assert label_remarks([True, True, True, False], {**even, "undesirable_weight": 3.0}, "rows") == []
+
+
+def test_best_weights_by_a_column_that_is_not_there(
+    run: Callable[..., TrainingResult], tmp_path: Path, files: dict[str, Path]
+) -> None:
+    rows = [json.loads(line) for line in files["eval_file"].read_text().splitlines()]
+    files["eval_file"].write_text("".join(json.dumps({**row, "label": True}) + "\n" for row in rows))
+    with pytest.raises(SmaugError, match="keep_metric rewards/margins needs held-out completions of both labels"):
+        run(config={"loss": "kto", "keep": "best", "keep_metric": "rewards/margins"}, **files)
+
+
+def test_the_first_loss_of_unequal_weights_is_not_known() -> None:
+    entry = TrainingConfig.model_validate({"loss": "kto"}).entry
+    assert entry.at_start is not None
+    assert entry.at_start({"beta": 0.1, "desirable_weight": 3.0, "undesirable_weight": 3.0}) == 1.5
+    assert entry.at_start({"beta": 0.1, "desirable_weight": 3.0, "undesirable_weight": 1.0}) is None

@@ -1,0 +1,321 @@
+"""The class in the place of TRL's DPOTrainer: the same script gives the same losses, and what is not taken is named."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel
+from transformers import (
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+    TrainerCallback,
+)
+
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.trainers import PreferenceConfig, PreferenceTrainer
+from smaug_eval.trainers.base_model import no_dropout
+
+ARGUMENTS: dict[str, Any] = {
+    "max_steps": 6,
+    "per_device_train_batch_size": 4,
+    "learning_rate": 1e-3,
+    "logging_steps": 1,
+    "report_to": "none",
+    "save_strategy": "no",
+    "use_cpu": True,
+    "disable_tqdm": True,
+    "seed": 3,
+    "gradient_checkpointing": False,
+    "bf16": False,
+}
+
+
+@pytest.fixture
+def rows(sums: Callable[..., list[dict[str, str]]]) -> Dataset:
+    return Dataset.from_list(sums(20))
+
+
+class Losses(TrainerCallback):
+    """Keeps the logged rows."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        self.rows.append(dict(logs))
+
+    @property
+    def losses(self) -> list[float]:
+        return [row["loss"] for row in self.rows if "loss" in row]
+
+
+def ours(
+    model: Any, tokenizer: PreTrainedTokenizerFast, rows: Dataset, folder: Path, **given: Any
+) -> tuple[PreferenceTrainer, list[float]]:
+    trainer_keys = ("peft_config", "ref_model", "eval_dataset")
+    heard = Losses()
+    trainer = PreferenceTrainer(
+        model,
+        args=PreferenceConfig(
+            str(folder), **{**ARGUMENTS, **{k: v for k, v in given.items() if k not in trainer_keys}}
+        ),
+        train_dataset=rows,
+        processing_class=tokenizer,
+        callbacks=[heard],
+        **{k: v for k, v in given.items() if k in trainer_keys},
+    )
+    trainer.train()
+    return trainer, heard.losses
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "lora"),
+    [({}, False), ({"loss_type": ["sigmoid", "nca_pair"], "loss_weights": [1.0, 0.5]}, False), ({"beta": 0.3}, True)],
+    ids=["defaults", "two losses", "adapter"],
+)
+def test_trls_script_gives_the_same_losses(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: Dataset,
+    tmp_path: Path,
+    settings: dict[str, Any],
+    lora: bool,
+) -> None:
+    """The arguments of TRL's example, its own tokenisation of the rows and its own order."""
+    trl = pytest.importorskip("trl", reason="TRL, the oracle, is not installed here")
+    adapter = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj"]) if lora else None
+    twin = copy.deepcopy(model)
+    heard: list[float] = []
+    theirs = trl.DPOTrainer(
+        twin,
+        args=trl.DPOConfig(str(tmp_path / "trl"), **ARGUMENTS, **settings),
+        train_dataset=rows,
+        processing_class=tokenizer,
+        peft_config=copy.deepcopy(adapter),
+    )
+    original = theirs.compute_loss  # TRL rounds the losses that it logs
+
+    def recorded(*arguments: Any, **keywords: Any) -> Any:
+        value = original(*arguments, **keywords)
+        heard.append(float(value.detach()))
+        return value
+
+    theirs.compute_loss = recorded
+    with no_dropout(twin):  # TRL leaves dropout in attention, which is a number there and no module
+        theirs.train()
+    _, losses = ours(model, tokenizer, rows, tmp_path / "ours", peft_config=adapter, **settings)
+    assert losses == pytest.approx(heard, abs=1e-5)
+    assert abs(losses[-1] - losses[0]) > 1e-4
+
+
+@pytest.mark.slow
+def test_dpop_with_held_out_rows_a_reference_and_generation(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: Dataset, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    other = LlamaForCausalLM(model.config).eval()
+    plain = model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=4, do_sample=False)
+    held_out = rows.select(range(4))
+    trainer, losses = ours(
+        model, tokenizer, rows, tmp_path, loss_type="dpop", eval_dataset=held_out, ref_model=other, max_steps=2
+    )
+    assert abs(losses[0] - math.log(2)) > 1e-3  # another reference: the first loss is not ln 2
+    found = trainer.evaluate()
+    assert {"eval_loss", "eval_rewards/margins", "eval_log_ratios/chosen", "eval_penalty/nats"} <= set(found)
+    # Under the model as it is outside: the sum over the chosen completions of four rows.
+    expected = 0.0
+    for row in held_out:
+        prompt, text = (tokenizer(row["prompt"] + tail)["input_ids"] for tail in ("", row["chosen"]))
+        ids = torch.tensor([[*text, tokenizer.eos_token_id]])
+        with torch.no_grad():
+            log_probs = trainer.model(ids).logits[0].log_softmax(-1)
+        expected += sum(float(log_probs[i - 1, ids[0, i]]) for i in range(len(prompt), ids.shape[1]))
+    assert found["eval_logps/chosen"] == pytest.approx(expected / 4, abs=1e-3)
+    again = trainer.model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=4, do_sample=False)
+    assert again.shape == plain.shape
+    trainer.save_model(str(tmp_path / "saved"))
+    assert LlamaForCausalLM.from_pretrained(tmp_path / "saved").config._attn_implementation != "smaug"
+
+
+@pytest.mark.slow
+def test_a_name_an_adapter_and_the_first_loss(model_path: Path, rows: Dataset, tmp_path: Path) -> None:
+    adapter = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])
+    heard = Losses()
+    trainer = PreferenceTrainer(
+        str(model_path),
+        args=PreferenceConfig(str(tmp_path), **{**ARGUMENTS, "max_steps": 1, "loss_type": "dpop"}),
+        train_dataset=rows,
+        peft_config=adapter,
+        callbacks=[heard],
+    )
+    trainer.train()
+    assert isinstance(trainer.model, PeftModel)
+    assert heard.losses == pytest.approx([math.log(2)], abs=1e-5)
+    trainer.save_model(str(tmp_path / "adapter"))
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("given", "weights"),
+    [
+        ({}, ("dpo", {"beta": 0.1})),
+        ({"loss_type": "dpop"}, ("dpop", {"beta": 0.3, "lambda": 50.0})),
+        ({"loss_type": "dpop", "dpop_lambda": 5.0, "beta": 0.2}, ("dpop", {"beta": 0.2, "lambda": 5.0})),
+        ({"loss_type": "ipo"}, ("ipo_averaged", {"beta": 0.1})),
+        ({"loss_type": "ipo_summed"}, ("ipo", {"beta": 0.1})),
+        ({"ld_alpha": 0.3}, ("ld_dpo", {"beta": 0.1, "tail_weight": 0.3})),
+        ({"rpo_alpha": 0.5}, ("dpo_nll", {"beta": 0.1, "alpha": 0.5})),
+        ({"label_smoothing": 0.1}, ("dpo", {"beta": 0.1, "label_smoothing": 0.1})),
+        ({"loss_type": "simpo", "simpo_gamma": 0.5}, ("simpo", {"beta": 2.0, "gamma": 0.5})),
+        ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2]}, ("dpo + 0.2*sft", {"beta": 0.1})),
+        ({"loss_type": "dpo_shift", "loss_kwargs": {"shift": 0.9}}, ("dpo_shift", {"beta": 0.1, "shift": 0.9})),
+    ],
+)
+def test_arguments_of_trl_are_mapped(
+    tmp_path: Path, given: dict[str, Any], weights: tuple[str, dict[str, float]]
+) -> None:
+    settings = PreferenceConfig(str(tmp_path), use_cpu=True, **given).settings()
+    assert (settings.loss, settings.weights) == weights
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"padding_free": True}, "PreferenceConfig(padding_free=True) is not taken"),
+        ({"f_divergence_type": "js_divergence"}, "PreferenceConfig(f_divergence_type='js_divergence') is not taken"),
+        ({"sync_ref_model": True}, "PreferenceConfig(sync_ref_model=True) is not taken"),
+        ({"disable_dropout": False}, "PreferenceConfig(disable_dropout=False) is not taken"),
+        ({"fp16": True}, "PreferenceConfig(fp16=True) is not taken"),
+        ({"loss_type": "exo_pair"}, "there is no loss 'exo_pair'"),
+        ({"loss_type": ["sigmoid"], "loss_weights": [1.0, 2.0]}, "loss_weights has 2 factors and loss_type 1 losses"),
+        ({"loss_type": "dpop", "simpo_gamma": 1.0}, "gamma has no meaning for loss dpop"),
+        ({"beta": -1.0}, "beta: Input should be greater than 0"),
+    ],
+)
+def test_what_is_not_taken_is_named(tmp_path: Path, given: dict[str, Any], expected: str) -> None:
+    with pytest.raises(SmaugError) as refused:
+        PreferenceConfig(str(tmp_path), use_cpu=True, **given)
+    assert expected in str(refused.value)
+    assert refused.value.fix
+
+
+def test_no_rows_and_a_row_that_is_no_pair(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    arguments = PreferenceConfig(str(tmp_path), use_cpu=True, report_to="none")
+    with pytest.raises(SmaugError, match="needs train_dataset"):
+        PreferenceTrainer(model, args=arguments, processing_class=tokenizer)
+    rows = Dataset.from_list([{"prompt": "a", "chosen": "b"}])
+    with pytest.raises(SmaugError, match="train_dataset, row 1"):
+        PreferenceTrainer(model, args=arguments, processing_class=tokenizer, train_dataset=rows)
+    with pytest.raises(SmaugError, match=r"PreferenceTrainer\(data_collator=...\) is not taken"):
+        PreferenceTrainer(model, args=arguments, data_collator=object(), train_dataset=rows)
+
+
+def trainer_on(
+    model: Any, tokenizer: PreTrainedTokenizerFast, rows: list[dict[str, Any]], folder: Path, **given: Any
+) -> PreferenceTrainer:
+    return PreferenceTrainer(
+        model,
+        args=PreferenceConfig(str(folder), **{**ARGUMENTS, **given}),
+        train_dataset=rows,  # type: ignore[arg-type]
+        processing_class=tokenizer,
+    )
+
+
+def test_every_answer_and_weight_of_a_row_is_taken(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": "Two?", "chosen": " b", "rejected": [" c", " d", " e"], "weight": 2.0},
+        {"prompt": "Ranked?", "answers": [{"answer": " x", "rank": 1}, {"answer": " y", "rank": 2}], "weight": None},
+        {"prompt": "None?", "chosen": " b", "rejected": " c", "weight": 0},
+    ]
+    trainer = trainer_on(model, tokenizer, rows, tmp_path)
+    found = [
+        (
+            *(tokenizer.decode(ids, skip_special_tokens=True) for ids in (pair.prompt, pair.chosen, pair.rejected)),
+            pair.weight,
+        )
+        for pair in trainer.train_dataset.pairs  # type: ignore[union-attr]
+    ]
+    assert found == [
+        ("Two?", " b", " c", 2.0),
+        ("Two?", " b", " d", 2.0),
+        ("Two?", " b", " e", 2.0),
+        ("Ranked?", " x", " y", 1.0),
+    ]
+    plain = trainer_on(model, tokenizer, rows[:1], tmp_path, weight_column=None)
+    assert [pair.weight for pair in plain.train_dataset.pairs] == [1.0] * 3  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_a_row_of_three_answers_weighs_as_three_rows(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """One step on both forms leaves the same weights, and a weight of 2 doubles the gradient of the only pair."""
+    apart = [{"prompt": "Two?", "chosen": " b", "rejected": text} for text in (" c", " d", " ef")]
+    together = [{"prompt": "Two?", "chosen": " b", "rejected": [" c", " d", " ef"]}]
+    moved, norms = [], []
+    for number, rows in enumerate((apart, together, apart[:1], [{**apart[0], "weight": 2.0}])):
+        twin, heard = copy.deepcopy(model), Losses()
+        trainer = trainer_on(twin, tokenizer, rows, tmp_path / str(number), max_steps=1)
+        trainer.add_callback(heard)
+        trainer.train()
+        moved.append(torch.cat([weight.flatten() for weight in twin.parameters()]))
+        norms.append(next(row["grad_norm"] for row in heard.rows if "grad_norm" in row))
+    assert torch.equal(moved[0], moved[1])
+    assert norms[3] == pytest.approx(2 * norms[2], rel=1e-4)
+
+
+def test_columns_a_system_prompt_and_a_template_are_taken(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    row = {"asked": [{"role": "user", "content": "Hi"}], "chosen": "Yes", "rejected": "No"}
+    chatty = copy.deepcopy(tokenizer)
+    trainer = trainer_on(
+        model, chatty, [row], tmp_path, columns={"prompt": "asked"}, system_prompt="Be brief.", chat_template="chatml"
+    )
+    (pair,) = trainer.train_dataset.pairs  # type: ignore[union-attr]
+    expected = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert chatty.decode(pair.prompt) == expected
+    assert chatty.chat_template
+
+
+def test_models_that_cannot_be_trained_are_named(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}]
+    with pytest.raises(SmaugError, match="has weights in float16, whose gradients would need a scaler"):
+        trainer_on(copy.deepcopy(model).half(), tokenizer, rows, tmp_path)
+    text = {"vocab_size": 257, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    text |= {"num_attention_heads": 2, "num_key_value_heads": 2}
+    vision = {"depth": 1, "embed_dim": 32, "hidden_size": 32, "num_heads": 2}
+    pictured = Qwen2VLForConditionalGeneration(Qwen2VLConfig(text_config=text, vision_config=vision))
+    with pytest.raises(SmaugError, match=r"is a vision-language model \(qwen2_vl\)"):
+        trainer_on(pictured, tokenizer, rows, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": "a", "completion": "b", "label": True}, "train_dataset, row 1 has one completion and a label"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c", "weight": -1}, "train_dataset, row 1: weight is -1"),
+    ],
+)
+def test_rows_that_do_not_fit_are_named(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, row: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(SmaugError) as refused:
+        trainer_on(model, tokenizer, [row], tmp_path)
+    assert refused.value.message.startswith(expected)

@@ -1,0 +1,89 @@
+"""Find the pairs that a training of few steps will see, so that the reference is scored for these alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainingArguments
+
+from smaug_eval.trainers.config import TrainingConfig
+from smaug_eval.trainers.processes import process_count, weights_are_sharded
+from smaug_eval.trainers.ragged import Floats
+from smaug_eval.trainers.reference import TokenLogProbs
+from smaug_eval.trainers.tokenization import EncodedPair
+
+
+class _Numbers(Dataset):
+    """Stand in for the pairs: each item is its own number."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+def seen_pairs(config: TrainingConfig, arguments: TrainingArguments, count: int) -> list[int] | None:
+    """Return the numbers of the pairs that a training will see, in order; None where it sees all.
+
+    They are those that transformers' trainer draws with the same arguments.
+
+    Args:
+        config: The settings.
+        arguments: The trainer's.
+        count: Pairs there are.
+    """
+    batches = (config.steps or 0) * config.gradient_accumulation
+    if not batches or batches * config.batch_size * process_count() >= count or weights_are_sharded():
+        return None
+    with torch.random.fork_rng():
+        trainer = Trainer(
+            nn.Linear(1, 1), arguments, train_dataset=_Numbers(count), data_collator=torch.tensor, callbacks=[]
+        )
+        loader = trainer.get_train_dataloader()
+        own = [int(number) for batch in itertools.islice(loader, batches) for number in batch]
+    everybody = {number for share in gather_object([own]) for number in share} if process_count() > 1 else set(own)
+    return sorted(everybody)
+
+
+def spread(scores: TokenLogProbs, seen: Sequence[int], pairs: Sequence[EncodedPair]) -> TokenLogProbs:
+    """Return scores of some pairs as scores of all, which are no numbers where a pair was not scored.
+
+    A loss that reads one of these is none, which stops the training.
+    """
+    places = {number: place for place, number in enumerate(seen)}
+    return TokenLogProbs(
+        _SpreadOut(scores.chosen, places, lambda number: len(pairs[number].chosen), len(pairs)),
+        _SpreadOut(scores.rejected, places, lambda number: len(pairs[number].rejected), len(pairs)),
+    )
+
+
+class _SpreadOut(Sequence[Floats]):
+    """Rows of numbers of which only some are known."""
+
+    def __init__(
+        self, known: Sequence[Floats], places: Mapping[int, int], length: Callable[[int], int], count: int
+    ) -> None:
+        self._known, self._places, self._length, self._count = known, places, length, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(self._count))]
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        if index in self._places:
+            return self._known[self._places[index]]
+        return np.full(self._length(index), np.nan, np.float32)

@@ -1,0 +1,144 @@
+"""Train on unpaired rows: split pairs into them, and set each completion beside that of another prompt.
+
+KTO compares a completion's log-ratio with an estimate of the policy's divergence from the reference, which is the mean
+log-ratio of completions behind prompts that they do not answer. As in TRL's ``KTOTrainer`` these are the completions of
+the same batch, each moved to the next prompt: ``(x_1, y_n), (x_2, y_1), ..., (x_n, y_n-1)``. Batches are therefore
+drawn in a fixed order. A prompt is computed once for its own completion and the other.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from smaug_eval.common.errors import SmaugError
+from smaug_eval.trainers.encoded_pair import EncodedPair
+from smaug_eval.trainers.losses import PairScores
+from smaug_eval.trainers.pairs.pair import COMPLETION_COLUMN, LABEL_COLUMN
+
+Row = Mapping[str, Any]
+SPLIT_TOGETHER = 1000
+"""Pairs whose chosen completions all come before their rejected ones, as in TRL's ``unpair_preference_dataset``."""
+
+
+def unpaired_rows(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield unpaired rows as they are, and a pair's chosen and rejected completions as two of them.
+
+    Args:
+        rows: As :func:`smaug_eval.trainers.pairs.read.read_pairs` gives them.
+    """
+    rows = iter(rows)
+    while taken := list(itertools.islice(rows, SPLIT_TOGETHER)):
+        yield from (row if LABEL_COLUMN in row else _half(row, "chosen", True) for row in taken)
+        yield from (_half(row, "rejected", False) for row in taken if LABEL_COLUMN not in row)
+
+
+def order_of(count: int, seed: int) -> list[int]:
+    """Return a random order of so many completions, in which every pass over them goes."""
+    order = list(range(count))
+    random.Random(f"{seed}:unpaired").shuffle(order)
+    return order
+
+
+class Mismatched(Sequence[EncodedPair]):
+    """Hold unpaired completions, each beside that of another prompt of the same batch.
+
+    Args:
+        examples: The completions; what is under ``rejected`` is not read.
+        batch_size: Completions of a batch; the last may have fewer. One that is alone stands beside itself, as in TRL.
+        max_length: Most tokens of a prompt and the completion that is not its own, which is cut at its end.
+        order: Numbers of the completions in the order in which they come; None for their own.
+    """
+
+    def __init__(
+        self, examples: Sequence[EncodedPair], batch_size: int, max_length: int, order: Sequence[int] | None = None
+    ) -> None:
+        self._examples, self._size, self._most = examples, batch_size, max_length
+        self._order: Sequence[int] = range(len(examples)) if order is None else order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, index: int) -> EncodedPair: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[EncodedPair]: ...
+
+    def __getitem__(self, index: int | slice) -> EncodedPair | list[EncodedPair]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = index + len(self) if index < 0 else index
+        if not 0 <= place < len(self):
+            raise IndexError(index)
+        first = place - place % self._size
+        last = min(first + self._size, len(self)) - 1
+        own = self._examples[self._order[place]]
+        other = self._examples[self._order[place - 1 if place > first else last]]
+        return replace(own, rejected=other.chosen[: max(1, self._most - len(own.prompt))])
+
+
+def with_labels(
+    scores: PairScores, labels: Sequence[bool | None] | Tensor, *, batch_size: int | None = None
+) -> PairScores:
+    """Return the scores of unpaired completions with their labels and the estimate of the divergence of each batch.
+
+    The estimate is the mean log-ratio of the completions that are not the prompts' own, and at least 0.
+
+    Args:
+        scores: Of the completions (``chosen``) and of those beside them (``rejected``), in the order of the batches.
+        labels: Whether each is desirable.
+        batch_size: Completions of a batch; None for all.
+    """
+    ratios = scores.rho_l.detach()
+    means = [part.mean().clamp(min=0).expand(len(part)) for part in ratios.split(batch_size or max(1, len(ratios)))]
+    known = torch.as_tensor(labels, dtype=torch.bool, device=ratios.device)
+    return replace(scores, labels=known, kl=torch.cat(means))
+
+
+def label_remarks(labels: Sequence[bool | None], weights: Mapping[str, float], what: str) -> list[str]:
+    """Return what is worth saying of labels: that there is only one, or that the weights do not even out their numbers.
+
+    Source of the range from 1 to 4/3: Ethayarajh et al., arXiv 2402.01306, Eq. 8, as TRL's ``KTOTrainer`` has it.
+
+    Args:
+        labels: Whether each completion is desirable.
+        weights: ``desirable_weight`` and ``undesirable_weight``.
+        what: What to call the completions.
+    """
+    desirable = sum(bool(label) for label in labels)
+    undesirable = len(labels) - desirable
+    if not desirable or not undesirable:
+        only, missing = ("desirable", "lowered") if desirable else ("undesirable", "raised")
+        return [f"all {len(labels):,} {what} are {only}: no completion is {missing} by its label"]
+    ratio = desirable * weights["desirable_weight"] / max(1e-12, undesirable * weights["undesirable_weight"])
+    if 0.995 <= ratio <= 4 / 3 + 0.005:
+        return []
+    return [
+        f"{desirable:,} {what} are desirable and {undesirable:,} undesirable, which their weights bring to a ratio of "
+        f"{ratio:.3g}; KTO's authors recommend 1 to 1.33: set desirable_weight or undesirable_weight"
+    ]
+
+
+def check_unpaired(pairs: Sequence[EncodedPair], what: str) -> None:
+    """Refuse a set of one completion, from which no divergence can be estimated.
+
+    Raises:
+        SmaugError: it is one.
+    """
+    if len(pairs) == 1:
+        raise SmaugError(
+            f"{what}: one completion is left, and KTO estimates its divergence from those of other prompts",
+            fix="give at least two rows",
+        )
+
+
+def _half(row: Row, side: str, label: bool) -> Row:
+    rest = {name: value for name, value in row.items() if name not in ("chosen", "rejected")}
+    return {**rest, COMPLETION_COLUMN: row[side], LABEL_COLUMN: label}
