@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from smaug_eval.common import redaction
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
@@ -21,6 +23,12 @@ settings.load_profile("steady")
 pytest_plugins = ("tests.run_writer", "tests.hub.fixtures")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def own_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget with each test the keys that it made known: another test's data may hold the same text."""
+    monkeypatch.setattr(redaction, "_kept", set(redaction._kept))
 
 
 @pytest.fixture(scope="session")

@@ -501,6 +501,41 @@ def test_plain_data_lose_keys_and_nothing_else(keys: list[str]) -> None:
     assert redaction.values_without_keys({"text": f"api_key=abcdef {keys[2]}"}) == {"text": "api_key=abcdef ***"}
 
 
+@pytest.mark.parametrize("word", ["ollama", "PASSWORD", "Secret"])
+def test_a_key_that_is_a_word_is_masked_in_messages_and_changes_no_data(word: str, tmp_path: Path) -> None:
+    redaction.keep_secret(word)
+    answer = f"I run {word} at home."
+    assert redaction.redacted(answer) == "I run *** at home."
+    log = tmp_path / "log"
+    log.write_text(answer)
+    redaction.mask_file(log)
+    assert log.read_text() == f"I run {'*' * len(word)} at home."
+    assert redaction.without_keys(answer) == answer
+    assert redaction.values_without_keys({word: [answer]}) == {word: [answer]}
+    record = {"model": f"{word}/llama", "api_key": word, "url": f"http://h/?api_key={word}"}
+    masked = {"model": f"{word}/llama", "api_key": "***", "url": "http://h/?api_key=***"}
+    assert redaction.redacted_values(record) == masked
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "lm-studio",
+        "abcdefghijklmnopqrstuvwxyz",
+        "ollama1",
+        "oLlama",
+        "correct-horse-battery-staple",
+        "aB3-xy",
+        "a.secret",
+    ],
+)
+def test_a_key_that_is_no_word_is_masked_in_data_too(key: str) -> None:
+    redaction.keep_secret(key)
+    assert redaction.without_keys(f"x {key} y") == "x *** y"
+    assert redaction.values_without_keys([f"x {key} y"]) == ["x *** y"]
+    assert redaction.redacted_values({"text": f"x {key} y"}) == {"text": "x *** y"}
+
+
 def test_logs_hold_no_key_whoever_writes_them(keys: list[str], tmp_path: Path) -> None:
     log = tmp_path / "run.log"
     log.write_text(f"of a process that was killed: {keys[1]}\n")

@@ -4,6 +4,9 @@ What counts as a key is the value of an environment variable whose name says so 
 a value that was given to :func:`keep_secret` (the judge's key, whatever its variable is called), and, in messages and
 logs, what has the form of one: ``api_key=...``, ``Bearer ...``, ``https://user:password@host``, or the signature of an
 address (``X-Amz-Signature=...``).
+
+A key that is an ordinary word (``ollama``: local servers are given such keys) is masked in messages and logs
+only. In data it would be found where it is no key, in a model's answer or name, and masking it would change a result.
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ _FORMS = (
 _FORM = re.compile("|".join(_FORMS), re.I)
 _FORM_BYTES = re.compile("|".join(_FORMS).encode(), re.I)
 _WINDOW, _OVERLAP = 1 << 20, 1 << 12
+_WORD = re.compile(r"[A-Z]?[a-z]{1,19}|[A-Z]{1,20}")
+"""A key that is a word."""
 
 _kept: set[str] = set()
 
@@ -79,51 +84,50 @@ def secrets() -> set[str]:
 
 
 def without_keys(text: str) -> str:
-    """Return ``text`` with every known key masked and nothing else changed.
+    """Return ``text`` with every known key masked, unless it is an ordinary word, and nothing else changed.
 
     It is meant for data, where a form alone proves nothing.
     """
-    for secret in _longest_first():
-        if secret in text:
-            text = text.replace(secret, MASK)
-    return text
+    return _replaced(text, _longest_first(words=False))
 
 
 def redacted(text: str) -> str:
     """Return ``text`` with every known key masked, and all that has the form of one: for messages and logs."""
+    return _FORM.sub(_masked, _replaced(text, _longest_first()))
+
+
+def redacted_record(text: str) -> str:
+    """Return a text of a record with keys and all that has the form of one masked, but no ordinary word."""
     return _FORM.sub(_masked, without_keys(text))
 
 
 def redacted_values(value: Any, name: str = "") -> Any:
     """Return plain data for a file with keys masked.
 
-    Texts are :func:`redacted`, and those under names such as ``hf_token`` are masked whole.
+    Texts pass through :func:`redacted_record`, and those under names such as ``hf_token`` are masked whole.
     """
     if isinstance(value, Mapping):
         return {_key(key): redacted_values(part, str(key)) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [redacted_values(part, name) for part in value]
     if isinstance(value, str):
-        return MASK if value and _NAMED.fullmatch(name) else redacted(value)
+        return MASK if value and _NAMED.fullmatch(name) else redacted_record(value)
     return value
 
 
 def values_without_keys(value: Any) -> Any:
-    """Return plain data with every known key masked and nothing else changed.
+    """Return plain data with every known key masked, unless it is an ordinary word, and nothing else changed.
 
     Where there is no key, the same object is returned.
     """
-    known = _longest_first()
+    known = _longest_first(words=False)
 
     def clean(part: Any) -> Any:
         if isinstance(part, Mapping):
             return {clean(key): clean(each) for key, each in part.items()}
         if isinstance(part, list | tuple):
             return [clean(each) for each in part]
-        if isinstance(part, str):
-            for secret in known:
-                part = part.replace(secret, MASK)
-        return part
+        return _replaced(part, known) if isinstance(part, str) else part
 
     return clean(value) if known else value
 
@@ -171,8 +175,15 @@ def _is_for_a_key(variable: str) -> bool:
     return bool(_VARIABLE.fullmatch(variable))
 
 
-def _longest_first() -> list[str]:
-    return sorted(secrets(), key=len, reverse=True)
+def _longest_first(words: bool = True) -> list[str]:
+    known = secrets()
+    return sorted(known if words else (key for key in known if not _WORD.fullmatch(key)), key=len, reverse=True)
+
+
+def _replaced(text: str, known: list[str]) -> str:
+    for secret in known:
+        text = text.replace(secret, MASK)
+    return text
 
 
 def _masked(found: re.Match[str]) -> str:
@@ -182,7 +193,7 @@ def _masked(found: re.Match[str]) -> str:
 
 
 def _key(key: Any) -> Any:
-    return redacted(key) if isinstance(key, str) else key
+    return redacted_record(key) if isinstance(key, str) else key
 
 
 def _spans(window: bytes, known: list[bytes]) -> list[tuple[int, int]]:

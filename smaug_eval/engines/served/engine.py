@@ -18,7 +18,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from smaug_eval._version import __version__
 from smaug_eval.common.errors import Incomplete, SmaugError
 from smaug_eval.common.files import canonical_json
-from smaug_eval.common.redaction import redacted, redacted_values
+from smaug_eval.common.redaction import redacted, redacted_record, redacted_values
 from smaug_eval.common.served.endpoint import NO_KEY, address_of, check_endpoint, header_values
 from smaug_eval.engines.encoding import tokenizer_sha256
 from smaug_eval.engines.generation import Generation, Sampling
@@ -87,7 +87,7 @@ class ApiEngine(SharedPrefixes):
         return {
             "engine": "smaug-api",
             "model": self.served_name,
-            "base_url": redacted(settings.base_url),
+            "base_url": redacted_record(settings.base_url),
             "tokenizer": None if self.tokenizer is None else tokenizer_sha256(self.tokenizer),
             "settings": [self.max_length, settings.chat, redacted_values(settings.extra_body)],
             "versions": {"smaug-eval": __version__, **versions("lm-eval")},
