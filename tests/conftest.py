@@ -27,6 +27,7 @@ settings.load_profile("steady")
 
 pytest_plugins = ("tests.run_writer", "tests.hub.fixtures")
 
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With ``--dist loadgroup`` give a worker whole files, so that what a file's tests share is made once.
