@@ -417,7 +417,7 @@ def test_the_slurm_script_stops_the_run_and_queues_it_again_where_time_was_short
     }
     script = REPOSITORY / "recipes" / "slurm" / "smaug-eval.sbatch"
     job = subprocess.Popen(["bash", str(script), "demo", "--quiet"], env=environment)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while "smaug-eval run" not in (notes.read_text() if notes.exists() else "") and time.monotonic() < deadline:
         time.sleep(0.05)
     job.send_signal(number)

@@ -216,11 +216,11 @@ def test_a_signal_stops_one_process_with_a_checkpoint(spec: Callable[..., Traini
     (tmp_path / "alone.json").write_text(asked.model_dump_json(by_alias=True))
     command = [sys.executable, "-m", "smaug_eval.trainers", str(tmp_path / "alone.json")]
     with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as child:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while len(read_log(tmp_path / "alone" / "log.jsonl")) < 3 and time.monotonic() < deadline:
             time.sleep(0.2)
         child.send_signal(signal.SIGTERM)
-        _, printed = child.communicate(timeout=60)
+        _, printed = child.communicate(timeout=300)
     assert child.returncode == 3, printed
     assert "stopped after step" in printed
     assert newest_checkpoint(tmp_path / "alone" / "resume") is not None
