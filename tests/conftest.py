@@ -25,7 +25,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 
-pytest_plugins = ("tests.run_writer", "tests.hub.fixtures")
+pytest_plugins = ("tests.run_writer", "tests.hub.fixtures", "tests.engines.served.vllm_server")
 
 
 @pytest.hookimpl(optionalhook=True)
