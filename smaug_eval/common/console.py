@@ -296,7 +296,8 @@ def captured_output(log_file: Path) -> Iterator[None]:
             yield
     finally:
         logging.captureWarnings(False)
-        root.handlers, root.level = previous_handlers, previous_level
+        root.handlers = previous_handlers
+        root.setLevel(previous_level)  # which also forgets what loggers know of levels
         for name, (propagate, handlers) in propagation.items():
             logging.getLogger(name).propagate, logging.getLogger(name).handlers = propagate, handlers
         handler.close()

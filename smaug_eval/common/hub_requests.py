@@ -107,7 +107,7 @@ def note_answer(*, answered: bool) -> None:
     if answered:
         os.environ.pop(SILENT_SINCE, None)
     else:
-        os.environ[SILENT_SINCE] = f"{time.time():.3f}"
+        os.environ[SILENT_SINCE] = repr(time.time())  # rounded up, it would lie ahead of the next look
 
 
 def note_failure(error: BaseException) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from smaug_eval import __version__
+from smaug_eval.cli import run_command
 
 RECIPE = """\
 model: embedded:demo-model
@@ -22,15 +23,41 @@ trainings:
 GOOD = {"prompt": "1 + 1 =", "chosen": " 2", "rejected": " 3"}
 
 
-def smaug(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "smaug_eval", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ, **environment}, timeout=300
-    )
+Smaug = Callable[..., "subprocess.CompletedProcess[str]"]
+Refused = Callable[..., str]
 
 
-def refused(*arguments: str | Path, cwd: Path) -> str:
-    result = smaug(*arguments, cwd=cwd)
+def in_a_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "smaug_eval", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.fixture
+def smaug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Smaug:
+    """The command line in this process, started in ``tmp_path``; keywords are added to the environment."""
+
+    def invoke(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = ["smaug-eval", *map(str, arguments)]
+        capfd.readouterr()
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "argv", command)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                run_command()
+        return subprocess.CompletedProcess(command, int(ended.value.code or 0), *capfd.readouterr())
+
+    return invoke
+
+
+@pytest.fixture
+def refused(smaug: Smaug) -> Refused:
+    """The same for a command that is refused; returns what is said."""
+    return lambda *arguments: assert_refused(smaug(*arguments))
+
+
+def assert_refused(result: subprocess.CompletedProcess[str]) -> str:
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
     assert len(result.stderr.splitlines()) < 24
@@ -44,7 +71,7 @@ def rows(folder: Path, *lines: object) -> Path:
     return path
 
 
-def test_help_and_version_load_nothing_heavy(tmp_path: Path) -> None:
+def test_help_and_version_load_nothing_heavy(smaug: Smaug, tmp_path: Path) -> None:
     script = (
         "import sys\n"
         "from smaug_eval.cli import app\n"
@@ -54,8 +81,8 @@ def test_help_and_version_load_nothing_heavy(tmp_path: Path) -> None:
         "heavy = {'torch', 'transformers', 'lm_eval', 'pandas', 'datasets', 'pydantic'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, timeout=60)
-    assert smaug("--version", cwd=tmp_path).stdout == f"smaug-eval {__version__}\n"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, timeout=300)
+    assert in_a_process("--version", cwd=tmp_path).stdout == f"smaug-eval {__version__}\n"
 
 
 def test_the_demo_says_at_once_what_it_does_and_at_the_end_what_is_next(tmp_path: Path) -> None:
@@ -73,7 +100,7 @@ def test_the_demo_says_at_once_what_it_does_and_at_the_end_what_is_next(tmp_path
     def said(*options: str) -> str:
         command = [sys.executable, "-c", script, *options]
         return subprocess.run(
-            command, check=True, cwd=tmp_path, timeout=60, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, check=True, cwd=tmp_path, timeout=300, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ).stdout
 
     before, after = said().split("the run\n")
@@ -101,7 +128,7 @@ def test_help_of_no_verb_loads_anything_heavy(tmp_path: Path) -> None:
         "    heavy &= set(sys.modules)\n"
         "    assert not heavy, (path, heavy)\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, timeout=120)
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, timeout=300)
 
 
 def test_what_needs_no_model_is_there_without_loading_what_runs_one() -> None:
@@ -113,17 +140,17 @@ def test_what_needs_no_model_is_there_without_loading_what_runs_one() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-VERBS_WITHOUT_A_PAGE = {
-    "scores": ["scores", "results"],
-    "scores without results": ["scores", "empty"],
-    "leaderboard": ["leaderboard"],
-    "reproduce": ["reproduce", "--results", "results"],
-    "report": ["report", "results", "--format", "json", "--out", "report.json"],
-}
+VERBS_WITHOUT_A_PAGE = [
+    (["scores", "results"], 0),
+    (["scores", "empty"], 1),
+    (["leaderboard"], 0),
+    (["reproduce", "--results", "results"], 0),
+    (["report", "results", "--format", "json", "--out", "report.json"], 0),
+]
+"""And their exit codes; the one that may load more is the last."""
 
 
-@pytest.mark.parametrize("verb", VERBS_WITHOUT_A_PAGE)
-def test_numbers_are_read_without_charts_models_and_recipes(tmp_path: Path, verb: str) -> None:
+def test_numbers_are_read_without_charts_models_and_recipes(tmp_path: Path) -> None:
     """What is imported, not how long it takes: half a second each for matplotlib and pandas, several for torch."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "results").mkdir()
@@ -137,44 +164,48 @@ def test_numbers_are_read_without_charts_models_and_recipes(tmp_path: Path, verb
         "import sys\n"
         "from smaug_eval.cli import app\n"
         "from typer.testing import CliRunner\n"
-        f"result = CliRunner().invoke(app, {VERBS_WITHOUT_A_PAGE[verb]})\n"
-        "heavy = {'matplotlib', 'pandas', 'scipy.optimize', 'torch', 'transformers', 'lm_eval', 'datasets',\n"
-        "    'smaug_eval.api', 'smaug_eval.runs', 'smaug_eval.trainers.base_model'}\n"
-        f"heavy |= set() if {verb == 'report'} else {{'smaug_eval.reports', 'jinja2', 'smaug_eval.trainers.config'}}\n"
-        "print(*sorted(heavy & set(sys.modules)), result.exit_code)\n"
+        f"for verb, code in {VERBS_WITHOUT_A_PAGE}:\n"
+        "    result = CliRunner().invoke(app, verb)\n"
+        "    heavy = {'matplotlib', 'pandas', 'scipy.optimize', 'torch', 'transformers', 'lm_eval', 'datasets',\n"
+        "        'smaug_eval.api', 'smaug_eval.runs', 'smaug_eval.trainers.base_model'}\n"
+        "    if verb[0] != 'report':\n"
+        "        heavy |= {'smaug_eval.reports', 'jinja2', 'smaug_eval.trainers.config'}\n"
+        "    assert result.exit_code == code, (verb, result.output)\n"
+        "    assert not heavy & set(sys.modules), (verb, heavy & set(sys.modules))\n"
     )
     found = subprocess.run(
-        [sys.executable, "-c", script], check=True, cwd=tmp_path, timeout=120, capture_output=True, text=True
+        [sys.executable, "-c", script], check=False, cwd=tmp_path, timeout=300, capture_output=True, text=True
     )
-    assert found.stdout.split() == ["1" if "without" in verb else "0"], found.stderr
+    assert found.returncode == 0, found.stderr
 
 
-def test_unknown_verb_and_option(tmp_path: Path) -> None:
-    assert "No such command 'evl'" in refused("evl", cwd=tmp_path)
-    assert "No such option" in refused("run", "demo", "--sett", "x=1", cwd=tmp_path)
+def test_unknown_verb_and_option(refused: Refused, tmp_path: Path) -> None:
+    assert "No such command 'evl'" in refused("evl")
+    assert "No such option" in refused("run", "demo", "--sett", "x=1")
 
 
 def test_missing_recipe(tmp_path: Path) -> None:
-    assert "no recipe 'mine.yaml': no such file" in refused("run", "mine.yaml", cwd=tmp_path)
+    told = assert_refused(in_a_process("run", "mine.yaml", cwd=tmp_path))
+    assert "no recipe 'mine.yaml': no such file" in told
 
 
-def test_recipe_with_a_typo(tmp_path: Path) -> None:
+def test_recipe_with_a_typo(refused: Refused, tmp_path: Path) -> None:
     rows(tmp_path, GOOD)
     (tmp_path / "recipe.yaml").write_text(RECIPE.replace("steps: 1", "stepps: 1"))
-    text = refused("run", "recipe.yaml", cwd=tmp_path)
+    text = refused("run", "recipe.yaml")
     assert "recipe.yaml, line 5: trainings.dpop.stepps = 1: unknown key; did you mean 'steps'?" in text
 
 
-def test_missing_model(tmp_path: Path) -> None:
+def test_missing_model(refused: Refused, tmp_path: Path) -> None:
     rows(tmp_path, GOOD)
-    text = refused("run", "recipe.yaml", "--set", "model.path=./nowhere", cwd=tmp_path)
+    text = refused("run", "recipe.yaml", "--set", "model.path=./nowhere")
     assert "nowhere': no such folder" in text
     assert "fix: give a folder with config.json" in text
 
 
-def test_missing_pair_file(tmp_path: Path) -> None:
+def test_missing_pair_file(refused: Refused, tmp_path: Path) -> None:
     rows(tmp_path).unlink()
-    assert "pairs.made.path" in refused("run", "recipe.yaml", cwd=tmp_path)
+    assert "pairs.made.path" in refused("run", "recipe.yaml")
 
 
 @pytest.mark.slow
@@ -187,64 +218,62 @@ def test_missing_pair_file(tmp_path: Path) -> None:
     ],
     ids=["broken JSON", "missing column", "chosen equals rejected"],
 )
-def test_a_bad_line_7(tmp_path: Path, seventh: object, expected: str) -> None:
+def test_a_bad_line_7(refused: Refused, tmp_path: Path, seventh: object, expected: str) -> None:
     others = [{**GOOD, "prompt": f"{number} + 1 ="} for number in range(6)]
     rows(tmp_path, *others, seventh)
-    text = refused("run", "recipe.yaml", cwd=tmp_path)
+    text = refused("run", "recipe.yaml")
     assert "rows.jsonl" in text
     assert "line 7" in text
     assert expected in text
     assert "fix:" in text
 
 
-def test_unknown_suite_and_task(tmp_path: Path) -> None:
-    assert "did you mean 'open_llm_v1'?" in refused(
-        "eval", "embedded:demo-model", "--suite", "open_lm_v1", cwd=tmp_path
-    )
-    text = refused("eval", "embedded:demo-model", "--suite", "demo", "--task", "arithmetics", cwd=tmp_path)
+def test_unknown_suite_and_task(refused: Refused, tmp_path: Path) -> None:
+    assert "did you mean 'open_llm_v1'?" in refused("eval", "embedded:demo-model", "--suite", "open_lm_v1")
+    text = refused("eval", "embedded:demo-model", "--suite", "demo", "--task", "arithmetics")
     assert "did you mean" in text
     assert "arithmetic" in text
 
 
-def test_a_setting_that_has_its_own_option_is_refused(tmp_path: Path) -> None:
+def test_a_setting_that_has_its_own_option_is_refused(refused: Refused, tmp_path: Path) -> None:
     path = rows(tmp_path, GOOD)
-    text = refused("train", "embedded:demo-model", path, "--set", "loss=dpo", cwd=tmp_path)
+    text = refused("train", "embedded:demo-model", path, "--set", "loss=dpo")
     assert "--set loss: the command has an argument for it" in text
     for verb in ("eval", "reproduce"):
-        text = refused(verb, "embedded:demo-model", "--set", "engine=hf", cwd=tmp_path)
+        text = refused(verb, "embedded:demo-model", "--set", "engine=hf")
         assert "--set engine: the command has an argument for it" in text
-    assert "--set limit:" in refused("eval", "embedded:demo-model", "--set", "limit=3", cwd=tmp_path)
-    assert "--set out:" in refused("pairs", "build", path, "--out", "made", "--set", "out=x", cwd=tmp_path)
+    assert "--set limit:" in refused("eval", "embedded:demo-model", "--set", "limit=3")
+    assert "--set out:" in refused("pairs", "build", path, "--out", "made", "--set", "out=x")
 
 
-def test_unwritable_runs_directory(tmp_path: Path) -> None:
+def test_unwritable_runs_directory(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     rows(tmp_path, GOOD)
-    text = refused("run", "recipe.yaml", "--runs-dir", tmp_path / "file", cwd=tmp_path)
+    text = refused("run", "recipe.yaml", "--runs-dir", tmp_path / "file")
     assert "cannot write" in text
     assert "--runs-dir" in text
 
 
-def test_report_on_nothing(tmp_path: Path) -> None:
-    assert "nowhere" in refused("report", "nowhere", cwd=tmp_path)
+def test_report_on_nothing(refused: Refused, tmp_path: Path) -> None:
+    assert "nowhere" in refused("report", "nowhere")
 
 
 @pytest.mark.slow
-def test_doctor_names_what_is_missing(tmp_path: Path) -> None:
-    result = smaug("doctor", cwd=tmp_path, HF_HUB_OFFLINE="1", COLUMNS="200")
+def test_doctor_names_what_is_missing(smaug: Smaug, tmp_path: Path) -> None:
+    result = smaug("doctor", HF_HUB_OFFLINE="1", COLUMNS="200")
     assert result.returncode == 0, result.stderr
     for topic in ("Python", "CPU", "GPU", "vLLM", "Hub", "Disk", "Demo"):
         assert topic in result.stdout
     assert "offline by HF_HUB_OFFLINE" in result.stdout
 
 
-def test_pairs_build_prints_what_it_made(tmp_path: Path) -> None:
+def test_pairs_build_prints_what_it_made(smaug: Smaug, tmp_path: Path) -> None:
     solutions = [
         {"question": f"Ann has {n} pens and buys 3. She halves them.", "answer": f"{n} + 3 = {n + 3}\n#### {n}"}
         for n in range(10, 30)
     ]
     path = rows(tmp_path, *solutions)
-    result = smaug("pairs", "build", path, "--out", "made", "--set", "holdout=4", "--set", "shots=[0,1]", cwd=tmp_path)
+    result = smaug("pairs", "build", path, "--out", "made", "--set", "holdout=4", "--set", "shots=[0,1]")
     assert result.returncode == 0, result.stderr
     stats = json.loads(result.stdout)
     assert (stats["rows"], stats["train"], stats["eval"]) == (20, 16, 4)
@@ -253,45 +282,43 @@ def test_pairs_build_prints_what_it_made(tmp_path: Path) -> None:
     assert all(row["chosen"] != row["rejected"] for row in written)
 
 
-def test_pairs_stats_measures_ready_made_pairs(tmp_path: Path) -> None:
+def test_pairs_stats_measures_ready_made_pairs(smaug: Smaug, refused: Refused, tmp_path: Path) -> None:
     path = rows(tmp_path, GOOD, GOOD, {"prompt": "5 + 5 =", "chosen": " ten", "rejected": " tens"})
-    shown = smaug("pairs", "stats", path, cwd=tmp_path, COLUMNS="200")
+    shown = smaug("pairs", "stats", path, COLUMNS="200")
     assert shown.returncode == 0, shown.stderr
     assert "rows.jsonl: 2 pairs of 3 rows (3 text)" in shown.stdout
     assert "left out: 1 duplicate" in shown.stdout
     assert "edit distance / longer" in shown.stdout
     # " 2" and " 3" differ in one of two characters, " ten" and " tens" in one of five.
     assert "35.0%" in shown.stdout
-    stats = json.loads(smaug("pairs", "stats", path, "--json", cwd=tmp_path).stdout)
+    stats = json.loads(smaug("pairs", "stats", path, "--json").stdout)
     assert stats["characters"]["edit_distance"] == {"mean": 0.35, "median": 0.35}
     assert stats["tokens"] is None
-    assert "nowhere.jsonl does not exist" in refused("pairs", "stats", "nowhere.jsonl", cwd=tmp_path)
-    assert "split has no meaning for the file" in refused("pairs", "stats", path, "--split", "x", cwd=tmp_path)
+    assert "nowhere.jsonl does not exist" in refused("pairs", "stats", "nowhere.jsonl")
+    assert "split has no meaning for the file" in refused("pairs", "stats", path, "--split", "x")
 
 
-def test_pairs_build_has_no_mixtures(tmp_path: Path) -> None:
+def test_pairs_build_has_no_mixtures(refused: Refused, tmp_path: Path) -> None:
     path = rows(tmp_path, GOOD)
-    assert "describe it in a recipe" in refused(
-        "pairs", "build", path, "--out", "made", "--source", "mixture", cwd=tmp_path
-    )
+    assert "describe it in a recipe" in refused("pairs", "build", path, "--out", "made", "--source", "mixture")
 
 
-def test_what_the_train_verb_has_an_argument_for_is_not_set_twice(tmp_path: Path) -> None:
+def test_what_the_train_verb_has_an_argument_for_is_not_set_twice(refused: Refused, tmp_path: Path) -> None:
     pairs = rows(tmp_path, GOOD)
-    said = refused("train", "embedded:demo-model", pairs, "--set-pairs", "path=other.jsonl", cwd=tmp_path)
+    said = refused("train", "embedded:demo-model", pairs, "--set-pairs", "path=other.jsonl")
     assert "--set-pairs path: the command has an argument for it" in said
-    said = refused("train", "embedded:demo-model", pairs, "--set", "loss=dpo", cwd=tmp_path)
+    said = refused("train", "embedded:demo-model", pairs, "--set", "loss=dpo")
     assert "--set loss: the command has an argument for it" in said
 
 
 @pytest.mark.slow
-def test_a_training_on_its_own_says_its_loss_and_ends_in_a_report(tmp_path: Path) -> None:
+def test_a_training_on_its_own_says_its_loss_and_ends_in_a_report(smaug: Smaug, tmp_path: Path) -> None:
     """No evaluation, so no scores: the report shows the training."""
     pairs = [
         {"prompt": f"{a} + {b} =", "chosen": f" {a + b}", "rejected": f" {a + b + 1}"} for a in (1, 2) for b in (3, 4)
     ]
     options = ("--set", "steps=2", "--set", "batch_size=2", "--set-pairs", "holdout=1", "--name", "alone")
-    result = smaug("train", "embedded:demo-model", rows(tmp_path, *pairs), "--loss", "ipo", *options, cwd=tmp_path)
+    result = smaug("train", "embedded:demo-model", rows(tmp_path, *pairs), "--loss", "ipo", *options)
     assert result.returncode == 0, result.stderr
     said = result.stdout + result.stderr
     assert "(rho_w - rho_l - 1 / (2 * beta))^2, beta 0.1; log-probabilities summed over the tokens" in said

@@ -26,7 +26,7 @@ from smaug_eval.common.hub import read_split
 from smaug_eval.common.hub_cache import storage
 from smaug_eval.common.hub_commits import exactly, fetch_files, resolve_commit
 from smaug_eval.common.hub_errors import cause_of, is_network_error, retry_after
-from smaug_eval.common.hub_requests import SILENT_SINCE, note_answer
+from smaug_eval.common.hub_requests import SILENT_SINCE, is_silent, note_answer
 from tests.hub.contents import pushed
 from tests.hub.fixtures import HubHere, hub_environment
 
@@ -353,6 +353,13 @@ def test_a_hub_that_is_down_is_found_out_once(
     assert child.stdout.split() == [known[names[0]]], child.stderr
     assert len(deaf.taken) == (down == "deaf")
     deaf.close()
+
+
+def test_a_silence_begins_at_once(here: HubHere, monkeypatch: pytest.MonkeyPatch) -> None:
+    for second in (1_700_000_000.0006, 1_700_000_000.1234):  # one is rounded up, the other down
+        monkeypatch.setattr(hub_requests.time, "time", lambda second=second: second, raising=False)
+        note_answer(answered=False)
+        assert is_silent()
 
 
 def test_a_hub_that_answers_again_is_asked_again(here: HubHere) -> None:

@@ -26,7 +26,7 @@ def pairs(tmp_path: Path) -> Path:
 
 def printed(*arguments: str | Path, encoding: str) -> str:
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
-    result = subprocess.run([*SMAUG, *arguments], capture_output=True, check=False, env=environment, timeout=120)
+    result = subprocess.run([*SMAUG, *arguments], capture_output=True, check=False, env=environment, timeout=300)
     assert result.returncode == 0, result.stderr.decode()
     return result.stdout.decode(encoding)
 
@@ -52,7 +52,7 @@ def test_bytes_of_a_path_that_are_no_text_are_printed() -> None:
 def test_a_full_disk_under_standard_output_is_said(arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(
-            [*SMAUG, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=120
+            [*SMAUG, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=300
         )
     assert result.returncode == 2
     assert result.stderr.splitlines()[0] == "error: cannot print the result: No space left on device"
@@ -63,7 +63,7 @@ def test_a_reader_who_left_ends_it_quietly() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [*SMAUG, "leaderboard", "--json"]
-    result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=120)
+    result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=300)
     os.close(writer)
     assert (result.returncode, result.stderr) == (1, "")
 
@@ -75,6 +75,6 @@ def test_a_process_without_streams_does_its_work(pairs: Path, tmp_path: Path) ->
         f"model: embedded:demo-model\npairs: {{made: {{source: rows, path: {pairs.name!r}, holdout: 0}}}}\n"
     )
     command = ["bash", "-c", '"$@" <&- >&- 2>&-', "bash", *SMAUG, "run", "mine.yaml", "--runs-dir", "runs"]
-    assert subprocess.run(command, cwd=tmp_path, check=False, timeout=120).returncode == 0
+    assert subprocess.run(command, cwd=tmp_path, check=False, timeout=300).returncode == 0
     assert json.loads((tmp_path / "runs/mine/pairs/made/train.jsonl").read_text()) == PAIRS[0]
     assert (tmp_path / "runs/mine/report.html").is_file()

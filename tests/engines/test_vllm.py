@@ -1,18 +1,19 @@
-"""lm-eval's vLLM model beside its hf model on the embedded checkpoint; needs vLLM (``make test-vllm``)."""
+"""lm-eval's vLLM model beside its hf model on a checkpoint that smaug-eval trained; needs vLLM (``make test-vllm``)."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("vllm", reason="vLLM is not installed here; make test-vllm runs these")
 
-from smaug_eval.common.embedded import embedded_path
 from smaug_eval.engines.pool import EnginePool
 from smaug_eval.engines.registry import EngineSpec
 from smaug_eval.leaderboard.evaluate import evaluate_column
 from smaug_eval.leaderboard.registry import find_suite
+from tests.engines.trained import train_two_steps
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
@@ -20,15 +21,11 @@ LIMIT = 8
 
 
 def results(folder: Path) -> dict[str, dict[str, float]]:
-    import json
-
     (file,) = folder.glob("results_*.json")
     return json.loads(file.read_text())["results"]
 
 
 def log_likelihoods(folder: Path) -> list[float]:
-    import json
-
     (file,) = folder.glob("samples_*.jsonl")
     return [float(pair[0][0]) for line in file.read_text().splitlines() for pair in json.loads(line)["resps"]]
 
@@ -36,12 +33,13 @@ def log_likelihoods(folder: Path) -> list[float]:
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     suite, pool = find_suite("demo"), EnginePool()
+    trained = train_two_steps(tmp_path_factory.mktemp("training"))
     folders = {}
     for engine in ("hf", "vllm"):
         loaded = pool.get(
             EngineSpec(
                 engine,
-                embedded_path("demo-model"),
+                trained / "checkpoint",
                 dtype="float32",
                 batch_size=4,
                 device="cpu" if engine == "hf" else None,

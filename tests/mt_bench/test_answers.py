@@ -290,7 +290,7 @@ def test_sigkill_while_answering(tmp_path: Path) -> None:
 
     turns = tmp_path / "killed" / "tiny.turns"
     process = subprocess.Popen(command("killed", 0.02))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (turns.exists() and turns.read_text().count("\n") >= 50):
         assert time.monotonic() < deadline
         assert process.poll() is None

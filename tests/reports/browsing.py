@@ -33,7 +33,7 @@ class Visit:
         self._context.grant_permissions(["clipboard-read", "clipboard-write"])
         self._context.add_init_script("window.hit = 0")
         self.page = self._context.new_page()
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(60_000)
         self.requests: list[str] = []
         self.noise: list[str] = []
         self.page.on("request", lambda request: self.requests.append(request.url))

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file, save_file
 
 import smaug_eval
@@ -305,27 +299,6 @@ class TestRuns:
         workplace.pool.close()
         whole = smaug_eval.run({**content, "name": "whole"}, runs=one).path / "eval/base/mine/own_group"
         assert scores_in(out) == scores_in(whole)
-
-    def test_a_killed_evaluation_resumes_with_the_same_numbers(self, place: Path, tmp_path: Path) -> None:
-        content = recipe(place, ["own_group", "own_generation"], evaluation={"engine_args": {"row_tokens": 64}})
-        file = tmp_path / "any.yaml"
-        file.write_text(yaml.safe_dump(content))
-        command = [sys.executable, "-m", "smaug_eval", "run", str(file), "--runs-dir", str(tmp_path / "runs"), "-q"]
-        process = subprocess.Popen(command, start_new_session=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
-        journals = tmp_path / "runs/any/journal"
-        deadline = time.monotonic() + 300
-        while not any(each.stat().st_size > 1000 for each in journals.rglob("*") if each.is_file()):
-            assert process.poll() is None, "ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        result = smaug_eval.run(content, runs=tmp_path / "runs")
-        record = json.loads((result.path / "eval/base/mine/own_group/stage.json").read_text())
-        assert record["summary"]["tokens"]["recalled"] > 0
-        whole = smaug_eval.run({**content, "name": "whole"}, runs=tmp_path / "runs")
-        for task in ("own_group", "own_generation"):
-            assert scores_in(result.path / "eval/base/mine" / task) == scores_in(whole.path / "eval/base/mine" / task)
 
     def test_eval_of_several_models(self, place: Path, tmp_path: Path) -> None:
         result = smaug_eval.evaluate(

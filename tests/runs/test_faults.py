@@ -112,12 +112,18 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.fixture
-def file_limit() -> Iterator[Callable[[int], None]]:
-    """Limits the size of files, so that a write in the middle of a line fails as on a full disk."""
+@contextlib.contextmanager
+def file_limit(size: int) -> Iterator[None]:
+    """Limit the size of files, so that a write in the middle of a line fails as on a full disk.
+
+    Not beyond a ``with``: pytest itself may write to a file.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def finished(run: RunDirectory, stage: str) -> str:
@@ -130,52 +136,44 @@ def finished(run: RunDirectory, stage: str) -> str:
 # Full disk
 
 
-def test_a_line_that_does_not_fit_leaves_nothing_behind(tmp_path: Path, file_limit: Callable[[int], None]) -> None:
+def test_a_line_that_does_not_fit_leaves_nothing_behind(tmp_path: Path) -> None:
     file = tmp_path / "lines"
     growing = GrowingFile(file)
     growing.append(b"one\n")
-    file_limit(9)
-    with pytest.raises(SmaugError, match=r"cannot write .*lines"):
+    with file_limit(9), pytest.raises(SmaugError, match=r"cannot write .*lines"):
         growing.append(b"a second one\n")  # of which five bytes would fit
     assert file.read_bytes() == b"one\n"
-    file_limit(100)
     growing.append(b"two\n")
     growing.close()
     growing.close()
     assert file.read_bytes() == b"one\ntwo\n"
 
 
-def test_a_journal_on_a_full_disk_keeps_what_it_has(tmp_path: Path, file_limit: Callable[[int], None]) -> None:
+def test_a_journal_on_a_full_disk_keeps_what_it_has(tmp_path: Path) -> None:
     journal = Journal(tmp_path, SCOPE)
     journal.add({"a": 1})
-    file_limit(journal.file.stat().st_size + 10)
-    with pytest.raises(SmaugError, match="cannot write"):
+    with file_limit(journal.file.stat().st_size + 10), pytest.raises(SmaugError, match="cannot write"):
         journal.add({"b": 2})
     journal.close()
-    file_limit(10_000)
     again = Journal(tmp_path, SCOPE)
     assert ("a" in again, "b" in again) == (True, False)
     again.add({"b": 2})
     again.close()
 
 
-def test_answers_of_a_full_disk_are_refused_one_by_one(tmp_path: Path, file_limit: Callable[[int], None]) -> None:
+def test_answers_of_a_full_disk_are_refused_one_by_one(tmp_path: Path) -> None:
     file = tmp_path / "model.turns"
     turns = [Turn(number, 1, "text", 3, "stop", 7) for number in (1, 2)]
-    file_limit(100)
-    with RecordWriter(file) as writer:
+    with file_limit(100), RecordWriter(file) as writer:
         writer.append(turns[0])
         with pytest.raises(SmaugError, match=r"cannot write .*model.turns"):
             writer.append(turns[1])
     assert [json.loads(line)["question_id"] for line in file.read_text().splitlines()] == [1]
 
 
-def test_a_failed_atomic_write_keeps_the_file_and_leaves_no_other(
-    tmp_path: Path, file_limit: Callable[[int], None]
-) -> None:
+def test_a_failed_atomic_write_keeps_the_file_and_leaves_no_other(tmp_path: Path) -> None:
     write_text(tmp_path / "file", "old")
-    file_limit(2)
-    with pytest.raises(SmaugError, match=r"cannot write .*file: File too large"):
+    with file_limit(2), pytest.raises(SmaugError, match=r"cannot write .*file: File too large"):
         write_text(tmp_path / "file", "new text")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("file", "old")]
 

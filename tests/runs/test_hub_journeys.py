@@ -134,7 +134,7 @@ def interrupted(run: Commands, *arguments: str, after: str, hub: Hub) -> tuple[i
         stderr=subprocess.STDOUT,
         text=True,
     )
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + 300
     while not hub.requests(after):
         assert time.monotonic() < limit, "the request was never made"
         assert process.poll() is None, process.communicate()[0]
@@ -142,15 +142,19 @@ def interrupted(run: Commands, *arguments: str, after: str, hub: Hub) -> tuple[i
     time.sleep(0.5)
     pressed = time.monotonic()
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     return process.returncode, output, time.monotonic() - pressed
 
 
-@pytest.mark.parametrize(("what", "xet"), [("model", False), ("model", True), ("data set", False)])
+@pytest.mark.parametrize("what", ["model", "data set"])
 def test_ctrl_c_stops_a_download_and_the_same_command_goes_on(
-    hub: Hub, smaug_eval_command: Commands, what: str, xet: bool
+    hub: Hub, smaug_eval_command: Commands, what: str
 ) -> None:
-    """The end comes in a small part of what the download would take still, as the bound of 2 s asks for."""
+    """The end comes in a small part of what the download would take still, as the bound of 2 s asks for.
+
+    The model's file comes from Xet's storage, where it begins again; the data set's over plain HTTP.
+    """
+    xet = what == "model"
     if xet:
         pytest.importorskip("hf_xet")
     hub.add_model(MODEL, model_files(), xet=xet)
@@ -207,7 +211,7 @@ def test_ctrl_c_while_the_hub_hangs(hub: Hub, smaug_eval_command: Commands) -> N
         assert waiting.poll() is None
         time.sleep(0.05)
     waiting.send_signal(signal.SIGINT)
-    _, told = waiting.communicate(timeout=60)
+    _, told = waiting.communicate(timeout=300)
     assert (waiting.returncode, "Traceback" in told) == (3, False)
     assert "interrupted" in told
 

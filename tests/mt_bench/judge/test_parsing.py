@@ -343,10 +343,10 @@ def test_a_verdict_as_asked_for_is_read_by_both_whatever_surrounds_it(around: st
 @pytest.mark.parametrize("piece", ["[[1", "[", "[[", "[[]]", "1", " ", "[1] ", "rating ", "[[" + " " * 50, "\n"])
 def test_time_grows_with_the_length_alone(piece: str) -> None:
     text = piece * (400_000 // len(piece))
-    start = time.perf_counter()
+    start = time.process_time()
     read_judgment(text)
     strict_winner(text)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_real_judgments_are_read_as_they_were_recorded(shared: Path) -> None:
