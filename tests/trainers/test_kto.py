@@ -318,3 +318,9 @@ def test_the_first_loss_of_unequal_weights_is_not_known() -> None:
     assert entry.at_start is not None
     assert entry.at_start({"beta": 0.1, "desirable_weight": 3.0, "undesirable_weight": 3.0}) == 1.5
     assert entry.at_start({"beta": 0.1, "desirable_weight": 3.0, "undesirable_weight": 1.0}) is None
+
+
+def test_one_row_is_too_few_and_its_file_is_named(run: Callable[..., TrainingResult], files: dict[str, Path]) -> None:
+    files["train_file"].write_text(files["train_file"].read_text().splitlines()[0] + "\n")
+    with pytest.raises(SmaugError, match=r"unpaired\.jsonl: one completion is left"):
+        run(config={"loss": "kto"}, **files)
