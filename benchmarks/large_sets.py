@@ -1,31 +1,44 @@
 """Measure the memory of a large training set: built, encoded, scored by the reference, trained on for few steps.
 
-    python -m benchmarks.large_sets [--pairs 100000 1000000] [--phases build encode trial reference]
+    python -m benchmarks.large_sets [--pairs 100000 1000000] [--phases build encode trial reference] [--scored 20000]
+        [--out FILE]
 
 Writes synthetic pairs (a prompt of some 20 words, completions of some 40, one word differs) and takes each phase in a
-process of its own: build makes the pair set of a recipe from a file; encode tokenises it; trial takes two steps with a
-one-layer model, whose reference scores the pairs of these steps alone; reference scores all pairs with that model
-(which takes a core minutes for a million), and writes and reads the scores. peak_gib is the most that the process held
-resident, the interpreter, its libraries and the pages of mapped files included; anonymous_gib leaves these pages, which
-the kernel takes back when it needs them, out (sampled every 50 ms).
+process of its own: build makes the pair set of a recipe from a file; encode tokenises it; trial encodes it and takes
+two steps with a one-layer model, whose reference scores the pairs of these steps alone; reference scores the pairs with
+that model, and writes and reads the scores. A core would be busy for a quarter of an hour with all pairs of a million,
+so that the reference pass is one that resumes: the scores of all pairs but the longest --scored (0: none) are read from
+its journal, and these are computed, with room for the scores of all from the beginning. Its pairs are random ids of the
+lengths of the others, put into the file that encoding fills, and not tokenised again.
+
+peak_gib is the most that the process held resident, the interpreter, its libraries and the pages of mapped files
+included; anonymous_gib leaves these pages, which the kernel takes back when it needs them, out (sampled every 50 ms).
+With --out what was measured before of other phases and sizes stays in the file.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
+import functools
+import itertools
 import json
+import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.memory import forget_peak, peak, status
+import numpy as np
+
+from benchmarks.memory import cpu_name, forget_peak, peak, status
 
 PHASES = ("build", "encode", "trial", "reference")
 WORDS = [
@@ -67,11 +80,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, nargs="+", default=[100_000, 1_000_000], help="pairs of each set")
     parser.add_argument("--phases", nargs="+", choices=PHASES, default=list(PHASES), help="what to measure")
+    parser.add_argument("--scored", type=int, default=20_000, help="pairs that the reference pass computes; 0 for all")
     parser.add_argument("--folder", type=Path, help="where files go (default: a temporary folder)")
+    parser.add_argument("--out", type=Path, help="a JSON file for the results")
     parser.add_argument("--phase", choices=PHASES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.phase is not None:
-        print(json.dumps(measured(options.phase, options.folder)))
+        print(json.dumps(measured(options.phase, options.folder, options.pairs[0], options.scored)))
         return
     with contextlib.ExitStack() as still:
         root = options.folder or Path(still.enter_context(tempfile.TemporaryDirectory()))
@@ -80,9 +95,12 @@ def main() -> None:
             write_pairs(folder, count)
             for phase in options.phases:
                 command = [sys.executable, "-m", "benchmarks.large_sets", "--phase", phase, "--folder", str(folder)]
+                command += ["--pairs", str(count), "--scored", str(options.scored)]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE)  # noqa: S603 - our own program
-                found = json.loads(done.stdout.splitlines()[-1])
-                print(json.dumps({"pairs": count, "phase": phase, **found}), flush=True)
+                found = {"pairs": count, "phase": phase, **json.loads(done.stdout.splitlines()[-1])}
+                print(json.dumps(found), flush=True)
+                if options.out is not None:
+                    _keep(options.out, found)
 
 
 def write_pairs(folder: Path, count: int) -> None:
@@ -90,6 +108,8 @@ def write_pairs(folder: Path, count: int) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+    if (folder / "model").is_dir():
+        return  # of an earlier call
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(count)
     with (folder / "rows.jsonl").open("w", encoding="utf-8") as file:
@@ -114,16 +134,50 @@ def write_pairs(folder: Path, count: int) -> None:
     LlamaForCausalLM(config).save_pretrained(folder / "model")
 
 
-def measured(phase: str, folder: Path) -> dict[str, Any]:
+def measured(phase: str, folder: Path, count: int, scored: int) -> dict[str, Any]:
     """Do one phase in this process, and return what it held and how long it took."""
-    work = {"build": _build, "encode": _encode, "trial": _trial, "reference": _reference}[phase]
+    work: Callable[[Path], dict[str, Any]] = {
+        "build": _build,
+        "encode": _encode,
+        "trial": _trial,
+        "reference": functools.partial(_reference, count=count, scored=scored or count),
+    }[phase]
     _import_everything()
     forget_peak("cpu")
-    start = time.monotonic()
+    start, busy = time.monotonic(), time.process_time()
     with _anonymous() as most:
         found = work(folder)
-    seconds = round(time.monotonic() - start, 1)
-    return {"peak_gib": _gib(peak("cpu")), "anonymous_gib": _gib(most()), "seconds": seconds, **found}
+    seconds, busy = round(time.monotonic() - start, 1), round(time.process_time() - busy, 1)
+    return {
+        "peak_gib": _gib(peak("cpu")),
+        "anonymous_gib": _gib(most()),
+        "seconds": seconds,
+        "processor_seconds": busy,
+        **found,
+    }
+
+
+def _keep(path: Path, found: Mapping[str, Any]) -> None:
+    """Write a phase's result into the file, in the place of an earlier one of the same phase and size."""
+    from smaug_eval.common.files import write_json
+    from smaug_eval.runs.directory import now
+    from smaug_eval.runs.environment import git_commit
+
+    row = {
+        **found,
+        "command": f"python -m benchmarks.large_sets {' '.join(sys.argv[1:])}",
+        "date": now()[:10],
+        "git_commit": git_commit(),
+        "machine": {
+            "device": cpu_name(),
+            "cores": os.cpu_count(),
+            "memory_gib": _gib(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")),
+            "load": round(os.getloadavg()[0], 1),
+        },
+    }
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    rows = [each for each in rows if (each["pairs"], each["phase"]) != (row["pairs"], row["phase"])] + [row]
+    write_json(path, sorted(rows, key=lambda each: (each["pairs"], PHASES.index(each["phase"]))))
 
 
 def _build(folder: Path) -> dict[str, Any]:
@@ -178,24 +232,57 @@ def _trial(folder: Path) -> dict[str, Any]:
     return {"steps": result.steps}
 
 
-def _reference(folder: Path) -> dict[str, Any]:
+def _reference(folder: Path, *, count: int, scored: int) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM
 
     from smaug_eval.engines.journal import StreamedJournal
     from smaug_eval.prefix.scorer import scoring
+    from smaug_eval.trainers.log_probs import scoring_batches
     from smaug_eval.trainers.reference import load_reference, save_reference, score_pairs
 
-    pairs = _encoded(folder).train.pairs
+    pairs = _random_pairs(folder, count)
     model = AutoModelForCausalLM.from_pretrained(folder / "model").eval()
-    journal = StreamedJournal(folder / "journal", {"reference": "tiny"})
+    place, scope, row_tokens = folder / "journal", {"reference": "tiny"}, 8192
+    shutil.rmtree(place, ignore_errors=True)
     with scoring(model) as scorer:
-        tokens = score_pairs(scorer, model, pairs, row_tokens=8192, autocast=None, journal=journal, folder=folder)
+        batches = scoring_batches(scorer, pairs, row_tokens)
+        ends = list(itertools.accumulate(map(len, batches)))
+        first = next(number for number, end in enumerate(ends, 1) if end >= scored)
+        computed = ends[first - 1]
+        earlier = StreamedJournal(place, scope)
+        for batch in batches[first:]:
+            earlier.add({str(index): [_zeros(pairs[index].chosen), _zeros(pairs[index].rejected)] for index in batch})
+        earlier.close()
+        del batches, ends
+        journal = StreamedJournal(place, scope)
+        tokens = score_pairs(scorer, model, pairs, row_tokens=row_tokens, autocast=None, journal=journal, folder=folder)
     journal.close()
     save_reference(tokens, folder / "reference.safetensors")
     read = load_reference(folder / "reference.safetensors")
-    if read is None or len(read.sums[0]) != len(pairs):
+    if read is None or len(read.sums[0]) != len(pairs) or not np.isfinite(read.sums).all():
         raise RuntimeError("the reference cannot be read")
-    return {"bytes": (folder / "reference.safetensors").stat().st_size}
+    size = (folder / "reference.safetensors").stat().st_size
+    return {"computed": computed, "read_from_the_journal": len(pairs) - computed, "bytes": size}
+
+
+def _random_pairs(folder: Path, count: int) -> Any:
+    """So many pairs of random ids, in the lengths of those of the file, in a mapped file."""
+    from smaug_eval.trainers.encoded_pair import EncodedPair
+    from smaug_eval.trainers.pair_store import PairStore
+
+    rng, store = np.random.default_rng(count), PairStore(folder)
+    for number in range(count):
+        prompt = rng.integers(3, 40, PROMPT + len(str(number)), np.int32)
+        chosen = rng.integers(3, 40, rng.integers(ANSWER // 2, ANSWER + ANSWER // 2) + 1, np.int32)
+        rejected = chosen.copy()
+        rejected[rng.integers(len(chosen) - 1)] = 2
+        store.append(EncodedPair(prompt, chosen, rejected))
+    return store.read()
+
+
+def _zeros(tokens: Any) -> str:
+    """Log-probabilities of a completion as a journal holds them."""
+    return base64.b64encode(np.zeros(len(tokens), "<f4").tobytes()).decode("ascii")
 
 
 def _first_lines(path: Path, count: int) -> Iterator[bytes]:

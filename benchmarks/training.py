@@ -1,26 +1,28 @@
 """Measure pairs per second and peak memory of preference training, beside TRL and an ordinary padded batch.
 
-    python -m benchmarks.training --data-root MIRROR --tokenizer FOLDER [--loss dpo] [--vocabulary 4096 50304]
-        [--device cpu]
+    python -m benchmarks.training --data-root MIRROR --tokenizer FOLDER [--loss dpo dpo_nll simpo orpo]
+        [--vocabulary 4096 50304] [--device cpu] [--no-memory]
 
-Three trainers take the same optimiser steps on the same pairs, one after the other in each round, from the same random
-weights (a GPT-NeoX of Pythia's smallest shape): ours with shared prefixes, ours with padded rows, and TRL's of the same
-loss. That is DPOTrainer for dpo and dpo_nll, with the reference computed beforehand; for simpo and orpo, which have
-none, the experimental CPOTrainer and ORPOTrainer, whose forward pass computes chosen and rejected in one padded batch.
-TRL averages dpo_nll's likelihood over the tokens of a batch, and orpo's over the prompt's as well: there
+Three trainers of each loss take the same optimiser steps on the same pairs, one after the other in each round, from the
+same random weights (a GPT-NeoX of Pythia's smallest shape): ours with shared prefixes, ours with padded rows, and TRL's
+of the same loss. That is DPOTrainer for dpo and dpo_nll, with the reference computed beforehand; for simpo and orpo,
+which have none, the experimental CPOTrainer and ORPOTrainer, whose forward pass computes chosen and rejected in one
+padded batch. TRL averages dpo_nll's likelihood over the tokens of a batch, and orpo's over the prompt's as well: there
 largest_loss_difference compares ours with each other alone. Ratios are taken within a round; their median over rounds
-is reported. Peak memory is measured in a process of its own for each trainer. Without --data-root the pairs are random
-tokens in the lengths of the real ones.
+is reported. Several losses are measured in the same rounds, each round in another order. A single thread on a CPU is
+timed by its processor time, which other work on the machine hardly changes; everything else by the clock. Peak memory
+is measured in a process of its own for each trainer. Without --data-root the pairs are random tokens in the lengths of
+the real ones.
 
-ratios: ours / the faster of the two others, pairs per second. tokens_over_unique: tokens of the forward pass / tokens
-that any trainer must compute.
+ratios: ours / the faster of the two others, pairs per second. over_dpo: a loss's vs_dense or vs_trl / dpo's in the same
+round. tokens_over_unique: tokens of the forward pass / tokens that any trainer must compute.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
+import os
 import random
 import statistics
 import subprocess
@@ -46,9 +48,11 @@ from transformers import (
     TrainingArguments,
 )
 
-from benchmarks.memory import forget_peak, peak
+from benchmarks.memory import cpu_name, forget_peak, peak
 from benchmarks.peers import trl_peer
 from smaug_eval.prefix.scorer import scoring
+from smaug_eval.runs.directory import now
+from smaug_eval.runs.environment import git_commit
 from smaug_eval.trainers.config import TrainingConfig
 from smaug_eval.trainers.reference import score_pairs
 from smaug_eval.trainers.tokenization import EncodedPair, PairEncoder
@@ -168,6 +172,7 @@ class Contestant:
         torch.manual_seed(0)
         self._pairs = [_within(pair, vocabulary) for pair in pairs]
         self._half = device == "cuda"
+        self._clock = clock_of(device)
         model = AutoModelForCausalLM.from_config(config or _model_config(vocabulary)).to(device)
         arguments = {
             "learning_rate": 1e-5,
@@ -212,9 +217,9 @@ class Contestant:
         self._model = model
 
     def step(self, indices: Sequence[int]) -> tuple[float, float]:
-        """Return one optimiser step; returns the seconds and the loss."""
+        """Take one optimiser step; returns the seconds and the loss."""
         items = [self._items[index] for index in indices]
-        started = time.perf_counter()
+        started = self._clock()
         batch = self.trainer.data_collator(items)
         loss = self.trainer.training_step(self._model, batch, len(items))
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
@@ -222,7 +227,7 @@ class Contestant:
         self._model.zero_grad(set_to_none=True)
         if self._half:
             torch.cuda.synchronize()
-        return time.perf_counter() - started, float(loss)
+        return self._clock() - started, float(loss)
 
     def computed(self, indices: Sequence[int]) -> int:
         """Return the tokens of our forward pass over these pairs."""
@@ -234,53 +239,74 @@ class Contestant:
         self._close()
 
 
-def measure(form: str, arguments: argparse.Namespace, vocabulary: int, pairs: list[EncodedPair]) -> dict[str, Any]:
-    """Time all contestants in turns, and their memory each alone."""
-    size, rounds = arguments.batch_size, arguments.rounds
+def clock_of(device: str) -> Callable[[], float]:
+    """Return the processor's time for a single thread on a CPU, or else the clock."""
+    return time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+
+
+def measure(
+    form: str, arguments: argparse.Namespace, vocabulary: int, pairs: list[EncodedPair]
+) -> dict[str, dict[str, Any]]:
+    """Time all contestants of every loss in turns, and their memory each alone; returns what was found by loss."""
+    size, losses = arguments.batch_size, arguments.loss
     batches = [list(range(start, start + size)) for start in range(0, len(pairs), size)]
+    taking = [(loss, name) for loss in losses for name in CONTESTANTS]
+    order = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         contestants = {
-            name: Contestant(name, pairs, vocabulary, arguments.device, Path(folder), arguments.loss)
-            for name in CONTESTANTS
+            (loss, name): Contestant(name, pairs, vocabulary, arguments.device, Path(folder), loss)
+            for loss, name in taking
         }
         for contestant in contestants.values():
             contestant.step(batches[0])  # warm up
-        seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-        losses: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-        for turn in range(rounds):
-            for name, contestant in contestants.items():
-                taken, loss = contestant.step(batches[turn % len(batches)])
-                seconds[name].append(taken)
-                losses[name].append(loss)
-        computed = sum(contestants["ours"].computed(batch) for batch in batches)
+        steps: dict[tuple[str, str], list[tuple[float, float]]] = {each: [] for each in taking}
+        for turn in range(arguments.rounds):
+            for each in order.sample(taking, len(taking)):
+                steps[each].append(contestants[each].step(batches[turn % len(batches)]))
+        computed = sum(contestants[losses[0], "ours"].computed(batch) for batch in batches)
         for contestant in contestants.values():
             contestant.close()
-    ratios = {
-        name: [other / ours for ours, other in zip(seconds["ours"], seconds[name], strict=True)]
-        for name in ("trl", "dense")
-    }
-    fastest = [min(pair) for pair in zip(ratios["trl"], ratios["dense"], strict=True)]
+    seconds = {each: np.array([taken for taken, _ in steps[each]]) for each in taking}
+    ratios = {(loss, name): seconds[loss, name] / seconds[loss, "ours"] for loss in losses for name in ("trl", "dense")}
     return {
-        "shapes": shapes(pairs),
-        "pairs_per_second": {name: round(size / statistics.median(taken), 3) for name, taken in seconds.items()},
-        "ratio": round(statistics.median(fastest), 3),
-        "vs_trl": round(statistics.median(ratios["trl"]), 3),
-        "vs_dense": round(statistics.median(ratios["dense"]), 3),
-        "tokens_over_unique": round(computed / unique_tokens(pairs), 3),
-        "largest_loss_difference": max(
-            abs(ours - other)
-            for name in (("trl", "dense") if arguments.loss in SAME_IN_TRL else ("dense",))
-            for ours, other in zip(losses["ours"], losses[name], strict=True)
-        ),
-        "peak_memory_mib": {name: _peak_of(form, name, arguments, vocabulary) for name in CONTESTANTS},
+        loss: {
+            "shapes": shapes(pairs),
+            "pairs_per_second": {name: round(size / float(np.median(seconds[loss, name])), 3) for name in CONTESTANTS},
+            "ratio": _middle(np.minimum(ratios[loss, "trl"], ratios[loss, "dense"])),
+            "vs_trl": _middle(ratios[loss, "trl"]),
+            "vs_dense": _middle(ratios[loss, "dense"]),
+            **(
+                {"over_dpo": {name: _middle(ratios[loss, name] / ratios["dpo", name]) for name in ("trl", "dense")}}
+                if "dpo" in losses and loss != "dpo"
+                else {}
+            ),
+            "tokens_over_unique": round(computed / unique_tokens(pairs), 3),
+            "largest_loss_difference": max(
+                abs(ours - other)
+                for name in (("trl", "dense") if loss in SAME_IN_TRL else ("dense",))
+                for (_, ours), (_, other) in zip(steps[loss, "ours"], steps[loss, name], strict=True)
+            ),
+            **(
+                {}
+                if arguments.no_memory
+                else {
+                    "peak_memory_mib": {name: _peak_of(form, name, loss, arguments, vocabulary) for name in CONTESTANTS}
+                }
+            ),
+        }
+        for loss in losses
     }
 
 
-def _peak_of(form: str, name: str, arguments: argparse.Namespace, vocabulary: int) -> float:
+def _middle(values: Any) -> float:
+    return round(float(np.median(values)), 3)
+
+
+def _peak_of(form: str, name: str, loss: str, arguments: argparse.Namespace, vocabulary: int) -> float:
     """Peak MiB of a step in a process of its own; on a CPU of the whole process, libraries included."""
     command = [sys.executable, "-m", "benchmarks.training", "--forms", form, "--memory-of", name]
     command += ["--vocabulary", str(vocabulary), "--device", arguments.device, "--pairs", str(arguments.pairs)]
-    command += ["--batch-size", str(arguments.batch_size), "--loss", arguments.loss]
+    command += ["--batch-size", str(arguments.batch_size), "--loss", loss]
     if arguments.data_root and arguments.tokenizer:
         command += ["--data-root", str(arguments.data_root), "--tokenizer", str(arguments.tokenizer)]
     found = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
@@ -291,7 +317,9 @@ def _measure_memory(form: str, arguments: argparse.Namespace, vocabulary: int, p
     longest = sorted(range(len(pairs)), key=lambda index: -pairs[index].length)[: arguments.batch_size]
     chosen = [pairs[index] for index in longest]
     with tempfile.TemporaryDirectory() as folder:
-        contestant = Contestant(arguments.memory_of, chosen, vocabulary, arguments.device, Path(folder), arguments.loss)
+        contestant = Contestant(
+            arguments.memory_of, chosen, vocabulary, arguments.device, Path(folder), arguments.loss[0]
+        )
         contestant.step(range(len(chosen)))  # the optimiser's state is there from the first step on
         forget_peak(arguments.device)
         contestant.step(range(len(chosen)))
@@ -316,14 +344,6 @@ def _model_config(vocabulary: int) -> GPTNeoXConfig:
     )
 
 
-def _cpu() -> str:
-    """The processor's name where Linux gives it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor())
-
-
 def _padding_tokenizer() -> PreTrainedTokenizerFast:
     """TRL wants a tokenizer for its padding token alone."""
     model = WordLevel({"<pad>": 0}, unk_token="<pad>")  # noqa: S106
@@ -337,11 +357,12 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, help="folder of a tokenizer, such as Pythia's")
     parser.add_argument("--vocabulary", type=int, nargs="+", default=[4096, 50304], help="sizes of the head")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
-    parser.add_argument("--loss", choices=LOSSES, default="dpo")
+    parser.add_argument("--loss", nargs="+", choices=LOSSES, default=["dpo"], help="losses, in the same rounds")
     parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--no-memory", action="store_true", help="measure time alone")
     parser.add_argument("--memory-of", choices=CONTESTANTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer) if arguments.tokenizer else None
@@ -355,22 +376,31 @@ def main() -> None:
         for size in arguments.vocabulary
     }
 
-    def worst(key: str, pick: Callable[[list[float]], float]) -> dict[str, float]:
-        return {form: pick([by_form[form][key] for by_form in found.values()]) for form in arguments.forms}
+    def worst(loss: str, key: str, pick: Callable[[list[float]], float]) -> dict[str, float]:
+        return {form: pick([by_form[form][loss][key] for by_form in found.values()]) for form in arguments.forms}
 
     print(
         json.dumps(
             {
-                "loss": arguments.loss,
-                "ratios": worst("ratio", min),
-                "vs_trl": worst("vs_trl", min),
-                "vs_dense": worst("vs_dense", min),
-                "tokens_over_unique": worst("tokens_over_unique", max),
+                "command": f"python -m benchmarks.training {' '.join(sys.argv[1:])}",
+                "date": now()[:10],
+                "git_commit": git_commit(),
+                "losses": {
+                    loss: {
+                        "ratios": worst(loss, "ratio", min),
+                        "vs_trl": worst(loss, "vs_trl", min),
+                        "vs_dense": worst(loss, "vs_dense", min),
+                        "tokens_over_unique": worst(loss, "tokens_over_unique", max),
+                    }
+                    for loss in arguments.loss
+                },
                 "vocabularies": found,
                 "machine": {
-                    "device": torch.cuda.get_device_name() if arguments.device == "cuda" else _cpu(),
+                    "device": torch.cuda.get_device_name() if arguments.device == "cuda" else cpu_name(),
                     "threads": torch.get_num_threads(),
                     "torch": torch.__version__,
+                    "clock": "processor" if clock_of(arguments.device) is time.process_time else "wall",
+                    "load": [round(part, 1) for part in os.getloadavg()],
                 },
                 "batch_size": arguments.batch_size,
                 "rounds": arguments.rounds,

@@ -49,7 +49,7 @@ def with_adapter(
         trainable_token_indices=_token_ids(lora, tokenizer),
         **{name: value for name, value in further.items() if value is not None},
     )
-    _check_names(model, lora)
+    check_adapter(model, lora, tokenizer)
     try:
         return peft.get_peft_model(model, settings)
     except ValueError as error:
@@ -82,18 +82,30 @@ def _token_ids(lora: LoraConfig, tokenizer: PreTrainedTokenizerBase | None) -> l
     return sorted(set(found))
 
 
-def _check_names(model: PreTrainedModel, lora: LoraConfig) -> None:
-    """Refuse names of modules and parameters that the model has none of: PEFT passes over some without a word."""
+def check_adapter(model: PreTrainedModel, lora: LoraConfig, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+    """Refuse names of modules, parameters and tokens that a model has none of: PEFT passes over some without a word.
+
+    Args:
+        model: The base.
+        lora: The adapter's settings.
+        tokenizer: Knows the tokens that ``trainable_tokens`` names.
+
+    Raises:
+        SmaugError: there is no such module, parameter or token.
+    """
+    _token_ids(lora, tokenizer)
     modules = [name for name, _ in model.named_modules()]
     parameters = [name for name, _ in model.named_parameters()]
     for key, names, known in (
+        ("target_modules", [] if isinstance(lora.target_modules, str) else lora.target_modules, modules),
         ("exclude_modules", lora.exclude_modules, modules),
         ("modules_to_save", lora.modules_to_save, modules),
         ("target_parameters", lora.target_parameters, parameters),
     ):
         for name in names or ():
             if not any(each == name or each.endswith(f".{name}") for each in known):
-                likely = nearest(name, {each.rpartition(".")[2] for each in known})
+                lasts = {each.rpartition(".")[2] for each in known}
+                likely = nearest(name, sorted(last for last in lasts if last and not last.isdigit()))
                 raise SmaugError(f"lora.{key}: the model has no {name!r}{likely}", fix="correct or remove the name")
     rows = model.get_input_embeddings().weight.shape[0]
     for token in lora.trainable_tokens or ():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from transformers import (
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.models.configuration import read_config
 from smaug_eval.models.loading import LOADING_ERRORS, load_pretrained
-from smaug_eval.models.quantised import Quantisation, Use, quantisation
+from smaug_eval.models.quantised import Quantisation, Use, quantisation, require_bitsandbytes
 from smaug_eval.prefix.attention import honour_soft_caps
 from smaug_eval.trainers.processes import process_count, weights_are_sharded
 from smaug_eval.trainers.tokenization import EncodedPair
@@ -139,10 +138,7 @@ def _device_map(device: torch.device | None, quantised: bool) -> str | dict[str,
 
 
 def _check_quantising(quantize: str) -> None:
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise SmaugError(
-            f"lora.quantize is {quantize}, but bitsandbytes is not installed", fix="pip install 'smaug-eval[qlora]'"
-        )
+    require_bitsandbytes(f"lora.quantize is {quantize}")
     if weights_are_sharded():
         raise SmaugError(
             f"lora.quantize is {quantize}, but FSDP and DeepSpeed cannot shard quantised weights here",

@@ -113,6 +113,8 @@ def encode_sets(
         )
     ]
     if unpaired:
+        check_unpaired(train.pairs, str(train_file))
+        check_unpaired(held_out.pairs, str(eval_file))
         for what, pairs in sets.items():
             found = set_beside_others(
                 pairs,
@@ -139,11 +141,7 @@ def set_beside_others(
         batch_size: Completions of a batch.
         max_length: Most tokens of a prompt and a completion.
         seed: Of their order; None for that of the rows.
-
-    Raises:
-        SmaugError: it is a single one.
     """
-    check_unpaired(pairs.pairs, what)
     labels = [pair.label for pair in pairs.pairs]
     order = None if seed is None else order_of(len(labels), seed)
     pairs.pairs = Mismatched(pairs.pairs, batch_size, max_length, order)

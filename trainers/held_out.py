@@ -1,6 +1,7 @@
 """Record the held-out pairs each time they are scored: rows of ``diagnostics.jsonl``, and a warning.
 
-At the end of a training ``held_out.jsonl`` says of every held-out pair what the training did to it.
+At the end of a training ``held_out.jsonl`` says of every held-out pair, or single completion, what the training did to
+it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from smaug_eval.trainers.diagnostics import (
     profile,
     regions_of,
 )
-from smaug_eval.trainers.layout import DIAGNOSTICS_FILE, HELD_OUT_FILE, HeldOutLine
+from smaug_eval.trainers.layout import DIAGNOSTICS_FILE, HELD_OUT_FILE, HeldOutLine, LabelledLine
 from smaug_eval.trainers.pairs.stats import edit_count
 from smaug_eval.trainers.probes import Ches
 from smaug_eval.trainers.reference import TokenLogProbs
@@ -112,8 +113,7 @@ class HeldOutWatch:
             }
         )
         if (step >= steps if kept is None else kept) and self._writes:
-            rows = held_out_rows(policy, self._reference, self._pairs)
-            write_text(self._path.with_name(HELD_OUT_FILE), "".join(_line(row.as_json()) for row in rows))
+            _write_lines(self._path, held_out_rows(policy, self._reference, self._pairs))
         _, error = mean_and_error(rho_w)
         numbers = {"log_ratios/chosen_se": error, "gradient_cosine": mean_cosine}
         if scores is not None:
@@ -167,7 +167,8 @@ class _DiagnosticsRows:
 class LabelledWatch:
     """Watch the desirable ones of held-out unpaired completions; keep one row of each scoring in ``diagnostics.jsonl``.
 
-    A row holds ``step`` and ``warning``, as those of :class:`HeldOutWatch` do.
+    A row holds ``step`` and ``warning``, as those of :class:`HeldOutWatch` do. After the last step
+    :func:`labelled_rows` go to ``held_out.jsonl``.
 
     Args:
         pairs: The held-out completions.
@@ -190,19 +191,23 @@ class LabelledWatch:
         on_warning: Callable[[str], None],
         writes: bool = True,
     ) -> None:
+        self._pairs = pairs
         self._desirable = np.array([bool(pair.label) for pair in pairs])
         self._reference = reference
+        self._path, self._writes = folder / DIAGNOSTICS_FILE, writes
         self._rows = _DiagnosticsRows(folder / DIAGNOSTICS_FILE, step, loss, on_warning, writes=writes)
 
     def look(self, step: int, steps: int, policy: TokenLogProbs, *, kept: bool | None = None) -> dict[str, float]:
-        """Add a row; returns ``log_ratios/chosen_se``, with at least two desirable completions.
+        """Add a row, if any completion is desirable; returns ``log_ratios/chosen_se``, with at least two of them.
 
         Args:
             step: Optimiser steps taken.
             steps: Optimiser steps in all.
             policy: The completions' log-probabilities under the policy now.
-            kept: Not read; as of :meth:`HeldOutWatch.look`.
+            kept: As of :meth:`HeldOutWatch.look`.
         """
+        if (step >= steps if kept is None else kept) and self._writes:
+            _write_lines(self._path, labelled_rows(policy, self._reference, self._pairs))
         ratios = log_ratios(policy, self._reference)["log_ratio_chosen"][self._desirable]
         if not len(ratios):
             return {}
@@ -237,6 +242,32 @@ def held_out_rows(policy: TokenLogProbs, reference: TokenLogProbs, pairs: Sequen
             )
         )
     return rows
+
+
+def labelled_rows(policy: TokenLogProbs, reference: TokenLogProbs, pairs: Sequence[EncodedPair]) -> list[LabelledLine]:
+    """Return what a training did to each single completion, in the order of the completions."""
+    ratios = log_ratios(policy, reference)["log_ratio_chosen"]
+    before, _ = reference.sums
+    seen: Counter[str] = Counter()
+    rows = []
+    for index, pair in enumerate(pairs):
+        name = _pair_name(pair)
+        seen[name] += 1
+        rows.append(
+            LabelledLine(
+                completion=name if seen[name] == 1 else f"{name}-{seen[name]}",
+                label=bool(pair.label),
+                tokens=len(pair.chosen),
+                log_ratio=float(ratios[index]),
+                reference=float(before[index]),
+            )
+        )
+    return rows
+
+
+def _write_lines(path: Path, rows: Sequence[HeldOutLine | LabelledLine]) -> None:
+    """Write ``held_out.jsonl`` beside ``diagnostics.jsonl``."""
+    write_text(path.with_name(HELD_OUT_FILE), "".join(_line(row.as_json()) for row in rows))
 
 
 def _pair_name(pair: EncodedPair) -> str:

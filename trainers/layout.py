@@ -18,7 +18,8 @@ TRAIN_FILE, EVAL_FILE, STATS_FILE = "train.jsonl", "eval.jsonl", "stats.json"
 
 LOG_FILE, SUMMARY_FILE, DIAGNOSTICS_FILE = "log.jsonl", "summary.json", "diagnostics.jsonl"
 HELD_OUT_FILE = "held_out.jsonl"
-"""Of a training, written after its last step: one :class:`HeldOutLine` for each held-out pair."""
+"""Of a training, written after its last step: one :class:`HeldOutLine` for each held-out pair, or one
+:class:`LabelledLine` for each held-out completion of a loss of single completions."""
 SAMPLES_FILE = "samples.jsonl"
 """Of a training that was told to: what the policy answers at each evaluation."""
 CHECKPOINT_FOLDER, ADAPTER_FOLDER, KEPT_FOLDER = "checkpoint", "adapter", "checkpoints"
@@ -97,6 +98,30 @@ class HeldOutLine:
             wanted = ", ".join(each.name for each in fields(cls) if each.name not in _OPTIONAL)
             raise SmaugError(f"{where}: expected a name and finite numbers under {wanted}", fix="train again")
         return cls(pair=name, **values)
+
+
+@dataclass(frozen=True)
+class LabelledLine:
+    """Hold what a training of single completions (loss kto) did to a held-out one: a line of ``held_out.jsonl``.
+
+    Attributes:
+        completion: A name that depends on prompt and completion alone; a desirable one's is that of
+            :attr:`HeldOutLine.pair` where it is a pair's chosen answer. ``-2``, ``-3`` follow where a set repeats one.
+        label: Whether it is desirable.
+        tokens: Its tokens.
+        log_ratio: Its log-ratio to the reference, in nats, summed over tokens.
+        reference: Its log-probability under the reference.
+    """
+
+    completion: str
+    label: bool
+    tokens: int
+    log_ratio: float
+    reference: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the line as plain data."""
+        return asdict(self)
 
 
 _OPTIONAL = ("chosen_before", "chosen_at", "chosen_after", "reference_chosen")

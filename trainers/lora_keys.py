@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from smaug_eval.common.settings import ADDED, Strict
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class LoraConfig(Strict):
@@ -17,7 +20,7 @@ class LoraConfig(Strict):
     dropout: float = Field(
         0.0, ge=0.0, lt=1.0, description="Dropout on the adapter's input while training; the base model has none."
     )
-    target_modules: Literal["all-linear"] | list[str] = Field(
+    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = Field(
         "all-linear",
         description="Modules to adapt: all-linear (all but the output head and towers for images and sound), or a list "
         "of module names. Experts that are fused parameters are no linear layers; what is adapted is printed.",
@@ -58,3 +61,9 @@ class LoraConfig(Strict):
         description="Tokens, by id or text, whose rows of the embedding are trained as well.",
         json_schema_extra=ADDED,
     )
+
+    @model_validator(mode="after")
+    def _parameters_without_dropout(self) -> Self:
+        if self.target_parameters is not None and self.dropout:
+            raise ValueError("target_parameters have no inputs of their own to drop: set dropout: 0")
+        return self

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from typing import Any
 
-from smaug_eval.common.errors import SmaugError
+from smaug_eval.models.quantised import require_bitsandbytes
 from smaug_eval.trainers.config import TrainingConfig
 
 OPTIMISERS = {
@@ -19,16 +18,16 @@ OPTIMISERS = {
 _OF_BITSANDBYTES = ("adamw_8bit", "paged_adamw", "paged_adamw_8bit")
 
 
-def check_optimiser(config: TrainingConfig) -> None:
-    """Make sure that the library of an optimiser is there.
+def check_libraries(config: TrainingConfig) -> None:
+    """Make sure that the library of an optimiser, or of a base in few bits, is there.
 
     Raises:
         SmaugError: it is not.
     """
-    if config.optimizer in _OF_BITSANDBYTES and importlib.util.find_spec("bitsandbytes") is None:
-        raise SmaugError(
-            f"optimizer is {config.optimizer}, but bitsandbytes is not installed", fix="pip install 'smaug-eval[qlora]'"
-        )
+    if config.optimizer in _OF_BITSANDBYTES:
+        require_bitsandbytes(f"optimizer is {config.optimizer}")
+    if config.lora is not None and config.lora.quantize is not None:
+        require_bitsandbytes(f"lora.quantize is {config.lora.quantize}")
 
 
 def optimiser_arguments(config: TrainingConfig) -> dict[str, Any]:

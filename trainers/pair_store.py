@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any, overload
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from smaug_eval.common.files import unwritable
@@ -32,9 +33,11 @@ class StoredPairs(Sequence[EncodedPair]):
     def __init__(self, file: IO[bytes]) -> None:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         reader = pa.ipc.open_file(pa.py_buffer(mapped))
-        self._batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-        self._columns = [tuple(map(_views, batch.columns[: len(_IDS)])) for batch in self._batches]
-        self._length = sum(batch.num_rows for batch in self._batches)
+        batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+        self._columns = [tuple(map(_views, batch.columns[: len(_IDS)])) for batch in batches]
+        self._weights = [batch.column(len(_IDS)).to_numpy() for batch in batches]
+        self._labels = [_labels(batch.column(len(_IDS) + 1)) for batch in batches]
+        self._length = sum(batch.num_rows for batch in batches)
 
     def __len__(self) -> int:
         return self._length
@@ -53,8 +56,9 @@ class StoredPairs(Sequence[EncodedPair]):
             raise IndexError(index)
         number, row = divmod(place, BATCH)
         prompt, chosen, rejected = (ids[ends[row] : ends[row + 1]] for ends, ids in self._columns[number])
-        batch: Any = self._batches[number]
-        return EncodedPair(prompt, chosen, rejected, batch.column(3)[row].as_py(), batch.column(4)[row].as_py())
+        labels = self._labels[number]
+        label = None if labels is None or labels[row] < 0 else bool(labels[row])
+        return EncodedPair(prompt, chosen, rejected, float(self._weights[number][row]), label)
 
     def __iter__(self) -> Iterator[EncodedPair]:
         return (self[place] for place in range(self._length))
@@ -125,6 +129,14 @@ class PairStore:
 def _lists(rows: Sequence[TokenIds]) -> Any:
     ends = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
     return pa.LargeListArray.from_arrays(ends, np.concatenate(rows).astype(np.int32))
+
+
+def _labels(column: Any) -> npt.NDArray[np.int8] | None:
+    """Labels as 0 and 1, -1 where a pair has none; None where no pair has one."""
+    if column.null_count == len(column):
+        return None
+    found: npt.NDArray[np.int8] = column.cast(pa.int8()).fill_null(-1).to_numpy()
+    return found
 
 
 def _views(column: Any) -> tuple[Any, TokenIds]:

@@ -10,8 +10,9 @@ from typing import Any
 from transformers import TrainingArguments
 
 from smaug_eval.common.errors import SmaugError
+from smaug_eval.common.suggest import nearest
 from smaug_eval.trainers.config import TrainingConfig
-from smaug_eval.trainers.losses import LOSSES, loss_name
+from smaug_eval.trainers.losses import LOSSES, WEIGHTS, loss_name
 
 TRL_LOSSES = {"ipo": "ipo_averaged", "ipo_summed": "ipo"}
 """Names that mean another loss here than in a recipe, since TRL's ``ipo`` averages over tokens."""
@@ -32,6 +33,8 @@ _WEIGHTS = {
 }
 """Arguments, as TRL's versions have named them, to weights of losses."""
 
+_BETA = ("beta", "beta")
+
 _REFUSED = {
     "padding_free": "leave it out: rows are packed, and what a pair shares is computed once (share_prefix)",
     "f_divergence_type": "leave it out: only the reverse KL divergence is here",
@@ -43,6 +46,22 @@ _REFUSED = {
     "tools": "put them into the rows, in a column tools",
 }
 """Arguments of TRL's that are known and not taken, with what to do instead."""
+
+_SCORED_HERE = "leave it out: held-out rows are scored here, in rows of row_tokens"
+_WITHOUT_EFFECT: dict[str, tuple[tuple[Any, ...], str]] = {
+    "precompute_ref_log_probs": ((True,), "leave it out: the reference is scored once, before the first step"),
+    "dataset_num_proc": ((None, 1), "leave it out: rows are encoded in this process, on all cores"),
+    "label_smoothing_factor": ((0.0,), "give label_smoothing, the loss's own"),
+    "neftune_noise_alpha": ((None,), "leave it out: the policy begins at its reference, without noise"),
+    "include_num_input_tokens_seen": (("no", False), "leave it out: tokens are not counted"),
+    "train_sampling_strategy": (("random", "sequential"), "leave it out: rows are filled with pairs of any length"),
+    **dict.fromkeys(("prediction_loss_only", "batch_eval_metrics", "bf16_full_eval"), ((False,), _SCORED_HERE)),
+    **dict.fromkeys(("fp16_full_eval", "eval_use_gather_object"), ((False,), _SCORED_HERE)),
+    "eval_do_concat_batches": ((True,), _SCORED_HERE),
+    **dict.fromkeys(("eval_accumulation_steps", "label_names"), ((None,), _SCORED_HERE)),
+    "include_for_metrics": (([],), _SCORED_HERE),
+}
+"""Arguments that would change nothing: the values that pass, and what to do instead of others."""
 
 
 @dataclass
@@ -80,8 +99,8 @@ class PreferenceConfig(TrainingArguments):
         max_completion_length: Maximum number of tokens of a completion; None for what is left.
         truncation_mode: ``keep_start``, as TRL, or ``balanced``; see :mod:`smaug_eval.trainers.truncation`.
         disable_dropout: Whether the model is trained without dropout, which prefix sharing needs; only True.
-        precompute_ref_log_probs: Accepted: the reference is always scored once, before the first step.
-        dataset_num_proc: Accepted: rows are encoded in this process.
+        precompute_ref_log_probs: Only True: the reference is always scored once, before the first step.
+        dataset_num_proc: Only None or 1: rows are encoded in this process.
         share_prefix: Whether what the completions of a pair share is computed once.
         row_tokens: Tokens of a packed row.
         model_init_kwargs: ``revision`` and ``dtype`` of a model given by its name.
@@ -110,7 +129,7 @@ class PreferenceConfig(TrainingArguments):
     )
     append_eos: bool = field(default=True, metadata={"help": "End completions with the end-of-text token."})
     long_prompts: str = field(default="truncate", metadata={"help": "truncate or drop prompts that are too long."})
-    loss_kwargs: dict[str, Any] | None = field(default=None, metadata={"help": "Further weights of the loss."})
+    loss_kwargs: dict[str, Any] | str | None = field(default=None, metadata={"help": "Further weights of the loss."})
     max_length: int = field(default=1024, metadata={"help": "Maximum number of tokens of prompt and completion."})
     max_prompt_length: int | None = field(default=None, metadata={"help": "Maximum number of tokens of the prompt."})
     max_completion_length: int | None = field(
@@ -137,6 +156,9 @@ class PreferenceConfig(TrainingArguments):
         for name, instead in _REFUSED.items():
             if getattr(self, name) not in (None, False, "reverse_kl"):
                 raise SmaugError(f"PreferenceConfig({name}={getattr(self, name)!r}) is not taken", fix=instead)
+        for name, (passes, instead) in _WITHOUT_EFFECT.items():
+            if getattr(self, name) not in passes:
+                raise SmaugError(f"PreferenceConfig({name}={getattr(self, name)!r}) is not taken", fix=instead)
         if not self.disable_dropout:
             raise SmaugError(
                 "PreferenceConfig(disable_dropout=False) is not taken", fix="leave it out: dropout would make noise"
@@ -151,6 +173,11 @@ class PreferenceConfig(TrainingArguments):
         # Says what is wrong with the loss before a model is loaded.
         if self.settings().entry.unpaired:
             self.train_sampling_strategy = "sequential"  # as TRL: mismatched completions are those of a batch
+            if self.auto_find_batch_size:
+                raise SmaugError(
+                    "PreferenceConfig(auto_find_batch_size=True) is not taken with kto",
+                    fix="give per_device_train_batch_size: completions stand beside others of their batch",
+                )
 
     @property
     def columns_by_name(self) -> dict[str, str]:
@@ -159,11 +186,32 @@ class PreferenceConfig(TrainingArguments):
         Raises:
             SmaugError: they are no names by names.
         """
-        found = json.loads(self.columns) if isinstance(self.columns, str) else self.columns or {}
-        if not isinstance(found, dict) or not all(isinstance(name, str) for name in (*found, *found.values())):
+        found = self.object_of("columns")
+        if not all(isinstance(name, str) for name in (*found, *found.values())):
             raise SmaugError(
                 f"PreferenceConfig(columns={self.columns!r}) is no object of names", fix='{"prompt": "NAME"}'
             )
+        return found
+
+    def object_of(self, name: str) -> dict[str, Any]:
+        """Return an argument that is an object by names, empty where it is None; of the command line it comes as JSON.
+
+        Args:
+            name: The argument.
+
+        Raises:
+            SmaugError: it is something else.
+        """
+        found = value = getattr(self, name)
+        if isinstance(value, str):
+            try:
+                found = json.loads(value)
+            except ValueError:
+                found = value
+        if found is None:
+            return {}
+        if not isinstance(found, dict):
+            raise SmaugError(f"PreferenceConfig({name}={value!r}) is no object", fix='give {"NAME": VALUE}')
         return found
 
     def settings(self) -> TrainingConfig:
@@ -197,7 +245,7 @@ class PreferenceConfig(TrainingArguments):
                     "long_prompts": self.long_prompts,
                     "system_prompt": self.system_prompt,
                     "chat_template": self.chat_template,
-                    "chat_template_kwargs": self.chat_template_kwargs,
+                    "chat_template_kwargs": self.object_of("chat_template_kwargs") or None,
                     "max_grad_norm": self.max_grad_norm or 1e30,
                 }
             )
@@ -217,16 +265,23 @@ class PreferenceConfig(TrainingArguments):
 
     def _weights(self, losses: Sequence[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for argument, weight in _WEIGHTS.items():
-            value = getattr(self, argument)
-            if value is not None and (argument != "label_smoothing" or value):
-                found[weight] = value
+        given_by: dict[str, str] = {}
+        further = self.object_of("loss_kwargs")
+        for name in further:
+            if name not in WEIGHTS:
+                raise ValueError(f"loss_kwargs: {name} is no weight of a loss{nearest(name, WEIGHTS)}")
+        named = [(argument, weight, getattr(self, argument)) for argument, weight in (*_WEIGHTS.items(), _BETA)]
+        named = [each for each in named if each[0] != "label_smoothing" or each[2]]
+        for argument, weight, value in (*named, *(("loss_kwargs", *each) for each in further.items())):
+            if value is None:
+                continue
+            if weight in found:
+                raise ValueError(f"{given_by[weight]} and {argument} both give {weight}: leave one out")
+            found[weight], given_by[weight] = value, argument
         has_beta = any("beta" in LOSSES[name].weights for name in losses if name in LOSSES)
-        if self.beta is not None:
-            found["beta"] = self.beta
-        elif has_beta and not any(name in _OWN_BETA for name in losses):
+        if "beta" not in found and has_beta and not any(name in _OWN_BETA for name in losses):
             found["beta"] = TRL_BETA
-        return found | dict(self.loss_kwargs or {})
+        return found
 
 
 def _summed(names: Sequence[str], factors: Sequence[float]) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -33,7 +33,7 @@ from smaug_eval.trainers.reference import TokenLogProbs, score_pairs
 from smaug_eval.trainers.remarks import remarks
 from smaug_eval.trainers.tokenization import PairEncoder
 from smaug_eval.trainers.trainer import PairTrainer, ScoredPairs, pair_metrics, summarise
-from smaug_eval.trainers.unpaired import unpaired_rows
+from smaug_eval.trainers.unpaired import check_unpaired, unpaired_rows
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ class PreferenceTrainer(PairTrainer):
         if train_dataset is None:
             raise SmaugError("PreferenceTrainer needs train_dataset", fix="give a datasets.Dataset of preference rows")
         arguments = PreferenceConfig("preference-training") if args is None else args
+        _check_loading(arguments, [model, ref_model])
         set_seed(arguments.seed)  # of the adapter's first weights
         own, tokenizer = _loaded(model, arguments)
         _check_trainable(own)
@@ -218,6 +219,7 @@ class PreferenceTrainer(PairTrainer):
         if not encoded.pairs:
             raise SmaugError(f"{what}: no pair is left ({dict(encoded.dropped)})", fix="give pairs that differ")
         if unpaired:
+            check_unpaired(encoded.pairs, what)
             said += set_beside_others(
                 encoded,
                 self._settings.weights,
@@ -271,13 +273,25 @@ def _refuse(**given: Any) -> None:
             )
 
 
+def _check_loading(arguments: PreferenceConfig, models: Sequence[Any]) -> None:
+    """Refuse what says how to load a model where none is loaded."""
+    if any(isinstance(model, str) for model in models):
+        return
+    for name in ("model_init_kwargs", "trust_remote_code"):
+        if getattr(arguments, name):
+            raise SmaugError(
+                f"PreferenceConfig({name}=...) is for a model that is loaded here",
+                fix=f"give the model's name, or leave {name} out",
+            )
+
+
 def _loaded(
     model: PreTrainedModel | PeftModel | str, arguments: PreferenceConfig
 ) -> tuple[Any, PreTrainedTokenizerBase | None]:
     """A model object as it is, or the model and the tokenizer of a name."""
     if not isinstance(model, str):
         return model, None
-    settings = dict(arguments.model_init_kwargs or {}) if not isinstance(arguments.model_init_kwargs, str) else {}
+    settings = arguments.object_of("model_init_kwargs")
     unknown = sorted(set(settings) - {"revision", "dtype", "torch_dtype"})
     if unknown:
         raise SmaugError(

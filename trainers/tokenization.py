@@ -231,7 +231,8 @@ class PairEncoder:
             if not places:
                 continue
             batch = [texts[place][0] for place in places]
-            found = self.tokenizer(batch, add_special_tokens=not rendered, verbose=False)["input_ids"]
+            ids_alone = {"return_attention_mask": False, "return_token_type_ids": False}
+            found = self.tokenizer(batch, add_special_tokens=not rendered, verbose=False, **ids_alone)["input_ids"]
             for place, ids in zip(places, found, strict=True):
                 encodings[place] = _with_one_start(ids[:-1] if adds_end and not rendered else ids, bos)
         return encodings

@@ -22,7 +22,7 @@ from smaug_eval.common.files import write_json
 from smaug_eval.models.quantised import Use
 from smaug_eval.models.quiet import quiet_transformers
 from smaug_eval.prefix.scorer import Scorer, scoring
-from smaug_eval.trainers.adapters import described, further_adapter, with_adapter
+from smaug_eval.trainers.adapters import check_adapter, described, further_adapter, with_adapter
 from smaug_eval.trainers.base_model import DTYPES, check_finite, check_ids, fitting_length, load_model, no_dropout
 from smaug_eval.trainers.begun import check_same_pairs, checkpoint_to_resume_from, kept_date
 from smaug_eval.trainers.chat_templates import template_text
@@ -35,13 +35,14 @@ from smaug_eval.trainers.held_out import last_diagnosis
 from smaug_eval.trainers.layout import ADAPTER_FOLDER, CHECKPOINT_FOLDER, SUMMARY_FILE
 from smaug_eval.trainers.learning_rates import rate_note
 from smaug_eval.trainers.model_parts import measured_coverage
-from smaug_eval.trainers.optimisers import check_optimiser
+from smaug_eval.trainers.optimisers import check_libraries
 from smaug_eval.trainers.other_reference import score_other_reference
 from smaug_eval.trainers.processes import any_process, process_count, process_index, weights_are_sharded
 from smaug_eval.trainers.randomness import Noise, without_noise
 from smaug_eval.trainers.reference import TokenLogProbs
 from smaug_eval.trainers.reference_scoring import ReferenceScoring
 from smaug_eval.trainers.remarks import Remark
+from smaug_eval.trainers.router_loss import RouterLoss
 from smaug_eval.trainers.saving import check_place, save_result, write_kept
 from smaug_eval.trainers.settled import Listeners, Progress, SettledTraining
 from smaug_eval.trainers.shortfalls import process_warnings
@@ -159,7 +160,7 @@ def _finish(training: SettledTraining) -> TrainingResult:
         raise SmaugError(f"cannot train in dtype {spec.dtype!r}", fix=f"choose one of {', '.join(START_TOLERANCE)}")
     if (setting := config.needs_held_out) is not None and training.eval_file is None:
         raise SmaugError(f"{setting} uses held-out pairs, and there are none", fix="set holdout in the pair set")
-    check_optimiser(config)
+    check_libraries(config)
     # Brings several processes together.
     arguments = training_arguments(config, training.resume_dir, training.seed)
     # A caller may have been killed before it took note of the result.
@@ -202,6 +203,10 @@ def _load(training: SettledTraining, arguments: TrainingArguments) -> _Loaded:
     """Load the model and encode the pairs for it; a reference that is another model is scored in between."""
     spec, config = training.spec, training.config
     model, tokenizer = _load_start(training, arguments)
+    try:
+        check_parts(model, config, tokenizer)
+    except SmaugError as error:
+        raise SmaugError(f"training {spec.name}: {error.message}", fix=error.fix) from error
     base_config = copy.deepcopy(model.config)
     max_length = fitting_length(config.max_length, model)
     pairs = encode_sets(
@@ -220,6 +225,18 @@ def _load(training: SettledTraining, arguments: TrainingArguments) -> _Loaded:
         score_other_reference(training, arguments, tokenizer, pairs, max_length)
         model, _ = _load_start(training, arguments)
     return _Loaded(model, tokenizer, base_config, max_length, pairs)
+
+
+def check_parts(model: PreTrainedModel, config: TrainingConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse settings that name what a model does not have, before anything is encoded or scored.
+
+    Raises:
+        SmaugError: the model has no such module, parameter or token, or no router.
+    """
+    if config.lora is not None:
+        check_adapter(model, config.lora, tokenizer)
+    if config.router_aux_loss_coef:
+        RouterLoss(model)
 
 
 def _load_start(

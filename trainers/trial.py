@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from accelerate.utils import gather_object
 from torch import nn
@@ -62,10 +65,42 @@ def spread(scores: TokenLogProbs, seen: Sequence[int], pairs: Sequence[EncodedPa
     A loss that reads one of these is none, which stops the training.
     """
     places = {number: place for place, number in enumerate(seen)}
-    return TokenLogProbs(
+    return _SpreadLogProbs(
         _SpreadOut(scores.chosen, places, lambda number: len(pairs[number].chosen), len(pairs)),
         _SpreadOut(scores.rejected, places, lambda number: len(pairs[number].rejected), len(pairs)),
+        scores,
+        seen,
     )
+
+
+@dataclass(frozen=True)
+class _SpreadLogProbs(TokenLogProbs):
+    """Log-probabilities of some pairs as those of all; no pair that was not scored is looked at to add them up.
+
+    Attributes:
+        few: Of the scored pairs.
+        seen: Their numbers.
+    """
+
+    few: TokenLogProbs
+    seen: Sequence[int]
+
+    @cached_property
+    def sums(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the sums, no numbers where a pair was not scored."""
+        return self._of_all(self.few.sums)
+
+    @cached_property
+    def heads(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the sums over the first tokens, no numbers where a pair was not scored."""
+        return self._of_all(self.few.heads)
+
+    def _of_all(
+        self, few: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        chosen, rejected = (np.full(len(self.chosen), np.nan) for _ in few)
+        chosen[self.seen], rejected[self.seen] = few
+        return chosen, rejected
 
 
 class _SpreadOut(Sequence[Floats]):

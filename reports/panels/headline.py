@@ -30,6 +30,7 @@ class Fall(NamedTuple):
         step: The last logged step.
         log_ratio: Mean of log pi(y_w) - log pi_ref(y_w) there, in nats.
         error: Its standard error; None where it was not logged.
+        is_unpaired: Whether the training was on single completions, of which the desirable ones are the preferred.
     """
 
     training: str
@@ -37,6 +38,7 @@ class Fall(NamedTuple):
     step: int
     log_ratio: float
     error: float | None
+    is_unpaired: bool = False
 
     @property
     def is_clear(self) -> bool:
@@ -52,9 +54,11 @@ class Fall(NamedTuple):
         return self.log_ratio < 0 and self.is_clear
 
     @property
-    def pairs(self) -> str:
-        """Name the pairs it is about."""
-        return SPLITS[self.split]
+    def answers(self) -> str:
+        """Name the answers it is about."""
+        if self.is_unpaired:
+            return f"desirable {SPLITS[self.split]} completions"
+        return f"preferred answers of {SPLITS[self.split]} pairs"
 
     @property
     def amount(self) -> str:
@@ -70,7 +74,8 @@ def preferred_likelihood(training: Training) -> Fall | None:
         if not values.empty:
             errors = series(training, split, f"{LOG_RATIOS['chosen']}_se")
             error = float(errors.iloc[-1]) if not errors.empty and errors.index[-1] == values.index[-1] else None
-            return Fall(training.name, split, int(values.index[-1]), float(values.iloc[-1]), error)
+            step, last = int(values.index[-1]), float(values.iloc[-1])
+            return Fall(training.name, split, step, last, error, training.is_unpaired)
     return None
 
 

@@ -28,6 +28,7 @@ FINAL_COLUMNS = {
     LOG_RATIOS["rejected"]: "rejected log-ratio",
     "rewards/margins": "reward margin",
     "rewards/accuracies": "chosen ranked first",
+    "kl": "divergence (nats)",
     "penalty/active": "pairs with penalty",
     "penalty/nats": "penalty (nats)",
     "gradient_cosine": "gradient cosine",
@@ -69,6 +70,7 @@ def training(comparison: Comparison) -> Mapping[str, Any] | None:
         "checkpoint_charts": curve_charts(checkpoints),
         "checkpoint_rows": list(curve_rows(checkpoints)),
         "columns": [FINAL_COLUMNS[name] for name in logged],
+        "unpaired": [each.name for each in trainings if each.is_unpaired],
         "final": [row for each in trainings for row in _final_rows(each, logged)],
         "regions": REGIONS,
         "edits": [row for each in trainings for row in edits(each)],
@@ -100,9 +102,10 @@ def story(trainings: Sequence[Training]) -> Iterator[str]:
             rejected, below = (
                 series(each, fall.split, name) for name in (LOG_RATIOS["rejected"], f"{LOG_RATIOS['chosen']}_below")
             )
-            rest = "" if rejected.empty else f", rejected ones by {signed(rejected.iloc[-1], 2)}"
-            share = "" if below.empty else f"; {fixed(100 * below.iloc[-1], 0)}% of the pairs lie below the reference"
-            moved = f"moved the preferred answers of {fall.pairs} pairs by {fall.amount} on average"
+            others, counted = ("undesirable", "them") if fall.is_unpaired else ("rejected", "the pairs")
+            rest = "" if rejected.empty else f", {others} ones by {signed(rejected.iloc[-1], 2)}"
+            share = "" if below.empty else f"; {fixed(100 * below.iloc[-1], 0)}% of {counted} lie below the reference"
+            moved = f"moved the {fall.answers} by {fall.amount} on average"
             yield f"{each.name} {moved}{rest}{share}."
     lowered = [name for name, fall in falls.items() if fall.below_reference]
     unclear = [name for name, fall in falls.items() if not fall.is_clear]
@@ -128,7 +131,8 @@ def _describe_curves(training: Training) -> str:
         if not values.empty:
             first, last = signed(values.iloc[0], 2), signed(values.iloc[-1], 2)
             start, end = values.index[0], values.index[-1]
-            parts.append(f"{name} answers of {pairs} pairs: {first} nats at step {start}, {last} at step {end}")
+            what = f"{name} {pairs} completions" if training.is_unpaired else f"{name} answers of {pairs} pairs"
+            parts.append(f"{what}: {first} nats at step {start}, {last} at step {end}")
     return "; ".join(parts) + ". Zero is the reference model."
 
 

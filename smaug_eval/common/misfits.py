@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -14,6 +14,7 @@ from smaug_eval.common.schema_keys import child_of, field_names, models_of, tag_
 from smaug_eval.common.suggest import nearest
 
 MOST_SHOWN = 8
+_FORM = re.compile(r"(?:literal|list|tuple|set|dict)\[.*\]|constrained-\w+|str|int|float|bool|none")
 
 Lines = Mapping[tuple[str, ...], int | str]
 """Line number, or other place, of each key path."""
@@ -28,7 +29,7 @@ def misfits(error: ValidationError, schema: type[BaseModel], where: str, lines: 
         where: Name of the file.
         lines: Line number of each key path.
     """
-    found = [_explain(detail, schema, where, lines) for detail in error.errors(include_url=False)]
+    found = _joined(_explain(detail, schema, where, lines) for detail in error.errors(include_url=False))
     shown = found[:MOST_SHOWN]
     if len(found) > len(shown):
         shown.append(f"... and {len(found) - len(shown)} more")
@@ -47,6 +48,16 @@ def key_lines(node: yaml.Node | None, prefix: tuple[str, ...]) -> Iterator[tuple
             path = (*prefix, str(index))
             yield path, value.start_mark.line + 1
             yield from key_lines(value, path)
+
+
+def _joined(texts: Iterable[str]) -> list[str]:
+    """Say once what does not fit, where each form that a value may have refuses it."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        head, separator, reason = text.rpartition(": ")
+        shared = f"{head}{separator}" if " = " in head else text
+        found.setdefault(shared, []).append(reason if shared != text else "")
+    return [head + "; or ".join(filter(None, dict.fromkeys(reasons))) for head, reasons in found.items()]
 
 
 def _explain(detail: ErrorDetails, schema: type[BaseModel], where: str, lines: Lines) -> str:
@@ -86,6 +97,8 @@ def _walk(location: tuple[int | str, ...], schema: type[BaseModel]) -> tuple[tup
     parent: Any = schema
     for step in location:
         options = models_of(here)
+        if keys and not options and isinstance(step, str) and _FORM.fullmatch(step):
+            continue  # pydantic's name of one of the forms that a plain value may have
         tagged = {tag_of(model): model for model in options if tag_of(model)}
         if len(options) > 1 and step in tagged:
             here = tagged[str(step)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.fields import FieldInfo
 
 
@@ -13,6 +14,31 @@ class Strict(BaseModel):
     """Refuse unknown keys in a part of a recipe: a misspelt setting must not pass silently."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_are_no_truth_values(cls, values: Any) -> Any:
+        """Refuse true and false for a number, which would be 1 and 0."""
+        for name, field in cls.model_fields.items() if isinstance(values, Mapping) else ():
+            key = next((each for each in (field.alias, name) if each in values), None)
+            if key is None or not isinstance(values[key], bool):
+                continue
+            kinds = _plain_types(field.annotation)
+            if kinds & {int, float} and not kinds & {bool, Any, object}:
+                raise ValueError(f"{key} is {str(values[key]).lower()}: give a number")
+        return values
+
+
+def _plain_types(annotation: Any) -> set[Any]:
+    """The types that an annotation is made of, without what limits them; those within a list or a mapping left out."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _plain_types(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return {kind for part in get_args(annotation) for kind in _plain_types(part)}
+    if origin is Literal:
+        return {type(value) for value in get_args(annotation)}
+    return {annotation if origin is None else origin}
 
 
 _MARK = "added"

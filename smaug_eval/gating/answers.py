@@ -55,7 +55,7 @@ def _log_ratio(training: Training) -> Evidence:
     sign = Outcome.BETTER if fall.log_ratio > 0 else Outcome.WORSE
     is_clear = fall.is_clear and fall.log_ratio != 0 and (fall.error is not None or fall.below_reference)
     return Evidence(
-        where=f"log-ratio of preferred answers, {fall.pairs} pairs",
+        where=f"log-ratio of {fall.answers}",
         subject=f"training {name}",
         unit="nats",
         score=fall.log_ratio,

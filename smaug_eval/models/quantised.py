@@ -111,8 +111,8 @@ def check_quantisation(source: str, config: Mapping[str, Any], uses: Collection[
         if use.is_vllm:
             continue
         what = f"model {source!r} holds {found.name} weights"
-        if found.method == BITSANDBYTES and importlib.util.find_spec("bitsandbytes") is None:
-            raise SmaugError(f"{what}, and bitsandbytes is not installed", fix="pip install 'smaug-eval[qlora]'")
+        if found.method == BITSANDBYTES:
+            require_bitsandbytes(what)
         if (why := _why_not(found)) is not None:
             raise SmaugError(
                 f"{what}, which {use.value} cannot load here: {why}",
@@ -151,3 +151,16 @@ def _why_not(found: Quantisation) -> str | None:
     except Exception as error:  # each method checks in its own way, in code of other libraries
         return " ".join(str(error).split(" - supported")[0].split())[:200]
     return None
+
+
+def require_bitsandbytes(what: str) -> None:
+    """Make sure that bitsandbytes is installed.
+
+    Args:
+        what: What needs it, as the first half of a sentence.
+
+    Raises:
+        SmaugError: it is not.
+    """
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise SmaugError(f"{what}, and bitsandbytes is not installed", fix="pip install 'smaug-eval[qlora]'")

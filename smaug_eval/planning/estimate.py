@@ -258,7 +258,8 @@ class _Planner:
             # Trainings held against one model on the same pairs, cut and computed alike, score the reference once.
             lora = training.lora.quantize if training.lora else None
             named = training.start if training.reference in (None, START) else training.reference
-            key = (named or BASE, training.pairs, training.max_length, self.dtype, training.lora is None, lora)
+            rows = (training.pairs, training.entry.unpaired, training.max_length)
+            key = (named or BASE, *rows, self.dtype, training.lora is None, lora)
             if key not in scored:
                 reference = _shape_named(self.recipe, named, self.shape)
                 yield replace(self, shape=reference)._reference(name, training)
@@ -297,15 +298,19 @@ class _Planner:
     def _setting(self, training: TrainingConfig) -> MemorySetting:
         sharing = sharing_of(training.launch)
         processes = 1 if training.launch is None else process_number(training.launch)
-        figures = self.figures[str(training.pairs)]
-        longest = figures.longest(self._length(training))
+        longest = self._figures(training).longest(self._length(training))
         return MemorySetting(training, self.dtype, sharing, processes, self.machine.count, longest)
+
+    def _figures(self, training: TrainingConfig) -> PairFigures:
+        """What a training reads: pairs, or the completions that it makes of them."""
+        figures = self.figures[str(training.pairs)]
+        return figures.completions() if training.entry.unpaired else figures
 
     def _length(self, training: TrainingConfig) -> int:
         return min(training.max_length, self.shape.context or training.max_length)
 
     def _reference(self, name: str, training: TrainingConfig) -> StagePlan:
-        figures, setting = self.figures[str(training.pairs)], self._setting(training)
+        figures, setting = self._figures(training), self._setting(training)
         pair, pairs = figures.within(self._length(training)), figures.pairs + figures.held_out
         memory = training_memory(self.shape, setting)
         seconds = [
@@ -323,14 +328,18 @@ class _Planner:
         )
 
     def _training(self, name: str, training: TrainingConfig) -> StagePlan:
-        figures, setting = self.figures[str(training.pairs)], self._setting(training)
+        figures, setting = self._figures(training), self._setting(training)
         pair = figures.within(self._length(training))
         steps = steps_of(training, figures.pairs, setting.processes)
         trained = pairs_seen(training, figures.pairs, setting.processes)
         looks = 0 if not figures.held_out else 2 + steps // (training.eval_every or steps + 1)
+        # KTO's divergence is that of a whole batch: where that has several parts, each is scored once more before.
+        parted = setting.pairs_at_a_time < training.batch_size or setting.processes > 1
+        twice = training.entry.unpaired and parted
         tokens, seconds = [], []
         for share in (training.share_prefix, False):
             each = training_flops(self.shape, training, pair, share, setting.pairs_at_a_time)
+            each += twice * pair_flops(self.shape, pair, share)
             work = trained * each + looks * figures.held_out * pair_flops(self.shape, pair, share)
             seconds.append(work / (self.flops * setting.processes))
             tokens.append(float((trained + looks * figures.held_out) * pair_tokens(pair, share)))

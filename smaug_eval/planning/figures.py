@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class PairFigures:
         chosen: Of the rest of the chosen completion.
         rejected: Of the rest of the rejected one.
         source: Where the figures are from.
+        unpaired: Share of them that are single completions with a label; of these ``chosen`` is the mean length of the
+            desirable ones, and ``rejected`` that of the others.
     """
 
     pairs: int
@@ -41,11 +43,22 @@ class PairFigures:
     chosen: float
     rejected: float
     source: str
+    unpaired: float = 0.0
 
     @property
     def length(self) -> float:
         """Return the tokens of the prompt and the longer completion."""
         return self.prompt + self.common + max(self.chosen, self.rejected)
+
+    def completions(self) -> PairFigures:
+        """Return the same for a loss of single completions: a pair makes two, each beside that of another prompt.
+
+        Where single completions were counted, as many are taken to be desirable as not.
+        """
+        lengths = [self.common + rest for rest in (self.chosen, self.rejected) if self.common + rest]
+        mean = sum(lengths) / max(1, len(lengths))
+        pairs, held_out = (round((2 - self.unpaired) * count) for count in (self.pairs, self.held_out))
+        return replace(self, pairs=pairs, held_out=held_out, common=0.0, chosen=mean, rejected=mean, unpaired=1.0)
 
     def lengths(self, scale: float = 1.0) -> PairLengths:
         """Return a pair with every part ``scale`` times the mean, in whole tokens."""
@@ -144,8 +157,16 @@ def _measured(stats: Mapping[str, Any], source: str, holdout: int) -> PairFigure
     alike = counted["edit_distance"] is not None and counted["edit_distance"]["mean"] < BUCKET_EDGES[1]
     common = min(chosen, rejected) / 2 if alike else 0.0
     how = "in tokens" if unit == 1 else f"{CHARACTERS_PER_TOKEN} characters a token"
+    rows = stats.get("formats") or {}
     return PairFigures(
-        int(stats["train"]), holdout, prompt, common, chosen - common, rejected - common, f"measured ({source}, {how})"
+        int(stats["train"]),
+        holdout,
+        prompt,
+        common,
+        chosen - common,
+        rejected - common,
+        f"measured ({source}, {how})",
+        rows.get("unpaired", 0) / max(1, sum(rows.values())),
     )
 
 
@@ -167,4 +188,5 @@ def _mixed(config: MixturePairs, parts: Mapping[str, PairFigures]) -> PairFigure
         mean("chosen"),
         mean("rejected"),
         sources,
+        mean("unpaired"),
     )

@@ -116,6 +116,7 @@ def _memory(
     own = {**launch, "config": str(recipes_folder() / SHARDED)} if launch and "config" in launch else launch
     config = TrainingConfig.model_validate({**keys, "launch": own})
     processes = 1 if config.launch is None else process_number(config.launch)
+    figures = figures.completions() if config.entry.unpaired else figures
     longest = figures.longest(min(config.max_length, shape.context or config.max_length))
     setting = MemorySetting(config, HALF, sharing_of(config.launch), processes, machine.count, longest)
     return training_memory(shape, setting, with_activations=with_activations).total

@@ -259,6 +259,8 @@ def _settings(arm: Mapping[str, Any]) -> Mapping[str, Any]:
 def _held_out(lines: Iterator[Mapping[str, Any]], where: str) -> dict[str, HeldOutPair]:
     found: dict[str, list[tuple[float, ...]]] = {}
     for number, line in enumerate(lines, start=1):
+        if "label" in line:
+            continue  # a single completion, of which no pair can be made
         read = HeldOutLine.from_json(line, f"{where}, line {number}")
         values = tuple(float(getattr(read, name) or 0.0) for name in HeldOutPair._fields)
         found.setdefault(_REPEATED.sub("", read.pair), []).append(values)

@@ -40,6 +40,11 @@ class Training:
     chosen: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def is_unpaired(self) -> bool:
+        """Return whether single completions with labels were trained on: their log has an estimate of a divergence."""
+        return "kl" in self.rows.columns
+
+    @property
     def last_diagnosis(self) -> Mapping[str, Any]:
         """Return the newest of ``diagnostics``; empty where there is none."""
         return self.diagnostics[-1] if self.diagnostics else {}

@@ -15,9 +15,10 @@ from smaug_eval.models.quantised import Use
 from smaug_eval.mt_bench.config import MtBenchConfig
 from smaug_eval.mt_bench.files.layout import answers_stage, judgments_stage
 from smaug_eval.mt_bench.stage.judging import Judging
-from smaug_eval.results.layout import curve_stage, evaluation_stage
+from smaug_eval.results.layout import curve_stage, evaluation_stage, training_stage
 from smaug_eval.runs.models import RunModels, uses_of
 from smaug_eval.runs.recipe import BASE, EvaluationConfig, Recipe
+from smaug_eval.trainers.optimisers import check_libraries
 
 
 def check_judges(judges: Mapping[str, Judging], left: Sequence[str]) -> None:
@@ -65,6 +66,25 @@ def check_engines(recipe: Recipe, left: Sequence[str], *, devices: bool) -> None
                 check_device(entry.device)
         except SmaugError as error:
             raise SmaugError(f"{key}.{error.message}", fix=error.fix) from error
+
+
+def check_trainings(recipe: Recipe, left: Sequence[str]) -> None:
+    """Make sure that the libraries of the trainings to do are installed on this machine.
+
+    Args:
+        recipe: Names the trainings.
+        left: Names of the stages that are not done.
+
+    Raises:
+        SmaugError: one is not.
+    """
+    for name, training in recipe.trainings.items():
+        if training_stage(name) not in left:
+            continue
+        try:
+            check_libraries(training)
+        except SmaugError as error:
+            raise SmaugError(f"trainings.{name}: {error.message}", fix=error.fix) from error
 
 
 def _scoring(evaluation: str, column: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from smaug_eval.common.errors import Incomplete
 from smaug_eval.common.interrupts import Interrupts
 from smaug_eval.engines.pool import EnginePool
 from smaug_eval.results.layout import REPORT_FILE
-from smaug_eval.runs.checks import check_engines, check_given, check_judges, check_scoring
+from smaug_eval.runs.checks import check_engines, check_given, check_judges, check_scoring, check_trainings
 from smaug_eval.runs.directory import RunDirectory, StageState
 from smaug_eval.runs.execution import Execution, RunContext, Stage
 from smaug_eval.runs.jobs import Workplace
@@ -144,6 +144,8 @@ class Pipeline:
         left = [stage.name for stage, state in self.states() if state.status != "done"]
         check_judges(self._judges, left)
         check_engines(self.recipe, left, devices=devices)
+        if devices:
+            check_trainings(self.recipe, left)
         check_scoring(self._models, left)
         check_chat_templates(self._models)
         for warning in self._warnings:

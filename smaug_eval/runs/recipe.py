@@ -439,6 +439,7 @@ class Recipe(Strict):
             elif training.pairs not in self.pairs:
                 hint = nearest(training.pairs, self.pairs)
                 raise ValueError(f"trainings.{name}.pairs = {training.pairs!r}: no such pair set{hint}")
+            self._check_pairs_of(name, training)
         check_origins(self.trainings)
         for name, pair_set in self.pairs.items():
             if isinstance(pair_set, MixturePairs):
@@ -463,6 +464,20 @@ class Recipe(Strict):
         for name in self.evaluations:
             self._check_stop(name)
         return self
+
+    def _check_pairs_of(self, name: str, training: TrainingConfig) -> None:
+        """Make sure that a training's pair set has what the training goes by."""
+        pair_set = self.pairs[str(training.pairs)]
+        if training.needs_held_out is not None and not pair_set.holdout:
+            raise ValueError(
+                f"trainings.{name}: {training.needs_held_out} uses held-out pairs, and pairs.{training.pairs}.holdout "
+                "is 0: set it to the number to hold out"
+            )
+        if pair_set.ches is not None and training.entry.unpaired:
+            raise ValueError(
+                f"trainings.{name}: loss {training.loss} reads single completions, and pairs.{training.pairs}.ches "
+                "compares the two of a pair: leave ches out, or choose a loss of pairs"
+            )
 
     def baseline_of(self, evaluation: EvaluationConfig) -> str:
         """Return what an evaluation that may stop compares with: a model's name, or a path."""

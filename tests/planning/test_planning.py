@@ -19,7 +19,7 @@ from smaug_eval.common.embedded import find_recipe
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.planning.activations import PairLengths, Step, activations
 from smaug_eval.planning.estimate import plan_recipe
-from smaug_eval.planning.figures import pair_figures
+from smaug_eval.planning.figures import PairFigures, pair_figures
 from smaug_eval.planning.machines import parse_machine
 from smaug_eval.planning.memory import Memory, MemorySetting, Sharing, base_bytes, training_memory
 from smaug_eval.planning.shapes import ModelShape, model_shape, shape_of
@@ -196,6 +196,50 @@ def test_built_pairs_are_counted_rather_than_looked_up(tmp_path: Path) -> None:
     (folder / "stats.json").write_text(json.dumps({"train": 77, "tokens": tokens}), encoding="utf-8")
     figures = pair_figures(load_recipe(find_recipe("smaug-7b")), "metamath", tmp_path)
     assert (figures.pairs, figures.prompt, figures.common, figures.chosen, figures.rejected) == (77, 50, 10, 10, 12)
+
+
+def test_a_pair_makes_two_completions_and_an_unpaired_row_one() -> None:
+    # Answers of 20 and 24 tokens, of which the first 10 are alike: two completions of 22 tokens on average.
+    pairs = PairFigures(10, 4, 50.0, 10.0, 10.0, 14.0, "a test")
+    assert pairs.completions() == PairFigures(20, 8, 50.0, 0.0, 22.0, 22.0, "a test", 1.0)
+    rows = PairFigures(10, 4, 50.0, 0.0, 20.0, 30.0, "a test", 1.0)
+    assert rows.completions() == replace(rows, chosen=25.0, rejected=25.0)
+    desirable = replace(rows, rejected=0.0)
+    assert desirable.completions() == replace(rows, chosen=20.0, rejected=20.0)
+
+
+def test_kto_is_planned_by_completions(tmp_path: Path) -> None:
+    """Eight pairs are sixteen completions; the rows of a file of single ones are counted as they are."""
+    LlamaConfig(**{**LLAMA, "vocab_size": 300}).save_pretrained(tmp_path / "base")
+    file = tmp_path / "unpaired.jsonl"
+    rows = [{"prompt": f"{n} + 1 =", "completion": f" {n}", "label": n % 3 == 0} for n in range(12)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    keys = {"epochs": 1, "batch_size": 4, "pairs": "made"}
+    made = {"source": "metamath", "path": "embedded:demo-arithmetic", "limit": 8, "shots": [0, 0], "holdout": 0}
+    recipe = parse_recipe(
+        {
+            "name": "kto",
+            "model": str(tmp_path / "base"),
+            "pairs": {"made": made, "marked": {"source": "rows", "path": str(file), "holdout": 0}},
+            "trainings": {
+                "dpo": {"loss": "dpo", **keys},
+                "kto": {"loss": "kto", **keys},
+                "single": {"loss": "kto", **keys, "pairs": "marked"},
+            },
+        }
+    )
+    plan = plan_recipe(recipe, [parse_machine("A100-80")])
+    stages = {stage.name: stage for stage in plan.machines[0].stages}
+    assert {name: stages[f"train/{name}"].steps for name in recipe.trainings} == {"dpo": 2, "kto": 4, "single": 3}
+    # Other completions stand beside the pairs', so that their scores are no use to KTO.
+    assert {name for name in stages if name.startswith("reference/")} == {
+        f"reference/{name}" for name in recipe.trainings
+    }
+    figures = plan.pairs["marked"]
+    assert (figures["pairs"], figures["unpaired"]) == (12, 1.0)
+    # Of a prompt, its completion and that of another prompt; the last token of each predicts nothing.
+    prompt, answer = round(figures["prompt"]), round((figures["chosen"] + figures["rejected"]) / 2) or 1
+    assert stages["reference/single"].tokens == 12 * (prompt + 2 * (answer - 1) + 1)
 
 
 def test_unknown_pairs_are_refused() -> None:

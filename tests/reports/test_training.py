@@ -55,6 +55,13 @@ def test_the_story_is_told_from_the_log() -> None:
         "dpop moved the preferred answers of held-out pairs by +0.50 nats on average, rejected ones by −2.00.",
         "Lowered by dpo; not lowered by dpop.",
     ]
+    single = trained(
+        "kto", {"log_ratios/chosen": 0.5, "log_ratios/rejected": -2.0, "log_ratios/chosen_below": 0.25, "kl": 0.1}
+    )
+    assert list(story([single])) == [
+        "kto moved the desirable held-out completions by +0.50 nats on average, undesirable ones by −2.00; "
+        "25% of them lie below the reference."
+    ]
     assert list(story([Training("new", pd.DataFrame({"split": [], "step": []}), {})])) == []
 
 

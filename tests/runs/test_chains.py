@@ -257,6 +257,10 @@ def test_kto_on_unpaired_rows_and_pairs_filtered_by_ches_to_the_report(tmp_path:
     assert (few["pairs"], few["dropped"]) == (4, {"high_ches": 12})
     page = (result.path / "report.html").read_text()
     assert page.count("kto") > 5
+    assert "kto moved the desirable held-out completions by" in page
+    assert "kto: trained on single completions with labels" in page
+    lines = (result.path / "train/kto/held_out.jsonl").read_text().splitlines()
+    assert len(lines) == 6
     manifest = json.loads((result.path / "manifest.json").read_text())
     said = "4 of 16 training pairs are kept: those with the lowest length-normalised CHES"
     assert any(said in str(warning) for warning in manifest["warnings"])

@@ -359,3 +359,28 @@ def test_a_bfloat16_training_keeps_its_weights_in_float32(
     assert result.warnings == []
     saved = load_file(tmp_path / "run" / "checkpoint" / "model.safetensors")
     assert {weight.dtype for weight in saved.values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            {"lora": {"r": 2, "modules_to_save": ["nope"]}},
+            "training run: lora.modules_to_save: the model has no 'nope'",
+        ),
+        ({"lora": {"r": 2, "target_modules": ["q_proj", "nope"]}}, "lora.target_modules: the model has no 'nope'"),
+        ({"lora": {"r": 2, "target_parameters": ["nope"]}}, "lora.target_parameters: the model has no 'nope'"),
+        ({"lora": {"r": 2, "trainable_tokens": ["<nope>"]}}, "trainable_tokens: the tokenizer has no token '<nope>'"),
+        ({"lora": {"r": 2, "trainable_tokens": [999_999]}}, "trainable_tokens: the model has no token 999999"),
+        ({"router_aux_loss_coef": 0.1}, "router_aux_loss_coef: LlamaForCausalLM has no router"),
+    ],
+)
+def test_what_a_model_does_not_have_is_named_before_the_pairs_are_scored(
+    run: Callable[..., TrainingResult], tmp_path: Path, settings: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(SmaugError) as refused:
+        run(config=settings)
+    assert expected in str(refused.value.message)
+    assert refused.value.fix
+    assert "there is ," not in str(refused.value.message)
+    assert not list((tmp_path / "run").rglob("*reference*"))

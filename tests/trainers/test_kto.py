@@ -20,7 +20,9 @@ from smaug_eval.trainers.base_model import no_dropout
 from smaug_eval.trainers.checkpoints import TrainingResult
 from smaug_eval.trainers.config import TrainingConfig
 from smaug_eval.trainers.encoded_pair import EncodedPair
+from smaug_eval.trainers.held_out import LabelledWatch
 from smaug_eval.trainers.losses import PairScores, kto, loss_name
+from smaug_eval.trainers.reference import TokenLogProbs
 from smaug_eval.trainers.unpaired import Mismatched, label_remarks, unpaired_rows, with_labels
 
 Rows = Callable[..., list[dict[str, str]]]
@@ -229,9 +231,43 @@ def test_stopped_and_resumed_is_the_same(
     assert run("parts", config=config, **files).final == whole.final
 
 
-def test_pairs_are_trained_on_as_unpaired_rows(run: Callable[..., TrainingResult]) -> None:
-    result = run(config={"loss": "kto", "steps": 1})
+def test_pairs_are_trained_on_as_unpaired_rows(run: Callable[..., TrainingResult], tmp_path: Path) -> None:
+    """Each held-out completion has its line; a desirable one the name that its pair has in other trainings."""
+    result = run("kto", config={"loss": "kto", "steps": 1, "learning_rate": 3e-3, "warmup_steps": 0})
     assert (result.pairs, result.eval_pairs) == (40, 12)
+    run("dpo", config={"loss": "dpo", "steps": 1})
+    lines, pairs = (
+        [json.loads(line) for line in (tmp_path / name / "held_out.jsonl").read_text().splitlines()]
+        for name in ("kto", "dpo")
+    )
+    assert sorted(line["label"] for line in lines) == [False] * 6 + [True] * 6
+    assert {line["completion"] for line in lines if line["label"]} == {line["pair"] for line in pairs}
+    before = {line["pair"]: line["reference_chosen"] for line in pairs}
+    for line in lines:
+        if line["label"]:
+            assert line["reference"] == pytest.approx(before[line["completion"]], abs=1e-4)
+    last = [row for row in log(tmp_path / "kto") if row["split"] == "eval"][-1]
+    for label, name in ((True, "chosen"), (False, "rejected")):
+        ratios = [line["log_ratio"] for line in lines if line["label"] is label]
+        assert float(np.mean(ratios)) == pytest.approx(last[f"log_ratios/{name}"], abs=1e-9)
+        assert any(ratios)
+
+
+def test_repeated_completions_have_names_of_their_own_and_need_no_desirable_one(tmp_path: Path) -> None:
+    ids = np.arange(1, 4, dtype=np.int32)
+    pairs = [EncodedPair(ids, ids[:2], ids[:1], label=False)] * 2
+    reference = TokenLogProbs([np.full(2, -1.0, np.float32)] * 2, [np.zeros(1, np.float32)] * 2)
+    policy = TokenLogProbs([np.full(2, -0.75, np.float32)] * 2, [np.zeros(1, np.float32)] * 2)
+    watch = LabelledWatch(
+        pairs, reference, folder=tmp_path, step=None, loss="KTO", on_warning=lambda warning: None
+    )  # fmt: skip
+    assert watch.look(1, 2, policy) == {}
+    assert not (tmp_path / "held_out.jsonl").exists()
+    assert watch.look(2, 2, policy) == {}
+    lines = [json.loads(line) for line in (tmp_path / "held_out.jsonl").read_text().splitlines()]
+    name = lines[0].pop("completion")
+    assert lines[1].pop("completion") == f"{name}-2"
+    assert lines == [{"label": False, "tokens": 2, "log_ratio": 0.5, "reference": -2.0}] * 2
 
 
 def test_a_loss_of_pairs_refuses_unpaired_rows_before_a_model_is_loaded(
@@ -282,3 +318,9 @@ def test_the_first_loss_of_unequal_weights_is_not_known() -> None:
     assert entry.at_start is not None
     assert entry.at_start({"beta": 0.1, "desirable_weight": 3.0, "undesirable_weight": 3.0}) == 1.5
     assert entry.at_start({"beta": 0.1, "desirable_weight": 3.0, "undesirable_weight": 1.0}) is None
+
+
+def test_one_row_is_too_few_and_its_file_is_named(run: Callable[..., TrainingResult], files: dict[str, Path]) -> None:
+    files["train_file"].write_text(files["train_file"].read_text().splitlines()[0] + "\n")
+    with pytest.raises(SmaugError, match=r"unpaired\.jsonl: one completion is left"):
+        run(config={"loss": "kto"}, **files)

@@ -159,6 +159,10 @@ def test_scores_of_a_few_pairs_take_no_room_for_the_others() -> None:
     assert found.chosen[1] is few.chosen[0]
     assert [len(row) for row in found.chosen] == [1, 2, 3, 1, 2]
     assert np.isnan(found.sums[0]).tolist() == [True, False, True, True, True]
+    assert (found.sums[0][1], found.sums[1][1]) == (2.0, 4.0)
+    # Chosen completions have 1, 2, 3, 1, 2 tokens and rejected ones 2: of the second both are counted in full.
+    assert (found.heads[0][1], found.heads[1][1]) == (2.0, 4.0)
+    assert np.isnan(found.heads[1]).tolist() == [True, False, True, True, True]
 
 
 def test_a_digest_follows_the_pairs() -> None:

@@ -23,7 +23,7 @@ from smaug_eval.trainers.config import LoraConfig, TrainingConfig
 from smaug_eval.trainers.log_probs import pair_layout
 from smaug_eval.trainers.losses import preference_loss
 from smaug_eval.trainers.metrics import pair_scores
-from smaug_eval.trainers.optimisers import check_optimiser
+from smaug_eval.trainers.optimisers import check_libraries
 from smaug_eval.trainers.reference import load_reference, score_pairs
 from smaug_eval.trainers.router_loss import RouterLoss
 from smaug_eval.trainers.tokenization import PairEncoder
@@ -99,8 +99,8 @@ def test_optimisers_of_bitsandbytes_take_steps(run: Run, name: str) -> None:
 
 def test_optimisers_of_bitsandbytes_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SmaugError, match="optimizer is paged_adamw, but bitsandbytes is not installed"):
-        check_optimiser(TrainingConfig(loss="dpo", optimizer="paged_adamw"))
+    with pytest.raises(SmaugError, match="optimizer is paged_adamw, and bitsandbytes is not installed"):
+        check_libraries(TrainingConfig(loss="dpo", optimizer="paged_adamw"))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers import (
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     TrainerCallback,
+    TrainingArguments,
 )
 
 from smaug_eval.common.errors import SmaugError
@@ -200,6 +202,21 @@ def test_arguments_of_trl_are_mapped(
         ({"loss_type": ["sigmoid"], "loss_weights": [1.0, 2.0]}, "loss_weights has 2 factors and loss_type 1 losses"),
         ({"loss_type": "dpop", "simpo_gamma": 1.0}, "gamma has no meaning for loss dpop"),
         ({"beta": -1.0}, "beta: Input should be greater than 0"),
+        ({"precompute_ref_log_probs": False}, "PreferenceConfig(precompute_ref_log_probs=False) is not taken"),
+        ({"dataset_num_proc": 4}, "PreferenceConfig(dataset_num_proc=4) is not taken"),
+        ({"label_smoothing_factor": 0.1}, "PreferenceConfig(label_smoothing_factor=0.1) is not taken"),
+        ({"neftune_noise_alpha": 5.0}, "PreferenceConfig(neftune_noise_alpha=5.0) is not taken"),
+        ({"include_num_input_tokens_seen": "all"}, "include_num_input_tokens_seen='all') is not taken"),
+        ({"train_sampling_strategy": "group_by_length"}, "train_sampling_strategy='group_by_length') is not taken"),
+        ({"eval_accumulation_steps": 2}, "PreferenceConfig(eval_accumulation_steps=2) is not taken"),
+        ({"include_for_metrics": ["loss"]}, "PreferenceConfig(include_for_metrics=['loss']) is not taken"),
+        ({"loss_type": "kto", "auto_find_batch_size": True}, "auto_find_batch_size=True) is not taken with kto"),
+        ({"rpo_alpha": 1.0, "cpo_alpha": 2.0}, "rpo_alpha and cpo_alpha both give alpha"),
+        ({"beta": 0.2, "loss_kwargs": {"beta": 0.3}}, "beta and loss_kwargs both give beta"),
+        ({"loss_kwargs": {"steps": 3}}, "loss_kwargs: steps is no weight of a loss"),
+        ({"loss_kwargs": "shift"}, "PreferenceConfig(loss_kwargs='shift') is no object"),
+        ({"chat_template_kwargs": "{"}, "PreferenceConfig(chat_template_kwargs='{') is no object"),
+        ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, -0.2]}, "the factor of sft is -0.2"),
     ],
 )
 def test_what_is_not_taken_is_named(tmp_path: Path, given: dict[str, Any], expected: str) -> None:
@@ -207,6 +224,66 @@ def test_what_is_not_taken_is_named(tmp_path: Path, given: dict[str, Any], expec
         PreferenceConfig(str(tmp_path), use_cpu=True, **given)
     assert expected in str(refused.value)
     assert refused.value.fix
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "loss_type": {"loss_type": "ipo"},
+    "loss_weights": {"loss_weights": [2.0]},
+    "beta": {"beta": 0.7},
+    "dpop_lambda": {"loss_type": "dpop", "dpop_lambda": 3.0},
+    "label_smoothing": {"label_smoothing": 0.2},
+    "ld_alpha": {"ld_alpha": 0.2},
+    "rpo_alpha": {"rpo_alpha": 0.2},
+    "simpo_gamma": {"loss_type": "simpo", "simpo_gamma": 0.2},
+    "cpo_alpha": {"loss_type": "cpo", "cpo_alpha": 0.2},
+    "desirable_weight": {"loss_type": "kto", "desirable_weight": 2.0},
+    "undesirable_weight": {"loss_type": "kto", "undesirable_weight": 2.0},
+    "loss_kwargs": {"loss_type": "dpo_shift", "loss_kwargs": '{"shift": 0.5}'},
+    "system_prompt": {"system_prompt": "Answer."},
+    "chat_template": {"chat_template": "chatml"},
+    "chat_template_kwargs": {"chat_template_kwargs": '{"enable_thinking": false}'},
+    "append_eos": {"append_eos": False},
+    "long_prompts": {"long_prompts": "drop"},
+    "max_length": {"max_length": 77},
+    "max_prompt_length": {"max_prompt_length": 33},
+    "max_completion_length": {"max_completion_length": 33},
+    "truncation_mode": {"truncation_mode": "balanced"},
+    "share_prefix": {"share_prefix": False},
+    "row_tokens": {"row_tokens": 99},
+}
+"""Of each argument of ours or of TRL's, what sets it, and the loss that reads it."""
+READ_BY_THE_TRAINER = {"columns", "weight_column", "model_init_kwargs", "trust_remote_code"}
+REFUSED = {
+    *("padding_free", "f_divergence_type", "use_weighting", "sync_ref_model", "activation_offloading", "tools"),
+    *("generate_during_eval", "reference_free", "disable_dropout", "precompute_ref_log_probs", "dataset_num_proc"),
+}
+
+
+def test_every_argument_does_something_or_is_refused(tmp_path: Path) -> None:
+    own = {each.name for each in fields(PreferenceConfig)} - {each.name for each in fields(TrainingArguments)}
+    assert own == CHANGES.keys() | READ_BY_THE_TRAINER | REFUSED
+    for name, given in CHANGES.items():
+        loss = {"loss_type": given["loss_type"]} if name != "loss_type" and "loss_type" in given else {}
+        plain, changed = (PreferenceConfig(str(tmp_path), use_cpu=True, **each).settings() for each in (loss, given))
+        assert plain != changed, name
+    for name in REFUSED:
+        value = {"disable_dropout": False, "precompute_ref_log_probs": False, "dataset_num_proc": 2}.get(name, True)
+        with pytest.raises(SmaugError, match=f"PreferenceConfig\\({name}="):
+            PreferenceConfig(str(tmp_path), use_cpu=True, **{name: value})
+
+
+@pytest.mark.parametrize("given", [{"model_init_kwargs": '{"dtype": "bfloat16"}'}, {"trust_remote_code": True}])
+def test_what_says_how_to_load_is_refused_beside_a_model(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: Dataset, tmp_path: Path, given: dict[str, Any]
+) -> None:
+    with pytest.raises(SmaugError, match="is for a model that is loaded here"):
+        trainer_on(model, tokenizer, rows, tmp_path, **given)
+
+
+def test_what_says_how_to_load_may_come_as_json(model_path: Path, rows: Dataset, tmp_path: Path) -> None:
+    arguments = PreferenceConfig(str(tmp_path), **ARGUMENTS, model_init_kwargs='{"dtype": "bfloat16"}')
+    trainer = PreferenceTrainer(str(model_path), args=arguments, train_dataset=rows)
+    assert next(trainer.model.parameters()).dtype == torch.bfloat16
 
 
 def test_no_rows_and_a_row_that_is_no_pair(

@@ -139,6 +139,7 @@ def detect(where: str, row: Any) -> str:
     if lists == ["prompt"] and all(isinstance(columns.get(side), str) for side in COLUMNS[1:]):
         return "chat"
     if lists and not are_several_texts(columns):
+        _check_several(where, columns)
         others = ", ".join(f"{name} is {kind_of(columns[name])}" for name in COLUMNS if name in columns.keys() - lists)
         raise SmaugError(
             f"{where}: {lists[0]} is a list, but {others or 'there is no other column'}: a row is all text or all "
@@ -150,6 +151,20 @@ def detect(where: str, row: Any) -> str:
     if isinstance(columns.get("prompt"), list):
         return "chat"
     return "truthy" if "system" in columns else "text"
+
+
+def _check_several(where: str, columns: Mapping[str, Any]) -> None:
+    """Name what is no answer in a list of answers: nothing at all, or something that is no text among texts."""
+    for side in ("chosen", "rejected"):
+        answers = columns.get(side)
+        if answers == []:
+            raise SmaugError(f"{where}: {side} is an empty list", fix="give at least one answer, or remove the row")
+        texts = [isinstance(each, str) for each in answers] if isinstance(answers, list) else []
+        if any(texts) and not all(texts):
+            number = texts.index(False)
+            raise SmaugError(
+                f"{where}: {side}[{number}] is {kind_of(answers[number])}, not text", fix="correct or remove the answer"
+            )
 
 
 Parts = tuple[Content, Content, Content]

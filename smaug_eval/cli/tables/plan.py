@@ -27,8 +27,10 @@ def _heading(plan: RecipePlan) -> str:
         f"{name}: {count:,} weights trained ({count / plan.parameters:.2%})" for name, count in plan.trained.items()
     ]
     for name, figures in plan.pairs.items():
+        what = "single completions " * (figures["unpaired"] == 1)
         lines.append(
-            f"pairs {name}: {figures['pairs']:,}; mean tokens: prompt {figures['prompt']:.0f}, common beginning "
+            f"pairs {name}: {figures['pairs']:,} {what}".rstrip()
+            + f"; mean tokens: prompt {figures['prompt']:.0f}, common beginning "
             f"{figures['common']:.0f}, rest of chosen {figures['chosen']:.0f}, of rejected {figures['rejected']:.0f}"
         )
         lines.append(f"  {figures['source']}")
