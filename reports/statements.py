@@ -92,7 +92,7 @@ def judged_statements(comparison: Comparison) -> list[Statement]:
 
     P values by Holm's method over the models of a set.
     """
-    return [statement for each in comparison.dialogues for statement in _judged(each, comparison.baseline)]
+    return [statement for each in comparison.dialogues for statement in statements_of(each, comparison.baseline)]
 
 
 def scored_models(each: JudgedSet) -> list[str]:
@@ -133,7 +133,8 @@ def judged_differences(each: JudgedSet, baseline: str | None) -> dict[str, Judge
     }
 
 
-def _judged(each: JudgedSet, baseline: str | None) -> Iterator[Statement]:
+def statements_of(each: JudgedSet, baseline: str | None) -> Iterator[Statement]:
+    """Yield a sentence for each model of a set of judged answers but the baseline."""
     judge = judge_words(each)
     for model, why in judged_otherwise(each, baseline).items():
         text = f"is not compared with {baseline} by {judge} on {each.key.title}: {why}"
