@@ -36,7 +36,7 @@ from smaug_eval.reports.panels.subjects import SubjectRow, SubjectTable, subject
 from smaug_eval.reports.panels.training import FINAL_COLUMNS, last_values, story
 from smaug_eval.reports.panels.training_details import edits
 from smaug_eval.reports.panels.warnings import warning_groups, warning_lines
-from smaug_eval.reports.statements import judged_differences, judged_evidence
+from smaug_eval.reports.statements import judged_differences, judged_evidence, judged_otherwise
 from smaug_eval.reports.study.formats import study_lines, study_numbers
 from smaug_eval.results.comparison import Comparison
 from smaug_eval.results.judged import JudgedSet
@@ -257,6 +257,7 @@ def _published_text(value: float, gap: float | None) -> str:
 
 def _judged_lines(judged: JudgedSet, baseline: str | None) -> Iterator[str]:
     scores, differences = single_scores(judged.judgments.single), judged_differences(judged, baseline)
+    others = judged_otherwise(judged, baseline)
     judge = "a rule of the demo, no model" if judged.is_demo else judged.key.judge or "a judge that is not recorded"
     yield from _judged_pair_lines(judged, judge)
     if not scores:
@@ -266,7 +267,8 @@ def _judged_lines(judged: JudgedSet, baseline: str | None) -> Iterator[str]:
     for model, own in scores.items():
         means = [_mean_text(getattr(own, name), own.intervals[name]) for name in ("turn1", "turn2", "average")]
         apart = differences.get(model)
-        difference = "" if apart is None else f"{signed(apart.difference, 2)} ({judged_evidence(apart)})"
+        difference = "not compared" if model in others else ""
+        difference = difference if apart is None else f"{signed(apart.difference, 2)} ({judged_evidence(apart)})"
         lacking = f" ({judged.missing[model]} missing)" if model in judged.missing else ""
         yield f"| {escaped(model)} | {' | '.join(means)}{lacking} | {difference} | {own.failed} |"
     yield ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from itertools import combinations
 from typing import Any
 
 from smaug_eval.reports.markdown import escaped
@@ -17,6 +18,7 @@ from smaug_eval.reports.pair_matrices import (
     too_many,
 )
 from smaug_eval.reports.panels.samples import outcome_rows
+from smaug_eval.reports.statements import scored_models
 from smaug_eval.results.comparison import Comparison
 from smaug_eval.results.differences import Difference
 from smaug_eval.results.pairs import pair_tables
@@ -74,6 +76,11 @@ def pair_numbers(comparison: Comparison) -> list[Mapping[str, Any]] | None:
                 "pairs": [
                     {"model": model, "other": other, **asdict(apart), "verdict": apart.outcome.value}
                     for (model, other), apart in own.items()
+                ],
+                "not_compared": [
+                    {"model": model, "other": other, "why_not": why}
+                    for other, model in combinations(scored_models(each), 2)
+                    if (why := each.why_not(model, other))
                 ],
             }
         )

@@ -9,7 +9,14 @@ from itertools import combinations
 from smaug_eval.common.text import bound, fixed, signed
 from smaug_eval.leaderboard.columns import PERCENT, Unit
 from smaug_eval.mt_bench.scores.single import compare, single_scores
-from smaug_eval.reports.statements import REFUSED, JudgedDifference, Statement, average_place, judge_words
+from smaug_eval.reports.statements import (
+    REFUSED,
+    JudgedDifference,
+    Statement,
+    average_place,
+    judge_words,
+    scored_models,
+)
 from smaug_eval.reports.values import apart_text, distance_words, interval_text, value_text
 from smaug_eval.results.boards import SHORT_NAMES
 from smaug_eval.results.comparison import MOST_CHOICES, Comparison
@@ -257,12 +264,14 @@ def _not_told_apart(pairs: PairTable, best: str, second: str) -> str:
 
 
 def judged_pairs(each: JudgedSet) -> dict[tuple[str, str], JudgedDifference]:
-    """Compare every model with every other by its judged scores; p values by Holm's method over all pairs."""
-    models = list(dict.fromkeys(record.model for record in each.judgments.single if record.value is not None))
+    """Compare every model with every other by its judged scores; p values by Holm's method over all pairs.
+
+    Pairs that were not judged alike are left out (:meth:`smaug_eval.results.judged.JudgedSet.why_not`).
+    """
     compared = {
         (model, other): apart
-        for other, model in combinations(models, 2)
-        if (apart := compare(each.judgments.single, model, other)) is not None
+        for other, model in combinations(scored_models(each), 2)
+        if not each.why_not(model, other) and (apart := compare(each.judgments.single, model, other)) is not None
     }
     values = iter(holm([apart.p_value for apart in compared.values() if apart.p_value is not None]))
     return {
@@ -295,7 +304,7 @@ def _of_judged(each: JudgedSet) -> PairMatrix | None:
         where=where,
         family=family,
         scores={model: fixed(values[model], 2) if model in values else "" for model in models},
-        entries=dict(_judged_entries(models, both)),
+        entries=dict(_judged_entries(each, models, both)),
         best=best,
         statements={
             (model, other): Statement(
@@ -312,12 +321,12 @@ def _of_judged(each: JudgedSet) -> PairMatrix | None:
 
 
 def _judged_entries(
-    models: Sequence[str], both: Mapping[tuple[str, str], JudgedDifference]
+    each: JudgedSet, models: Sequence[str], both: Mapping[tuple[str, str], JudgedDifference]
 ) -> Iterator[tuple[tuple[str, str], MatrixEntry]]:
     for pair in ((row, column) for row in models for column in models if row != column):
         apart = both.get(pair)
         if apart is None:
-            yield pair, MatrixEntry(why_not="no question is scored for both")
+            yield pair, MatrixEntry(why_not=each.why_not(*pair) or "no question is scored for both")
             continue
         yield (
             pair,

@@ -92,15 +92,36 @@ def judged_statements(comparison: Comparison) -> list[Statement]:
 
     P values by Holm's method over the models of a set.
     """
-    return [statement for each in comparison.dialogues for statement in _judged(each, comparison.baseline)]
+    return [statement for each in comparison.dialogues for statement in statements_of(each, comparison.baseline)]
+
+
+def scored_models(each: JudgedSet) -> list[str]:
+    """List the models of which a judge scored single answers."""
+    return list(dict.fromkeys(record.model for record in each.judgments.single if record.value is not None))
+
+
+def judged_otherwise(each: JudgedSet, baseline: str | None) -> dict[str, str]:
+    """Say of each model why its scores are not held against the baseline's; empty where all are."""
+    models = scored_models(each)
+    if baseline not in models:
+        return {}
+    found = {model: each.why_not(model, baseline) for model in models if model != baseline}
+    return {model: why for model, why in found.items() if why}
 
 
 def judged_differences(each: JudgedSet, baseline: str | None) -> dict[str, JudgedDifference]:
-    """Return each model against the baseline where both have scores; p values by Holm's method over the models."""
-    models = list(dict.fromkeys(record.model for record in each.judgments.single if record.value is not None))
+    """Return each model against the baseline where both have scores, and were judged alike as far as it was recorded.
+
+    P values are by Holm's method over the models.
+    """
+    models = scored_models(each)
     if baseline not in models:
         return {}
-    compared = {model: compare(each.judgments.single, model, baseline) for model in models if model != baseline}
+    compared = {
+        model: compare(each.judgments.single, model, baseline)
+        for model in models
+        if model != baseline and not each.why_not(model, baseline)
+    }
     found = {model: apart for model, apart in compared.items() if apart is not None}
     tested = holm([apart.p_value for apart in found.values() if apart.p_value is not None])
     values = iter(tested)
@@ -112,8 +133,12 @@ def judged_differences(each: JudgedSet, baseline: str | None) -> dict[str, Judge
     }
 
 
-def _judged(each: JudgedSet, baseline: str | None) -> Iterator[Statement]:
+def statements_of(each: JudgedSet, baseline: str | None) -> Iterator[Statement]:
+    """Yield a sentence for each model of a set of judged answers but the baseline."""
     judge = judge_words(each)
+    for model, why in judged_otherwise(each, baseline).items():
+        text = f"is not compared with {baseline} by {judge} on {each.key.title}: {why}"
+        yield Statement(model, REFUSED, text, "")
     for model, apart in judged_differences(each, baseline).items():
         size = f"{fixed(abs(apart.difference), 2)} of 10 points {'higher' if apart.difference > 0 else 'lower'} than"
         yield Statement(

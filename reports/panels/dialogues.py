@@ -15,7 +15,7 @@ from smaug_eval.mt_bench.scores.single import ModelScores, single_scores
 from smaug_eval.reports.charts.radar import radar
 from smaug_eval.reports.html.browser import JUDGMENTS, state, word
 from smaug_eval.reports.panels.panel import Panel
-from smaug_eval.reports.statements import JudgedDifference, judged_differences
+from smaug_eval.reports.statements import JudgedDifference, judged_differences, judged_otherwise, scored_models
 from smaug_eval.results.comparison import Comparison
 from smaug_eval.results.differences import p_words
 from smaug_eval.results.judged import JudgedSet
@@ -92,8 +92,19 @@ def dialogue_warnings(comparison: Comparison) -> Iterator[str]:
             yield f"{where}: why these judgments are missing: {reasons}."
         if not_judged := each.not_judged:
             yield f"{where}: turns without an answer, which were not judged: {not_judged}."
+        yield from (f"{where}: {text}" for text in _apart(each, comparison.baseline))
         for note in (*each.judgments.notes, *condition_notes(each.judgments)):
             yield f"{where}: {note}."
+
+
+def _apart(each: JudgedSet, baseline: str | None) -> Iterator[str]:
+    """Yield which models were not judged together with the baseline, or not alike."""
+    models = scored_models(each)
+    for model in models if baseline is not None and baseline in models else ():
+        if model != baseline and (why := each.why_not(model, baseline)):
+            yield f"{model} and {baseline} do not compare ({why}): no difference is shown."
+        elif model != baseline and (unchecked := each.unchecked(model, baseline)):
+            yield f"{model} against {baseline}: {unchecked}."
 
 
 def _set_view(each: JudgedSet, baseline: str | None, number: int) -> Mapping[str, Any]:
@@ -114,6 +125,7 @@ def _set_view(each: JudgedSet, baseline: str | None, number: int) -> Mapping[str
         "served_by": [name for name in each.served_by if name != each.key.judge],
         "rows": rows,
         "reference": reference,
+        "why_not": judged_otherwise(each, reference),
         "categories": categories,
         "finds": {name: state(JUDGMENTS, category=word(name)) for name in categories},
         "radar": radar(scores, categories, key=f"radar-{number}", title=each.key.title),

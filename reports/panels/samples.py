@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -33,6 +32,7 @@ from smaug_eval.reports.samples.outcomes import (
     ALONE,
     OutcomesRow,
     SampleOutcome,
+    TaskOutcomes,
     TaskRows,
     choose,
     rebased,
@@ -112,20 +112,17 @@ def samples(comparison: Comparison) -> Mapping[str, Any] | None:
     if not located:
         return {"unshown": unshown} if unshown else None
     models = list(comparison.first.models)
-    baseline = models.index(comparison.baseline) if comparison.baseline in models else 0
+    baseline = _place(comparison)
     own = _against(comparison)
-    outcomes = AGAINST_BASELINE if len(models) > 1 else ALONE
-    kept = {task: {row.key for row in rows} for task, rows in chosen.items()}
-    tasks = [task for found in own.values() for task in found]
-    shown = [row for task in tasks for row in task.rows if row.key in kept[task.task]]
+    shown = [row for tasks in located.values() for task in tasks for row in _chosen(comparison, task, chosen)]
     found = {
         "models": models,
         "baseline": models[baseline],
-        "outcomes": outcomes,
+        "outcomes": AGAINST_BASELINE if len(models) > 1 else ALONE,
         "outcome_rows": list(_outcome_rows(own, models, baseline)),
         "unshown": unshown,
-        "documents": sum(len(task.rows) for task in tasks),
-        "changed": sum(row.is_changed for task in tasks for row in task.rows),
+        "documents": sum(len(task.rows) for tasks in located.values() for task in tasks),
+        "changed": sum(each.changed for tasks in own.values() for each in tasks),
         "changed_shown": sum(row.is_changed for row in shown),
         "others_shown": sum(not row.is_changed for row in shown),
     }
@@ -193,8 +190,7 @@ def sample_counts(comparison: Comparison) -> tuple[list[OutcomeRow], list[Failur
 def outcome_rows(comparison: Comparison) -> list[OutcomeRow]:
     """Return what became of the documents against the baseline."""
     models = list(comparison.first.models)
-    baseline = models.index(comparison.baseline) if comparison.baseline in models else 0
-    return list(_outcome_rows(_against(comparison), models, baseline))
+    return list(_outcome_rows(_against(comparison), models, _place(comparison)))
 
 
 Located = dict[str, list[TaskRows]]
@@ -206,27 +202,38 @@ def _page(first: Comparison) -> _Page:
     """Return all documents, those that are shown, and what cannot be shown; read once for all baselines."""
     found = _PAGES.get(first.given) if first.given is not None else None
     if found is None:
-        located, unshown = _located(first, _baseline(first))
+        located, unshown = _located(first, _place(first))
         found = (located, choose(located, changed=CHANGED_SHOWN, total=SHOWN), unshown)
         if first.given is not None:
             _PAGES[first.given] = found
     return found
 
 
-def _against(comparison: Comparison) -> Located:
-    """Return the page's documents with their outcomes against a comparison's baseline."""
-    located, _, _ = _page(comparison.first)
-    if comparison is comparison.first:
-        return located
-    models = list(comparison.first.models)
-    place = models.index(comparison.baseline) if comparison.baseline in models else 0
+def _against(comparison: Comparison) -> dict[str, list[TaskOutcomes]]:
+    """Count what became of the documents of each task against a comparison's baseline, by family."""
+    place = _place(comparison)
     return {
         title: [
-            rebased(task, place, refused=_refused(comparison, task.task), is_right=_is_right(comparison, task.task))
+            task.against(place, refused=_refused(comparison, task.task), is_right=_is_right(comparison, task.task))
             for task in tasks
         ]
-        for title, tasks in located.items()
+        for title, tasks in _page(comparison.first)[0].items()
     }
+
+
+def _chosen(
+    comparison: Comparison, task: TaskRows, chosen: Mapping[str, Sequence[OutcomesRow]]
+) -> Sequence[OutcomesRow]:
+    """Return the documents of a task that are on the page, with their outcomes against a comparison's baseline."""
+    refused, is_right = _refused(comparison, task.task), _is_right(comparison, task.task)
+    own = TaskRows(task.task, task.files, chosen[task.task])
+    return rebased(own, _place(comparison), refused=refused, is_right=is_right).rows
+
+
+def _place(comparison: Comparison) -> int:
+    """Return the baseline's place among the models of the page."""
+    models = list(comparison.first.models)
+    return models.index(comparison.baseline) if comparison.baseline in models else 0
 
 
 def _coded(
@@ -234,23 +241,12 @@ def _coded(
 ) -> dict[str, list[dict[Key, str]]]:
     """Return for each task and choice of baseline the outcomes of the documents on the page, as words."""
     found: dict[str, list[dict[Key, str]]] = {}
-    models = list(comparison.models)
-    shown = {
-        title: [replace(task, rows=chosen[task.task]) for task in tasks]
-        for title, tasks in _page(comparison)[0].items()
-    }
     for baseline in comparison.choices:
-        other, place = comparison.against(baseline), models.index(baseline)
-        for task in (task for tasks in shown.values() for task in tasks):
-            refused, is_right = _refused(other, task.task), _is_right(other, task.task)
-            rows = rebased(task, place, refused=refused, is_right=is_right).rows
+        other = comparison.against(baseline)
+        for task in (task for tasks in _page(comparison)[0].values() for task in tasks):
+            rows = _chosen(other, task, chosen)
             found.setdefault(task.task, []).append({row.key: coded(row.outcomes, codes) for row in rows})
     return found
-
-
-def _baseline(comparison: Comparison) -> int:
-    models = list(comparison.models)
-    return models.index(comparison.baseline) if comparison.baseline in models else 0
 
 
 def _located(comparison: Comparison, baseline: int) -> tuple[dict[str, list[TaskRows]], list[str]]:
@@ -317,16 +313,15 @@ def _nth(flaws: Sequence[Flaw] | None, place: int) -> Flaw | None:
 
 
 def _outcome_rows(
-    located: Mapping[str, Sequence[TaskRows]], models: Sequence[str], baseline: int
+    counted: Mapping[str, Sequence[TaskOutcomes]], models: Sequence[str], baseline: int
 ) -> Iterator[OutcomeRow]:
     ways, others = (AGAINST_BASELINE, len(models) - 1) if len(models) > 1 else (ALONE, 1)
-    for number, (title, tasks) in enumerate(located.items()):
-        counts = [task.counts() for task in tasks]
+    for number, (title, tasks) in enumerate(counted.items()):
         for index, model in enumerate(models):
             if index == baseline and len(models) > 1:
                 continue
-            total = sum((count[index] for count in counts), Counter[SampleOutcome]())
-            measured = sum(row.found[index] is not None for task in tasks for row in task.rows)
+            total = sum((each.counts[index] for each in tasks), Counter[SampleOutcome]())
+            measured = sum(each.measured[index] for each in tasks)
             finds = {each: state(SAMPLES, task=number, outcome=of_model(each, index, others)) for each in ways}
             yield OutcomeRow(title, model, total, measured - sum(total[each] for each in ways), finds)
 

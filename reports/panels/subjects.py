@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 from smaug_eval.common.parallel import mapped
 from smaug_eval.leaderboard.columns import Column
-from smaug_eval.leaderboard.scores import mean_of_means
+from smaug_eval.leaderboard.scores import Score, mean_of_means
 from smaug_eval.reports.families import sampled_families
 from smaug_eval.reports.html.browser import SAMPLES, state
 from smaug_eval.reports.panels.mmlu_categories import CATEGORIES
 from smaug_eval.reports.panels.panel import Panel
 from smaug_eval.results.boards import SHORT_NAMES
 from smaug_eval.results.comparison import Comparison
-from smaug_eval.results.differences import adjusted, column_difference
+from smaug_eval.results.differences import Difference, adjusted, column_difference
 from smaug_eval.results.pairing import ColumnPair, one_column, pair_task
 from smaug_eval.results.tables import ScoreCell, ScoreTable
 
@@ -127,8 +127,19 @@ def _model_cells(
         else ColumnPair(None, "the baseline was not measured on it")
         for name in own
     }
+    known = comparison.known_scores
+
+    def apart_on(of: str, pair: ColumnPair, score: Score, reference: Score) -> Difference:
+        return known.difference(
+            (table.suite, column.title, of),
+            model,
+            baseline,
+            [pair],
+            lambda: column_difference(pair, score, reference, draws=known.draws),
+        )
+
     cells = {
-        name: ScoreCell(score, other[name], column_difference(pairs[name], score, other[name]), None)
+        name: ScoreCell(score, other[name], apart_on(name, pairs[name], score, other[name]), None)
         if pairs[name].why_not is None
         else ScoreCell(score, other.get(name), None, pairs[name].why_not)
         for name, score in own.items()
@@ -140,7 +151,7 @@ def _model_cells(
         if mean is not None and same and all(pairs[name].why_not is None for name in names if name in own):
             reference = mean_of_means([other[name] for name in names if name in other])
             pair = one_column([pairs[name] for name in own if name in names])  # as the suite's column has them
-            apart = None if pair.why_not is not None else column_difference(pair, mean.score, reference)
+            apart = None if pair.why_not is not None else apart_on(f"mean of {category}", pair, mean.score, reference)
             mean = ScoreCell(mean.score, reference, apart, pair.why_not)
         means[category] = mean
     return _adjusted(means), {name: cell for name, cell in _adjusted(cells).items() if cell is not None}

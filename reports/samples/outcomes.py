@@ -6,7 +6,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from smaug_eval.results.sample_files import Samples
 from smaug_eval.results.sample_index import Key, Located, locate
@@ -39,6 +43,23 @@ class OutcomesRow(NamedTuple):
         return not CHANGED.isdisjoint(self.outcomes)
 
 
+class TaskOutcomes(NamedTuple):
+    """Count what became of a task's documents against a baseline.
+
+    Attributes:
+        counts: Of each model, how many documents had which outcome.
+        measured: Of each model, how many it has samples of.
+        changed: Documents that some model gained or lost.
+    """
+
+    counts: list[Counter[SampleOutcome]]
+    measured: list[int]
+    changed: int
+
+
+_ABSENT, _UNKNOWN, _WRONG, _RIGHT = -2, -1, 0, 1
+
+
 @dataclass(frozen=True)
 class TaskRows:
     """Hold the documents of a task.
@@ -53,12 +74,48 @@ class TaskRows:
     files: tuple[Samples | None, ...]
     rows: Sequence[OutcomesRow]
 
-    def counts(self) -> list[Counter[SampleOutcome]]:
-        """Return how many documents had which outcome, per model."""
-        return [
-            Counter(outcome for row in self.rows if (outcome := row.outcomes[index]) is not None)
-            for index in range(len(self.files))
-        ]
+    def against(self, baseline: int, *, refused: Collection[int] = (), is_right: bool = True) -> TaskOutcomes:
+        """Count what became of all documents against one of the models, as :func:`rebased` says it of each.
+
+        Args:
+            baseline: Which of the models the others are compared with.
+            refused: The models whose results of this task must not be compared; they have no outcomes.
+            is_right: Whether a value of 1 is right; else no document has an outcome.
+        """
+        states, metrics = self._values
+        reference = states[:, baseline]
+        changed = np.zeros(len(states), bool)
+        counts: list[Counter[SampleOutcome]] = []
+        for index in range(states.shape[1]):
+            own = states[:, index]
+            is_other = (reference != _ABSENT) & (metrics[:, index] != metrics[:, baseline])
+            known = (own >= _WRONG) & ~is_other if index not in refused and is_right else np.zeros(len(own), bool)
+            before = known & (reference >= _WRONG) if index != baseline else np.zeros(len(own), bool)
+            ways: dict[SampleOutcome, NDArray[np.bool_]] = {
+                "gained": before & (own > reference),
+                "lost": before & (own < reference),
+                "both right": before & (own == _RIGHT) & (reference == _RIGHT),
+                "both wrong": before & (own == _WRONG) & (reference == _WRONG),
+                "right": known & ~before & (own == _RIGHT),
+                "wrong": known & ~before & (own == _WRONG),
+            }
+            changed |= ways["gained"] | ways["lost"]
+            counts.append(Counter({way: number for way, each in ways.items() if (number := int(each.sum()))}))
+        return TaskOutcomes(counts, [int(each) for each in (states != _ABSENT).sum(axis=0)], int(changed.sum()))
+
+    @cached_property
+    def _values(self) -> tuple[NDArray[np.int8], NDArray[np.intp]]:
+        """Whether each model has each document right, and by which metric; shape ``(documents, models)``."""
+        states = np.full((len(self.rows), len(self.files)), _ABSENT, np.int8)
+        metrics = np.zeros(states.shape, np.intp)
+        numbers: dict[str, int] = {}
+        for place, row in enumerate(self.rows):
+            for index, found in enumerate(row.found):
+                if found is not None:
+                    is_right = _is_right(found.value)
+                    states[place, index] = _UNKNOWN if is_right is None else int(is_right)
+                    metrics[place, index] = numbers.setdefault(found.metric, len(numbers))
+        return states, metrics
 
 
 def task_rows(

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from smaug_eval import stats
 from smaug_eval.common.errors import SmaugError
-from smaug_eval.common.files import canonical_json
 from smaug_eval.common.suggest import nearest
 from smaug_eval.gating.evidence import MEND, Evidence
 from smaug_eval.gating.policy import ALL, DETECTED_JUDGED, DETECTED_NATS, Requirement
@@ -96,6 +95,7 @@ def _of_judged(each: JudgedSet, sides: Sides, model: str) -> Evidence:
     own, other = scores.get(model), scores.get(str(sides.baseline))
     apart = judged_differences(each, sides.baseline).get(model)
     notes: Sequence[str] = () if own is None else own.notes
+    unchecked = each.unchecked(model, str(sides.baseline)) if own is not None and other is not None else ""
     missing = [
         f"{each.missing[name]} judgments of {name} are missing"
         for name in (model, str(sides.baseline))
@@ -108,9 +108,14 @@ def _of_judged(each: JudgedSet, sides: Sides, model: str) -> Evidence:
         score=None if own is None else own.average,
         score_interval=None if own is None else own.intervals["average"],
         reference=None if other is None else other.average,
-        remarks=(*notes, *missing, *(["the judge is a rule of the demo, no model"] if each.is_demo else [])),
+        remarks=(
+            *notes,
+            *missing,
+            *([unchecked] if unchecked else []),
+            *(["the judge is a rule of the demo, no model"] if each.is_demo else []),
+        ),
     )
-    if differing := _differing(each, model, str(sides.baseline)):
+    if differing := each.why_not(model, str(sides.baseline)):
         return replace(known, why_not=differing)
     if apart is None:
         lacking = [name for name, found in ((model, own), (str(sides.baseline), other)) if found is None]
@@ -131,18 +136,3 @@ def _of_judged(each: JudgedSet, sides: Sides, model: str) -> Evidence:
         same_on=apart.n if apart.interval is None and apart.difference == 0 else None,
         test="sign flips of questions",
     )
-
-
-def _differing(each: JudgedSet, model: str, baseline: str) -> str:
-    """Say in what two models' answers were judged otherwise, as far as it was recorded; empty where in nothing."""
-    settings = [own for own in each.settings.values() if own.mode in ("", "single")]
-    if len({own.questions_sha256 for own in settings if own.questions_sha256}) > 1:
-        return "the questions, reference answers or judge's prompts differ"
-    if len({canonical_json(own.others) for own in settings}) > 1:
-        return "the judge's settings differ"
-    templates: dict[tuple[object, int], dict[str, str]] = {}
-    for record in each.judgments.single:
-        if record.model in (model, baseline) and len(record.judge) > 1:
-            templates.setdefault((record.question_id, record.turn), {})[record.model] = record.judge[1]
-    others = sum(len(set(own.values())) > 1 for own in templates.values())
-    return f"the judge's prompt differs on {others} answer{'' if others == 1 else 's'}" if others else ""

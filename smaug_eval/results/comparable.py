@@ -230,7 +230,9 @@ def _document_by_document(
     first: Conditions, second: Conditions, own: Sequence[Document], other: Sequence[Document]
 ) -> Comparability:
     """Decide where both have samples."""
-    if len(own) and list(own) == list(other):  # the ordinary case by far, and as many pairs as there are documents
+    if len(own) and (
+        own is other or list(own) == list(other)
+    ):  # the ordinary case by far, and as many pairs as there are documents
         rows = np.arange(len(own))
         settings = tuple(_differences(_PROMPTING, first, second))
         return Comparability(Comparable.COMPARABLE, (), tuple(map(_harmless, settings)), len(own), (rows, rows))
@@ -254,9 +256,14 @@ def _document_by_document(
 
 
 def _common(own: Sequence[Document], other: Sequence[Document]) -> list[tuple[int, int]]:
-    """Pair the indices of the same document in both; the k-th of several alike goes with the other's k-th."""
+    """Pair the indices of the same document in both; the k-th of several alike goes with the other's k-th.
+
+    The order is that of both, where they have the same, else that of the hashes: it does not depend on which is first.
+    """
     theirs = {key: index for index, key in enumerate(_numbered(other))}
-    return [(index, theirs[key]) for index, key in enumerate(_numbered(own)) if key in theirs]
+    found = {key: (index, theirs[key]) for index, key in enumerate(_numbered(own)) if key in theirs}
+    places = [index for _, index in found.values()]
+    return list(found.values()) if places == sorted(places) else [found[key] for key in sorted(found)]
 
 
 def _numbered(documents: Iterable[Document]) -> Iterator[tuple[str, int]]:

@@ -16,7 +16,7 @@ from smaug_eval.results.boards import TASKS, PageBoard, boards_of
 from smaug_eval.results.comparable import LIMITED, Comparability, Comparable
 from smaug_eval.results.files import Unread
 from smaug_eval.results.fitting import readable
-from smaug_eval.results.gates import comparability, group_gate, is_refused
+from smaug_eval.results.gates import KnownConditions, comparability, group_gate, is_refused
 from smaug_eval.results.json_files import mapping
 from smaug_eval.results.judged import JudgedSet
 from smaug_eval.results.merging import descriptions, merge_dialogues, merge_models, merge_trainings
@@ -324,6 +324,10 @@ class Given:
         """Keep the scores that were computed."""
         return KnownScores()
 
+    @cached_property
+    def _conditions(self) -> KnownConditions:
+        return KnownConditions()
+
     def against(self, baseline: str | None) -> Comparison:
         """Return the comparison with one baseline; it is made once."""
         if baseline not in self._made:
@@ -336,7 +340,11 @@ class Given:
         boards = boards_of(ordered, self.metrics)
         metric_of = {task: headline_metric(boards, ordered, task) for own in ordered.values() for task in own}
         gates = (
-            {model: _gates(model, ordered, first, boards, metric_of) for model in ordered if model != first}
+            {
+                model: _gates(model, ordered, first, boards, metric_of, self._conditions)
+                for model in ordered
+                if model != first
+            }
             if first is not None and first in ordered
             else {}
         )
@@ -377,6 +385,7 @@ def _gates(
     baseline: str | None,
     boards: Sequence[PageBoard],
     metric_of: Mapping[str, str | None],
+    known: KnownConditions,
 ) -> Gates:
     """Decide whether a model's results compare with the baseline's, for every task that both have, under any name."""
     if baseline is None:
@@ -389,7 +398,7 @@ def _gates(
             if leaf in theirs and entry.result.task not in partners:
                 partners[entry.result.task] = theirs[leaf].result
     found: dict[str, Comparability] = {
-        task: comparability(model, own[task], baseline, other, metric_of[task])
+        task: comparability(model, own[task], baseline, other, metric_of[task], read=known.of)
         for task, other in partners.items()
         if not own[task].is_group
     }

@@ -30,6 +30,12 @@ SMALLEST_P = 0.001
 LARGEST_P = 0.99
 
 _HALF = NormalDist().inv_cdf(0.975)
+_OPPOSITE = {
+    Outcome.BETTER: Outcome.WORSE,
+    Outcome.WORSE: Outcome.BETTER,
+    Outcome.HIGHER: Outcome.LOWER,
+    Outcome.LOWER: Outcome.HIGHER,
+}
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,9 @@ def p_text(p_value: float) -> str:
     return fixed(p_value, digits)
 
 
-def column_difference(pair: ColumnPair, own: Score, other: Score, column: Column | None = None) -> Difference:
+def column_difference(
+    pair: ColumnPair, own: Score, other: Score, column: Column | None = None, draws: stats.Draws | None = None
+) -> Difference:
     """Compute the difference on one column that compares.
 
     Args:
@@ -143,13 +151,14 @@ def column_difference(pair: ColumnPair, own: Score, other: Score, column: Column
         own: The model's score.
         other: The baseline's.
         column: What the score is; a mean in percent of which more is better where None.
+        draws: What was drawn for other pairs of models.
     """
     if pair.stopped is not None:
         return _anytime_difference(own.value - other.value, pair.stopped, pair.stopped.found, column)
     if pair.strata is None:
         found = unpaired_difference(own, other, pair.remarks, PERCENT if column is None else column.unit)
     elif pair.corpus is not None or (column is not None and column.is_normalised):
-        found = _resampled_difference(pair, column)
+        found = _resampled_difference(pair, column, draws)
     elif len(pair.strata) == 1:
         apart = stats.paired_difference(*pair.strata[0], pair.clusters)
         found = _in_unit(
@@ -165,7 +174,7 @@ def column_difference(pair: ColumnPair, own: Score, other: Score, column: Column
             unit=PERCENT if column is None else column.unit,
         )
     else:
-        found = average_difference([pair], own, other)
+        found = average_difference([pair], own, other, draws)
     return found if column is None else _directed(found, column.higher_is_better)
 
 
@@ -229,10 +238,10 @@ def _directed(difference: Difference, higher_is_better: bool | None) -> Differen
     return _judged(own, own.adjusted_p)
 
 
-def _resampled_difference(pair: ColumnPair, column: Column | None) -> Difference:
+def _resampled_difference(pair: ColumnPair, column: Column | None, draws: stats.Draws | None) -> Difference:
     """Resample the difference of scores that are no means over documents."""
     own, other = parts_of(pair)
-    apart = stats.score_difference(own, other, _score_of(pair, column))
+    apart = stats.score_difference(own, other, _score_of(pair, column), names=pair.names, draws=draws)
     is_normalised = pair.corpus is None
     unit = PERCENT if column is None else column.unit
     what = "normalised score" if pair.corpus is None else pair.corpus.name
@@ -261,7 +270,13 @@ def _score_of(pair: ColumnPair, column: Column | None) -> stats.ScoreOf:
     return score
 
 
-def mixed_difference(columns: Sequence[Column], pairs: Sequence[ColumnPair], own: Score, other: Score) -> Difference:
+def mixed_difference(
+    columns: Sequence[Column],
+    pairs: Sequence[ColumnPair],
+    own: Score,
+    other: Score,
+    draws: stats.Draws | None = None,
+) -> Difference:
     """Compute :func:`average_difference` where a column's score, as normalised ones, is no mean over documents."""
     remarks = tuple(dict.fromkeys(remark for pair in pairs for remark in pair.remarks))
     if any(pair.strata is None for pair in pairs) or not pairs:
@@ -276,7 +291,11 @@ def mixed_difference(columns: Sequence[Column], pairs: Sequence[ColumnPair], own
         return np.mean(found, axis=0)
 
     apart = stats.score_difference(
-        [rows for first, _ in sides for rows in first], [rows for _, second in sides for rows in second], score
+        [rows for first, _ in sides for rows in first],
+        [rows for _, second in sides for rows in second],
+        score,
+        names=[name for pair in pairs for name in pair.names],
+        draws=draws,
     )
     return _in_unit(
         apart.difference,
@@ -288,14 +307,19 @@ def mixed_difference(columns: Sequence[Column], pairs: Sequence[ColumnPair], own
     )
 
 
-def average_difference(pairs: Sequence[ColumnPair], own: Score, other: Score) -> Difference:
+def average_difference(
+    pairs: Sequence[ColumnPair], own: Score, other: Score, draws: stats.Draws | None = None
+) -> Difference:
     """Compute the difference of averages over columns that all compare; by bootstrap where all documents are paired."""
     remarks = tuple(dict.fromkeys(remark for pair in pairs for remark in pair.remarks))
     strata = [pair.strata for pair in pairs if pair.strata is not None]
     if len(strata) < len(pairs):
         return unpaired_difference(own, other, remarks)
     found = stats.average_difference(
-        [[first for first, _ in column] for column in strata], [[second for _, second in column] for column in strata]
+        [[first for first, _ in column] for column in strata],
+        [[second for _, second in column] for column in strata],
+        names=[pair.names for pair in pairs],
+        draws=draws,
     )
     return _in_unit(
         found.difference,
@@ -337,6 +361,21 @@ def unpaired_difference(own: Score, other: Score, remarks: tuple[str, ...] = (),
         return _in_unit(points, None, None, own.n, test=NOT_PAIRED, remarks=remarks, unit=unit, scale=1.0)
     interval, p_value = stats.normal_interval(points, error), 2 * NormalDist().cdf(-abs(points) / error)
     return _in_unit(points, interval, p_value, own.n, test=NOT_PAIRED, remarks=remarks, unit=unit, scale=1.0)
+
+
+def turned(difference: Difference) -> Difference:
+    """Return a difference with the two models exchanged."""
+    interval, common = difference.interval, difference.in_common
+    outcome = difference.verdict.outcome
+    return replace(
+        difference,
+        points=-difference.points if difference.points else difference.points,
+        interval=None if interval is None else (-interval[1], -interval[0]),
+        gained=difference.lost,
+        lost=difference.gained,
+        in_common=None if common is None else (common[1], common[0]),
+        verdict=replace(difference.verdict, outcome=_OPPOSITE.get(outcome, outcome)),
+    )
 
 
 def adjusted(differences: Sequence[Difference]) -> list[Difference]:

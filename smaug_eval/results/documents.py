@@ -84,4 +84,11 @@ def _logged(path: Samples, metric: str, _state: FileState) -> Logged | None:
         values.append(sample_value(part))
         parts.append(part)
         kept.append({key: line.get(key) for key in _HASHES})
-    return Logged(np.array(values), documents_of(kept), tuple(parts))
+    documents = documents_of(kept)
+    return Logged(np.array(values), None if documents is None else _one(tuple(documents)), tuple(parts))
+
+
+@lru_cache(maxsize=KEPT_FILES)
+def _one(documents: tuple[Document, ...]) -> tuple[Document, ...]:
+    """Return the first of equal sequences: of many models on one task, one is kept, and equal ones are the same."""
+    return documents

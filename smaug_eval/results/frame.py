@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smaug_eval.common.errors import SmaugError
-from smaug_eval.mt_bench.files.records import Judgments
 from smaug_eval.mt_bench.scores.pairs import pair_scores
 from smaug_eval.mt_bench.scores.single import ModelScores, single_scores
 from smaug_eval.results.comparison import compare
+from smaug_eval.results.judged import JudgedSet
 from smaug_eval.results.merging import with_distinct_labels
 from smaug_eval.results.metrics import chosen_metrics
 from smaug_eval.results.sources import read_sources
@@ -61,7 +61,7 @@ def judged_scores(paths: Sequence[Path], *, baseline: str | None = None) -> pd.D
     Returns:
         The columns of :func:`scores`: ``suite`` is the question set, ``column`` a turn, ``average``, a category or
         ``pairs``, ``metric`` who judged. Scores are from 1 to 10; of pairs, the share of wins and half of the ties in
-        percent. ``n`` counts judgments, ``delta`` is missing where the baseline has none.
+        percent. ``n`` counts judgments, ``delta`` is missing where the baseline has none, or was judged otherwise.
 
     Raises:
         SmaugError: there is no judgment, or a file is damaged.
@@ -70,11 +70,7 @@ def judged_scores(paths: Sequence[Path], *, baseline: str | None = None) -> pd.D
 
     sources = with_distinct_labels(read_sources(paths))
     comparison = compare(sources, title=None, baseline=baseline, whole=True)
-    rows = [
-        row
-        for each in comparison.dialogues
-        for row in _judged_rows(each.key.title, each.key.judge, each.judgments, comparison.baseline)
-    ]
+    rows = [row for each in comparison.dialogues for row in _judged_rows(each, comparison.baseline)]
     if not rows:
         raise SmaugError(
             "there is no score", fix="give finished runs, lm-eval results, or judgments that have verdicts"
@@ -82,11 +78,13 @@ def judged_scores(paths: Sequence[Path], *, baseline: str | None = None) -> pd.D
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
-def _judged_rows(title: str, judge: str, judgments: Judgments, baseline: str | None) -> Iterator[tuple[Any, ...]]:
-    metric = f"judged by {judge}" if judge else "judged"
+def _judged_rows(each: JudgedSet, baseline: str | None) -> Iterator[tuple[Any, ...]]:
+    title, judgments = each.key.title, each.judgments
+    metric = f"judged by {each.key.judge}" if each.key.judge else "judged"
     single = single_scores(judgments.single)
-    reference = _parts(single[baseline]) if baseline in single else {}
     for model, own in single.items():
+        is_alike = baseline in single and not each.why_not(model, baseline)
+        reference = _parts(single[baseline]) if baseline in single and is_alike else {}
         for column, (value, interval, n) in _parts(own).items():
             low, high = interval or (None, None)
             other = reference.get(column)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from smaug_eval.results.asked import model_arguments
@@ -58,14 +58,42 @@ def conditions(label: str, result: TaskResult, metric: str | None = None) -> Con
 
 
 def comparability(
-    model: str, result: TaskResult, baseline: str, reference: TaskResult, metric: str | None = None
+    model: str,
+    result: TaskResult,
+    baseline: str,
+    reference: TaskResult,
+    metric: str | None = None,
+    *,
+    read: Callable[[str, TaskResult, str | None], Conditions] = conditions,
 ) -> Comparability:
     """Decide whether a model's result of a task compares with the baseline's, on which documents, and why not.
+
+    Args:
+        model: The model.
+        result: Its result.
+        baseline: What it is held against.
+        reference: That model's result.
+        metric: The metric compared.
+        read: :func:`conditions`, or what keeps its answers.
 
     Raises:
         SmaugError: samples are damaged.
     """
-    return compare_conditions(conditions(model, result, metric), conditions(baseline, reference, metric))
+    return compare_conditions(read(model, result, metric), read(baseline, reference, metric))
+
+
+class KnownConditions:
+    """Keep how models were evaluated, which is the same whatever they are compared with."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str, str | None], tuple[TaskResult, Conditions]] = {}
+
+    def of(self, label: str, result: TaskResult, metric: str | None) -> Conditions:
+        """Return :func:`conditions`."""
+        held = self._found.get((label, result.task, metric))
+        if held is None or held[0] is not result:
+            held = self._found[label, result.task, metric] = (result, conditions(label, result, metric))
+        return held[1]
 
 
 def is_refused(found: Comparability) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from smaug_eval.common.files import canonical_json
 from smaug_eval.mt_bench.demo import JUDGE_NAME
 from smaug_eval.mt_bench.files.layout import ANSWERS, JUDGMENTS, settings_file
 from smaug_eval.mt_bench.files.record_files import read_answers, read_judgments
@@ -58,6 +59,7 @@ class JudgedSet:
         marks: Model to mark ("ok", "empty", ...) to number of answered turns.
         settings: File name to how it was made, where that was recorded.
         served_by: What the judge's endpoint called the model that answered.
+        judged_in: Model to what lies beside each file with judgments of its single answers.
     """
 
     key: SetKey
@@ -66,6 +68,7 @@ class JudgedSet:
     marks: dict[str, Mapping[str, int]] = field(default_factory=dict)
     settings: dict[str, JudgmentSettings] = field(default_factory=dict)
     served_by: list[str] = field(default_factory=list)
+    judged_in: dict[str, list[JudgmentSettings]] = field(default_factory=dict)
 
     @property
     def is_named(self) -> bool:
@@ -88,6 +91,37 @@ class JudgedSet:
     def missing_reasons(self) -> Mapping[str, int]:
         """Count why judgments are missing, the commonest reason first."""
         return missing_reasons(self.judgments)
+
+    def why_not(self, model: str, other: str) -> str:
+        """Say why the scores of two models do not compare: what was judged otherwise, as far as it was recorded.
+
+        Empty where nothing was.
+        """
+        settings = [own for each in (model, other) for own in self._recorded(each)]
+        if len({own.questions_sha256 for own in settings if own.questions_sha256}) > 1:
+            return "the questions, reference answers or judge's prompts differ"
+        if len({canonical_json(own.others) for own in settings if own.recorded}) > 1:
+            return "the judge's settings differ"
+        templates: dict[tuple[object, int], dict[str, str]] = {}
+        for record in self.judgments.single:
+            if record.model in (model, other) and len(record.judge) > 1:
+                templates.setdefault((record.question_id, record.turn), {})[record.model] = record.judge[1]
+        differing = sum(len(set(own.values())) > 1 for own in templates.values())
+        return f"the judge's prompt differs on {differing} answer{'' if differing == 1 else 's'}" if differing else ""
+
+    def unchecked(self, model: str, other: str) -> str:
+        """Say that nothing tells whether two models answered the same questions; empty where something does.
+
+        Models whose judgments lie in one file were judged together.
+        """
+        own, theirs = (self._recorded(each) for each in (model, other))
+        together = any(each is another for each in own for another in theirs)
+        if together or all(each.questions_sha256 for each in (*own, *theirs)):
+            return ""
+        return "judged apart, and it is not recorded whether questions, references and judge's prompts are the same"
+
+    def _recorded(self, model: str) -> list[JudgmentSettings]:
+        return [each for each in self.judged_in.get(model, []) if each.mode in ("", "single")]
 
     @property
     def not_judged(self) -> int:
@@ -180,6 +214,8 @@ def _add_file(sets: dict[SetKey, JudgedSet], path: Path) -> None:
             found.missing if name == (settings.judge or name) else [],
         )
         _extend(each, own)
+        for model in dict.fromkeys(record.model for record in own.single):
+            each.judged_in.setdefault(model, []).append(settings)
         if settings.recorded:
             each.settings[f"{path.parent.name}/{path.name}"] = settings
 
@@ -218,6 +254,8 @@ def _merged(key: SetKey, parts: Sequence[Part]) -> JudgedSet:
     for label, each, names in parts:
         _extend(whole, _renamed(each.judgments, names))
         whole.marks |= {names[model]: counts for model, counts in each.marks.items()}
+        for model in set(each.judged_in) & set(names):
+            whole.judged_in.setdefault(names[model], []).extend(each.judged_in[model])
         whole.settings |= {f"{label}/{name}" if len(parts) > 1 else name: own for name, own in each.settings.items()}
     return whole
 

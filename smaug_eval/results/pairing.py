@@ -41,6 +41,7 @@ class ColumnPair:
         clusters: For each document of the only stratum the passage that it shares with others; None where documents
             count as independent.
         stopped: Where one of the two stopped early; what was found is in it where it was found between these two.
+        names: Of the tasks that the strata are of; what is drawn of a stratum depends on its name.
     """
 
     strata: Sequence[Stratum] | None
@@ -49,6 +50,7 @@ class ColumnPair:
     corpus: CorpusMetric | None = None
     clusters: Labels | None = None
     stopped: EarlyStop | None = None
+    names: tuple[str, ...] = ()
 
 
 def pair_column(
@@ -93,7 +95,7 @@ def _pair_tasks(column: Column, own: ColumnScore, entries: Sequence[Mapping[str,
     if found.strata is None or not column.weighted_by_size or column.is_normalised:
         return found
     first, second = (np.concatenate([stratum[side] for stratum in found.strata]) for side in (0, 1))
-    return replace(found, strata=[(first, second)])
+    return replace(found, strata=[(first, second)], names=(column.task,))
 
 
 def _is_what_was_decided(pair: ColumnPair, stopped: EarlyStop, tasks: Sequence[str], column: Column) -> bool:
@@ -119,7 +121,8 @@ def one_column(pairs: Sequence[ColumnPair]) -> ColumnPair:
     strata = [stratum for pair in pairs for stratum in pair.strata or ()]
     stopped = next((pair.stopped for pair in pairs if pair.stopped is not None), None)
     if len(strata) == len(pairs) and not any(pair.corpus for pair in pairs):
-        return ColumnPair(strata, None, remarks, stopped=stopped)
+        names = tuple(name for pair in pairs for name in pair.names)
+        return ColumnPair(strata, None, remarks, stopped=stopped, names=names)
     return ColumnPair(None, _mixed(remarks) if remarks else None, remarks, stopped=stopped)
 
 
@@ -168,12 +171,12 @@ def _pair_task(task: str, entries: Sequence[Entry], gate: Comparability) -> Colu
             return ColumnPair(None, f"{task}: some documents have no number")
         stratum = (values[0], values[1])
         clusters = None if _is_right_wrong(stratum) else cluster_labels(entries[1].result.samples, gate.rows[1])
-        return ColumnPair([stratum], None, gate.reasons, clusters=clusters)
+        return ColumnPair([stratum], None, gate.reasons, clusters=clusters, names=(task,))
     corpus = _corpus(name, config, entries, logs)
     if corpus is None:
         return ColumnPair(None, None, gate.reasons)
     rows = [own[places] for own, places in zip(corpus.rows, gate.rows, strict=True)]
-    return ColumnPair([(rows[0], rows[1])], None, gate.reasons, corpus=corpus._replace(rows=rows))
+    return ColumnPair([(rows[0], rows[1])], None, gate.reasons, corpus=corpus._replace(rows=rows), names=(task,))
 
 
 def _logs(entries: Sequence[Entry]) -> list[Logged] | None:

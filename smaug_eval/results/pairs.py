@@ -8,16 +8,9 @@ from itertools import combinations
 
 from smaug_eval.leaderboard.columns import Column
 from smaug_eval.results.comparison import Comparison
-from smaug_eval.results.differences import Difference, adjusted
+from smaug_eval.results.differences import Difference, adjusted, turned
 from smaug_eval.results.tables import ScoreCell, ScoreTable
 from smaug_eval.stats import Outcome
-
-_OPPOSITE = {
-    Outcome.BETTER: Outcome.WORSE,
-    Outcome.WORSE: Outcome.BETTER,
-    Outcome.HIGHER: Outcome.LOWER,
-    Outcome.LOWER: Outcome.HIGHER,
-}
 
 
 @dataclass(frozen=True)
@@ -105,21 +98,6 @@ def pair_tables(comparison: Comparison) -> list[PairTable]:
         return []
     suites = [table.suite for table in comparison.all_tables]
     return [found for suite in suites if (found := _pair_table(comparison, suite)) is not None]
-
-
-def turned(difference: Difference) -> Difference:
-    """Return a difference with the two models exchanged."""
-    interval, common = difference.interval, difference.in_common
-    outcome = difference.verdict.outcome
-    return replace(
-        difference,
-        points=-difference.points if difference.points else difference.points,
-        interval=None if interval is None else (-interval[1], -interval[0]),
-        gained=difference.lost,
-        lost=difference.gained,
-        in_common=None if common is None else (common[1], common[0]),
-        verdict=replace(difference.verdict, outcome=_OPPOSITE.get(outcome, outcome)),
-    )
 
 
 def _turned_cell(cell: ScoreCell) -> ScoreCell:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from smaug_eval.results.differences import (
     column_difference,
     mixed_difference,
     stopped_average,
+    turned,
 )
 from smaug_eval.results.documents import logged, logged_values
 from smaug_eval.results.entries import Entry
@@ -86,14 +87,55 @@ class ScoreTable:
 
 
 class KnownScores:
-    """Keep models' scores on boards, which are the same whatever the baseline is.
+    """Keep models' scores on boards, which are the same whatever the baseline is, and differences of pairs of them.
 
     The same model's results can make another board where another model stands first: metrics of tasks that nobody
     describes are the first model's. Scores count only for columns and results that are the same.
+
+    Attributes:
+        draws: What is drawn of documents, for all pairs of models together.
     """
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], tuple[tuple[Column, ...], Entries, SuiteScores | None]] = {}
+        self._apart: dict[tuple[Hashable, str, str], Difference] = {}
+        self.draws = stats.Draws()
+
+    def difference(
+        self, of: Hashable, model: str, baseline: str, pairs: Sequence[ColumnPair], make: Callable[[], Difference]
+    ) -> Difference:
+        """Return a difference that is not yet adjusted; of each two models it is computed once, for both directions.
+
+        Args:
+            of: What it is a difference of, such as a column of a board.
+            model: The model.
+            baseline: The one that it is held against.
+            pairs: Their documents.
+            make: Computes it.
+        """
+        if any(pair.stopped is not None or pair.strata is None for pair in pairs):
+            return make()
+        if (of, model, baseline) not in self._apart:
+            back = self._apart.get((of, baseline, model))
+            remarks = tuple(dict.fromkeys(remark for pair in pairs for remark in pair.remarks))
+            found = make() if back is None else replace(turned(back), remarks=remarks)
+            self._apart[of, model, baseline] = found
+        return self._apart[of, model, baseline]
+
+    def announce(self, board: PageBoard, models: Iterable[str]) -> None:
+        """Have the documents of all models drawn together, where a difference on a board needs draws.
+
+        Raises:
+            SmaugError: a samples file is damaged.
+        """
+        drawn = {leaf.name for column in board.board.columns for leaf in column.leaves
+                 if len(column.leaves) > 1 or board.board.is_averaged}  # fmt: skip
+        for model in models:
+            for leaf, entry in board.entries.get(model, {}).items():
+                if leaf in drawn and entry.result.samples is not None:
+                    values = logged_values(entry.result.samples, entry.metric)
+                    if values is not None and np.isfinite(values).all():
+                        self.draws.add(leaf, values.reshape(-1, 1))
 
     def of(self, board: PageBoard, model: str) -> SuiteScores | None:
         """Return a model's scores on a board; None where it has none."""
@@ -139,6 +181,8 @@ def score_table(
     has_average = board.board.is_averaged and (board.name != SIX or len(measured) > 1)
     labels = {each.average_label for each in scores.values()} if has_average else {None}
     reference = scores.get(baseline) if baseline else None
+    if reference is not None and len(scores) > 2:
+        known.announce(board, scores)
     cells, averages = {}, {}
     for model, own in scores.items():
         if baseline is None or model == baseline:
@@ -146,7 +190,9 @@ def score_table(
             average: ScoreCell | None = ScoreCell(own.average, None, None, None)
         else:
             entries = (board.entries[model], board.entries.get(baseline, {}))
-            by_title, average = _compared(board, own, reference, entries, gates.get(model, {}))
+            by_title, average = _compared(
+                board, (model, baseline), (own, reference), entries, gates.get(model, {}), known
+            )
         cells[model] = [by_title.get(column.title) for column in measured]
         if average is not None and has_average:
             averages[model] = average
@@ -272,9 +318,15 @@ def _by_title(scores: SuiteScores) -> dict[str, ColumnScore]:
 
 
 def _compared(
-    board: PageBoard, own: SuiteScores, reference: SuiteScores | None, entries: Sequence[Entries], gates: Gates
+    board: PageBoard,
+    names: tuple[str, str],
+    both: tuple[SuiteScores, SuiteScores | None],
+    entries: Sequence[Entries],
+    gates: Gates,
+    known: KnownScores,
 ) -> tuple[dict[str, ScoreCell], ScoreCell | None]:
     """Compare a model's cells by column, and its average."""
+    own, reference = both
     mine, theirs = _by_title(own), {} if reference is None else _by_title(reference)
     columns = [column for column in board.board.columns if column.title in mine]
     pairs = {
@@ -282,7 +334,10 @@ def _compared(
         for column in columns
     }
     found = [
-        _column_cell(column, mine[column.title], theirs.get(column.title), pairs[column.title]) for column in columns
+        _column_cell(
+            board.name, column, names, mine[column.title], theirs.get(column.title), pairs[column.title], known
+        )
+        for column in columns
     ]
     families = [board.name == TASKS and (column.reported or len(column.leaves) > 1) for column in columns]
     cells = _adjusted_within(found, families)
@@ -293,21 +348,45 @@ def _compared(
     if gap is not None or reference is None:
         return by_title, ScoreCell(own.average, None if reference is None else reference.average, None, gap)
     only = cells[0].difference if len(cells) == 1 else None  # of one column the average is that column, p and all
-    apart = only or _average_apart(columns, list(pairs.values()), own.average, reference.average)
+    listed = list(pairs.values())
+    apart = only or known.difference(
+        (board.name, tuple(columns)),
+        *names,
+        listed,
+        lambda: _average_apart(columns, listed, own.average, reference.average, known.draws),
+    )
     return by_title, ScoreCell(own.average, reference.average, apart, None)
 
 
-def _average_apart(columns: Sequence[Column], pairs: Sequence[ColumnPair], own: Score, other: Score) -> Difference:
+def _average_apart(
+    columns: Sequence[Column], pairs: Sequence[ColumnPair], own: Score, other: Score, draws: stats.Draws
+) -> Difference:
     if any(pair.stopped is not None for pair in pairs):
         return stopped_average(pairs, own, other)
     plain = not any(column.is_normalised for column in columns) and all(pair.corpus is None for pair in pairs)
-    return average_difference(pairs, own, other) if plain else mixed_difference(columns, pairs, own, other)
+    return (
+        average_difference(pairs, own, other, draws) if plain else mixed_difference(columns, pairs, own, other, draws)
+    )
 
 
-def _column_cell(column: Column, own: ColumnScore, other: ColumnScore | None, pair: ColumnPair) -> ScoreCell:
+def _column_cell(
+    suite: str,
+    column: Column,
+    names: tuple[str, str],
+    own: ColumnScore,
+    other: ColumnScore | None,
+    pair: ColumnPair,
+    known: KnownScores,
+) -> ScoreCell:
     if other is None or pair.why_not is not None:
         return ScoreCell(own.score, None if other is None else other.score, None, pair.why_not)
-    return ScoreCell(own.score, other.score, column_difference(pair, own.score, other.score, column), None)
+    apart = known.difference(
+        (suite, column),
+        *names,
+        [pair],
+        lambda: column_difference(pair, own.score, other.score, column, known.draws),
+    )
+    return ScoreCell(own.score, other.score, apart, None)
 
 
 def _average_gap(own: SuiteScores, reference: SuiteScores | None, pairs: Mapping[str, ColumnPair]) -> str | None:

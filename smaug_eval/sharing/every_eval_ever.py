@@ -28,7 +28,7 @@ from smaug_eval.results.json_files import as_number, mapping
 from smaug_eval.results.sample_files import sample_rows
 from smaug_eval.results.sources import Source
 from smaug_eval.results.task_results import TaskResult
-from smaug_eval.sharing.measured import DataSource, MeasuredScore, measured
+from smaug_eval.sharing.measured import DataSource, Judgment, MeasuredScore, measured, measured_by_judges
 from smaug_eval.sharing.places import Places
 
 VERSION = "0.3.0"
@@ -55,6 +55,8 @@ def write_every_eval_ever(
 ) -> list[Path]:
     """Write ``data/<suite>/<developer>/<model>/<uuid>.json`` for each model and suite, and its samples beside it.
 
+    A suite's average is a result like its columns; each judge's scores of a question set are a suite of their own.
+
     Args:
         sources: With evaluations.
         comparison: Of their models.
@@ -69,8 +71,9 @@ def write_every_eval_ever(
         SmaugError: a record does not fit the schema, which is a fault of this program.
     """
     files: list[Path] = []
-    for model in comparison.models:
-        scores = [each for each in measured(comparison, model) if each.data is not None]
+    for model in dict.fromkeys([*comparison.models, *comparison.judged_models]):
+        scores = measured(comparison, model) if model in comparison.models else []
+        scores = [*(each for each in scores if len(each.parts) != 1), *measured_by_judges(comparison, model)]
         for suite in dict.fromkeys(each.suite for each in scores):
             own = [each for each in scores if each.suite == suite]
             files += _write(sources, comparison, model, suite, own, out, places, evaluator)
@@ -89,6 +92,7 @@ def _write(
 ) -> Iterator[Path]:
     identity = _model_id(sources, comparison, model)
     dates = [result.date for each in scores for result in each.results if result.date == result.date]
+    dates += [each.judgment.date for each in scores if each.judgment is not None]
     taken = max(dates, default=0.0)
     record_id = f"{suite}/{identity}/{taken}"
     digest = hashlib.sha256(canonical_json([record_id, [each.score.value for each in scores]]).encode()).digest()
@@ -171,14 +175,17 @@ def _check_samples(lines: Sequence[Mapping[str, Any]]) -> None:
 def _model_id(sources: Sequence[Source], comparison: Comparison, model: str) -> str:
     """A model's name on the Hub, else the run's and its own."""
     about = comparison.described.get(model, {})
-    found, _ = with_revision(hub_name(model, about, comparison.models[model]))
+    found, _ = with_revision(hub_name(model, about, comparison.models.get(model, {})))
     if found.count("/") == 1 and not is_there(Path(found)) and not found.startswith(("/", ".", "~")):
         return found
-    label = next((each.label for each in sources if model in each.results), "") if len(sources) == 1 else ""
+    label = sources[0].label if len(sources) == 1 else ""
     return f"{_SAFE.sub('-', label) or 'local'}/{_SAFE.sub('-', model)}"
 
 
 def _library(scores: Sequence[MeasuredScore]) -> dict[str, Any]:
+    if all(each.judgment is not None for each in scores):
+        details = {"protocol": "MT-Bench, as FastChat's llm_judge"}
+        return {"name": "smaug-eval", "version": __version__, "additional_details": details}
     harness = next((result.asked.harness for each in scores for result in each.results if result.asked.harness), "")
     settings = next((result.settings for each in scores for result in each.results), {})
     version = settings.get("lm_eval_version") or harness.rpartition(" ")[2] or "unknown"
@@ -222,6 +229,8 @@ def _result(record_id: str, each: MeasuredScore) -> dict[str, Any]:
         "metric_unit": "percent" if each.unit == "%" else each.unit or "as lm-eval has it",
         "lower_is_better": each.higher_is_better is False,
     }
+    if each.judgment is not None:
+        config["llm_scoring"] = _scoring(each.judgment)
     if low is not None and high is not None:
         config |= {"score_type": "continuous", "min_score": low, "max_score": high}
     uncertainty: dict[str, Any] = {}
@@ -239,7 +248,7 @@ def _result(record_id: str, each: MeasuredScore) -> dict[str, Any]:
     found: dict[str, Any] = {
         "evaluation_result_id": _result_id(record_id, each),
         "evaluation_name": each.title,
-        "source_data": _source_data(each.data) if each.data is not None else {},
+        "source_data": _source_data(each.data) if each.data is not None else _mean_of(each),
         "metric_config": config,
         "score_details": {
             "score": score.value,
@@ -250,6 +259,21 @@ def _result(record_id: str, each: MeasuredScore) -> dict[str, Any]:
     if each.shots is not None:
         found["generation_config"] = {"additional_details": {"num_fewshot": str(each.shots)}}
     return found
+
+
+def _mean_of(each: MeasuredScore) -> dict[str, Any]:
+    """What an average is of; its rows are those of its parts."""
+    details = {"mean_of": ", ".join(each.parts)}
+    return {"dataset_name": f"{each.suite}: {each.title}", "source_type": "other", "additional_details": details}
+
+
+def _scoring(judgment: Judgment) -> dict[str, Any]:
+    """Who judged, and by which prompts; their texts are not in the results."""
+    name = judgment.judge or "unknown"
+    kind = "a rule of the demo, no model" if judgment.is_demo else "language model"
+    details = {"deployment_type": "unknown", "model_availability": "unknown", "kind": kind}
+    about = {"name": name, "id": name, "additional_details": details}
+    return {"judges": [{"model_info": about}], "input_prompt": ", ".join(judgment.prompts) or "unknown"}
 
 
 def _result_id(record_id: str, each: MeasuredScore) -> str:

@@ -54,7 +54,7 @@ def export_results(
         table = _table(paths, places)
         write_text(out, table.to_csv(index=False))
         return [out]
-    if not comparison.models:
+    if not comparison.models and not (format_ == "eee" and comparison.judged_models):
         raise SmaugError("there is no evaluation to export", fix="give finished runs, or lm-eval results")
     if format_ == "lm-eval":
         return write_lm_eval(sources, out, places)

@@ -14,9 +14,14 @@ from smaug_eval.leaderboard.protocol import TaskSpec
 from smaug_eval.leaderboard.registry import SUITES
 from smaug_eval.leaderboard.scores import Score
 from smaug_eval.leaderboard.suite import Suite
-from smaug_eval.reports.statements import average_statements, judged_statements
+from smaug_eval.mt_bench.files.records import JudgmentRecord, PairJudgmentRecord
+from smaug_eval.mt_bench.judge.parsing import HIGHEST, LOWEST
+from smaug_eval.mt_bench.scores.pairs import pair_scores
+from smaug_eval.mt_bench.scores.single import single_scores
+from smaug_eval.reports.statements import average_statements, judged_statements, statements_of
 from smaug_eval.results.comparison import Comparison, compare
 from smaug_eval.results.json_files import mapping
+from smaug_eval.results.judged import JudgedSet
 from smaug_eval.results.merging import with_distinct_labels
 from smaug_eval.results.sources import Source, is_run_directory, read_source, read_sources
 from smaug_eval.results.tables import ScoreCell, ScoreTable
@@ -43,6 +48,23 @@ class DataSource:
 
 
 @dataclass(frozen=True)
+class Judgment:
+    """Say how answers were judged.
+
+    Attributes:
+        judge: The judge's name; empty where it is not recorded.
+        is_demo: Whether it is the demo's rule, and no model.
+        prompts: Names of its prompts.
+        date: Of the last judgment, Unix time; 0 where none is recorded.
+    """
+
+    judge: str
+    is_demo: bool
+    prompts: tuple[str, ...]
+    date: float
+
+
+@dataclass(frozen=True)
 class MeasuredScore:
     """Hold one score of one model.
 
@@ -58,6 +80,8 @@ class MeasuredScore:
         shots: Solved examples before each question; None where nothing says so.
         sentence: What the report says of it.
         results: The results of the column's tasks; empty for an average.
+        parts: Of an average what it is the mean of; empty for a column.
+        judgment: How it was judged; None for what no judge scored.
     """
 
     suite: str
@@ -71,6 +95,8 @@ class MeasuredScore:
     shots: int | None
     sentence: str
     results: tuple[TaskResult, ...] = ()
+    parts: tuple[str, ...] = ()
+    judgment: Judgment | None = None
 
 
 def read_run_to_share(run: Path) -> tuple[Source, Comparison]:
@@ -121,6 +147,66 @@ def measured(comparison: Comparison, model: str) -> list[MeasuredScore]:
     return found
 
 
+def measured_by_judges(comparison: Comparison, model: str) -> list[MeasuredScore]:
+    """Return every judged score of a model: single answers by turn and together, then its share of pairs won.
+
+    A question set that several judges scored is a suite of its own for each judge.
+    """
+    return [score for each in comparison.dialogues for score in _judged_scores(comparison, each, model)]
+
+
+def _judged_scores(comparison: Comparison, each: JudgedSet, model: str) -> Iterator[MeasuredScore]:
+    single = single_scores(each.judgments.single).get(model)
+    pair = pair_scores(each.judgments.pairs).get(model)
+    said = next(
+        (f"{told.model} {told.text}" for told in statements_of(each, comparison.baseline) if told.model == model), ""
+    )
+    suite = (
+        each.key.title
+        if sum(own.key.title == each.key.title for own in comparison.dialogues) == 1
+        else (f"{each.key.title}, {each.key.judge}")
+    )
+
+    def measured_as(
+        title: str, metric: str, unit: str, score: Score, bounds: tuple[float, float],
+        records: Sequence[JudgmentRecord | PairJudgmentRecord], sentence: str = "",
+    ) -> MeasuredScore:  # fmt: skip
+        prompts = tuple(dict.fromkeys(name for record in records for name in _prompts(record)))
+        judgment = Judgment(each.key.judge, each.is_demo, prompts, max((own.tstamp for own in records), default=0.0))
+        return MeasuredScore(
+            suite,
+            title,
+            metric,
+            score,
+            unit,
+            True,
+            bounds,
+            DataSource(each.key.title),
+            None,
+            sentence,
+            judgment=judgment,
+        )
+
+    if single is not None:
+        own = [record for record in each.judgments.single if record.model == model]
+        scale = (float(LOWEST), float(HIGHEST))
+        for name, title in (("turn1", "turn 1"), ("turn2", "turn 2"), ("average", "average")):
+            value = getattr(single, name)
+            if value is not None:
+                n = len({record.question_id for record in own if name == "average" or f"turn{record.turn}" == name})
+                score = Score(value, None, n, single.notes, single.intervals[name])
+                yield measured_as(title, "score", "points of 10", score, scale, own, said if name == "average" else "")
+    if pair is not None:
+        ends = None if pair.interval is None else (100 * pair.interval[0], 100 * pair.interval[1])
+        score = Score(100 * pair.win_rate_adjusted, None, pair.n, pair.notes, ends)
+        games = [record for record in each.judgments.pairs if model in (record.model_1, record.model_2)]
+        yield measured_as("pairs", "win rate, ties as half", "%", score, (0.0, 100.0), games)
+
+
+def _prompts(record: JudgmentRecord | PairJudgmentRecord) -> tuple[str, ...]:
+    return tuple(str(name) for name in record.judge[1:])
+
+
 def judged_sentences(comparison: Comparison, model: str) -> list[str]:
     """Return what the report says of a model's judged answers."""
     return [f"{each.model} {each.text}" for each in judged_statements(comparison) if each.model == model]
@@ -139,6 +225,7 @@ def _average(table: ScoreTable, model: str, sentence: str) -> MeasuredScore:
         None,
         None,
         sentence or _sentence(model, table.averages[model], None),
+        parts=tuple(each.title for each in table.scores[model].columns),
     )
 
 

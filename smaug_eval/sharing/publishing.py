@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from smaug_eval.common.digests import sha256_of_file
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.common.hub_errors import NotReached, cause_of, endpoint, has_token, is_offline
+from smaug_eval.common.hub_upload import Uploader
 from smaug_eval.common.suggest import nearest
 from smaug_eval.models.adapter_files import ADAPTER_CONFIG, base_of
 from smaug_eval.reports import build_report
@@ -168,7 +169,8 @@ def push(
 ) -> Publication:
     """Create the repository, and send what it does not have, as one commit.
 
-    Large files are sent first, one after the other: what arrived before an interruption is not sent again.
+    Large files are sent first, one after the other: what arrived before an interruption is not sent again. They go to
+    Xet's storage where it answers, else over plain HTTP.
 
     Args:
         publication: As :func:`prepare_publication` found it.
@@ -199,12 +201,13 @@ def push(
     ]
     if not additions:
         return publication
+    repo, uploader = publication.repo, Uploader(publication.repo, on_note)
     for file, addition in zip(publication.to_send, additions, strict=True):
         if file.local is not None and file.size >= SENT_ALONE:
             on_note(f"sending {file.path} ({file.size / 1e6:,.1f} MB)")
-            _asked(publication.repo, partial(api.preupload_lfs_files, publication.repo, [addition]))
-    message = f"Upload {publication.repo.partition('/')[2]} with smaug-eval"
-    done = _asked(publication.repo, lambda: api.create_commit(publication.repo, additions, commit_message=message))
+            _asked(repo, partial(uploader.do, partial(api.preupload_lfs_files, repo, [addition])))
+    message = f"Upload {repo.partition('/')[2]} with smaug-eval"
+    done = _asked(repo, lambda: uploader.do(lambda: api.create_commit(repo, additions, commit_message=message)))
     return replace(publication, commit=done.oid)
 
 

@@ -8,6 +8,7 @@ from smaug_eval.stats.agreement import cohen_kappa, quadratic_kappa
 from smaug_eval.stats.bootstrap import nested_weights, percentile_interval, stratified_means
 from smaug_eval.stats.bradley_terry import Strength, bradley_terry
 from smaug_eval.stats.crossed import ContrastPart, CrossedContrast, crossed_contrast, table_of
+from smaug_eval.stats.draws import Draws
 from smaug_eval.stats.means import (
     RESAMPLES,
     SEED,
@@ -60,6 +61,7 @@ __all__ = [
     "ContrastPart",
     "CrossedContrast",
     "Drawn",
+    "Draws",
     "Interval",
     "Labels",
     "Outcome",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from smaug_eval.common.errors import SmaugError
-from smaug_eval.stats.bootstrap import nested_weights, percentile_interval, stratified_means
+from smaug_eval.stats.bootstrap import nested_weights, percentile_interval
+from smaug_eval.stats.draws import Draws, stands_second
 from smaug_eval.stats.means import (
     RESAMPLES,
     SEED,
@@ -80,6 +81,20 @@ class AverageDifference:
     normal_interval: Interval | None
     n: int
 
+    def turned(self) -> AverageDifference:
+        """Return the same with the two models exchanged."""
+        return replace(
+            self,
+            difference=-self.difference if self.difference else 0.0,
+            interval=turned_interval(self.interval),
+            normal_interval=turned_interval(self.normal_interval),
+        )
+
+
+def turned_interval(interval: Interval | None) -> Interval | None:
+    """Return the interval of minus the value; None for None."""
+    return None if interval is None else (-interval[1], -interval[0])
+
 
 def paired_difference(
     first: Values, second: Values, clusters: Labels | None = None, *, draws: int = PERMUTATIONS, seed: int = SEED
@@ -148,16 +163,18 @@ def average_difference(
     first: Sequence[Sequence[Values]],
     second: Sequence[Sequence[Values]],
     *,
+    names: Sequence[Sequence[str]] | None = None,
+    draws: Draws | None = None,
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> AverageDifference:
     """Compare two models' means over columns of means over tasks of means over items, as the leaderboard averages.
 
-    Items are drawn within their task, for both models the same ones (:func:`~smaug_eval.stats.stratified_means` of the
-    items' differences). The p value is the smallest level at which the percentile interval leaves out 0: twice the
-    smaller share of resampled differences on either side of 0, the observed one counted among them (Davison and
-    Hinkley, "Bootstrap Methods and their Application", 1997). A single column of many tasks, such as MMLU, is
-    compared with a list of one column.
+    Items are drawn within their task, for both models the same ones (:class:`~smaug_eval.stats.Draws`), and resampled
+    means are stretched as by :func:`~smaug_eval.stats.stratified_means`. The p value is the smallest level at which the
+    percentile interval leaves out 0: twice the smaller share of resampled differences on either side of 0, the observed
+    one counted among them (Davison and Hinkley, "Bootstrap Methods and their Application", 1997). A single column of
+    many tasks, such as MMLU, is compared with a list of one column.
 
     A column of right and wrong answers that agree on every item says nothing in a bootstrap, as if its difference were
     known to be 0. It adds a normal deviate with the standard error that :func:`right_wrong_interval` gives it.
@@ -165,15 +182,24 @@ def average_difference(
     Args:
         first: Per column, per task, the first model's values, each of shape ``(n,)``.
         second: The second model's on the same items in the same order.
+        names: Of the tasks; their numbers where None. The draws of a task depend on its name.
+        draws: What was drawn for comparisons with other models; ``seed`` is then its own.
         resamples: Number of resamples.
         seed: Of the generator.
+
+    Returns:
+        The same for both directions but for the signs.
 
     Raises:
         SmaugError: a task has no item, or a value is not finite.
         ValueError: the shapes differ.
     """
     columns = [list(zip(*column, strict=True)) for column in zip(first, second, strict=True)]
-    strata = [_differences(*task) for column in columns for task in column]
+    sides = [task for column in columns for task in column]
+    strata = [_differences(*task) for task in sides]
+    if stands_second([own for own, _ in sides], [other for _, other in sides]):
+        back = average_difference(second, first, names=names, draws=draws, resamples=resamples, seed=seed)
+        return back.turned()
     weights = nested_weights([len(column) for column in columns])
     difference = math.fsum(weight * float(each.mean()) for weight, each in zip(weights, strata, strict=True))
     errors = [standard_error(each) for each in strata]
@@ -183,11 +209,20 @@ def average_difference(
     n = sum(map(len, strata))
     if error is None or error <= _ROUNDING * max(float(np.abs(each).max()) for each in strata):
         return AverageDifference(difference, None, None, error, None, n)
-    resampled = stratified_means(strata, weights, resamples=resamples, seed=seed)
-    resampled += agreement * np.random.default_rng((seed, len(strata))).normal(size=resamples)
+    draws = Draws(seed) if draws is None else draws
+    titles = map(str, range(len(sides))) if names is None else [name for column in names for name in column]
+    resampled = agreement * np.random.default_rng((draws.seed, len(strata))).normal(size=resamples)
+    for title, (own, other), weight in zip(titles, sides, weights, strict=True):
+        one, two = draws.pair(title, _one_number(own), _one_number(other), resamples)
+        mean, stretch = float((own - other).mean()), math.sqrt(len(own) / (len(own) - 1))
+        resampled += weight * (mean + stretch * (one[:, 0] - two[:, 0] - mean))
     return AverageDifference(
         difference, percentile_interval(resampled), _p_value(resampled), error, normal_interval(difference, error), n
     )
+
+
+def _one_number(values: Values) -> Values:
+    return np.asarray(values, np.float64).reshape(-1, 1)
 
 
 def _agreement_error(tasks: Sequence[tuple[Values, Values]]) -> float:
@@ -225,4 +260,5 @@ def _is_right_wrong(values: Values) -> bool:
 def _correlation(first: Values, second: Values) -> float | None:
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return None
-    return float(np.corrcoef(first, second)[0, 1])
+    ordered = (second, first) if stands_second([first], [second]) else (first, second)
+    return float(np.corrcoef(*ordered)[0, 1])

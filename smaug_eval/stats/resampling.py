@@ -8,12 +8,13 @@ for machine translation P. Koehn, EMNLP 2004).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smaug_eval.stats.bootstrap import percentile_interval, pieces
+from smaug_eval.stats.draws import Draws, stands_second
 from smaug_eval.stats.means import RESAMPLES, SEED, Interval, Values
 
 Parts = NDArray[np.float64]
@@ -86,7 +87,14 @@ def score_interval(
 
 
 def score_difference(
-    first: Sequence[Parts], second: Sequence[Parts], score: ScoreOf, *, resamples: int = RESAMPLES, seed: int = SEED
+    first: Sequence[Parts],
+    second: Sequence[Parts],
+    score: ScoreOf,
+    *,
+    names: Sequence[str] | None = None,
+    draws: Draws | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
 ) -> ScoreDifference:
     """Compare two models' scores over the same items.
 
@@ -97,25 +105,32 @@ def score_difference(
         first: The first model's rows of each stratum.
         second: The second model's, of the same items in the same order.
         score: Makes a score of the strata's mean rows.
+        names: Of the strata; their numbers where None. The draws of a stratum depend on its name.
+        draws: What was drawn for comparisons with other models; ``seed`` is then its own.
         resamples: Number of resamples.
         seed: Of the generator.
+
+    Returns:
+        The same for both directions but for the signs.
 
     Raises:
         ValueError: the shapes differ.
     """
     if [rows.shape for rows in first] != [rows.shape for rows in second]:
         raise ValueError("the rows are not of the same items")
-    both = [np.hstack(pair) for pair in zip(first, second, strict=True)]
-    widths = [rows.shape[1] for rows in first]
+    if stands_second(first, second):
+        back = score_difference(second, first, score, names=names, draws=draws, resamples=resamples, seed=seed)
+        interval: Interval | None = None if back.interval is None else (-back.interval[1], -back.interval[0])
+        return replace(back, difference=-back.difference if back.difference else 0.0, interval=interval)
     n = sum(map(len, first))
     difference = _observed(first, score) - _observed(second, score)
-    if any(len(rows) < 2 for rows in both):
+    if any(len(rows) < 2 for rows in first):
         return ScoreDifference(difference, None, None, n, 0)
-    count = _affordable(both, resamples)
-    means = _resampled(both, count, seed)
-    own = score([mean[:, :width] for mean, width in zip(means, widths, strict=True)])
-    other = score([mean[:, width:] for mean, width in zip(means, widths, strict=True)])
-    drawn = own - other
+    count = _affordable([*first, *second], resamples)
+    draws = Draws(seed) if draws is None else draws
+    titles = map(str, range(len(first))) if names is None else names
+    pairs = [draws.pair(title, *both, count) for title, *both in zip(titles, first, second, strict=True)]
+    drawn = score([own for own, _ in pairs]) - score([other for _, other in pairs])
     if not _varies(drawn):
         return ScoreDifference(difference, None, None, n, count)
     tail = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))

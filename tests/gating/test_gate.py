@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,34 @@ def test_answers_judged_otherwise_never_pass(tmp_path: Path, change: dict[str, A
     found = smaug_eval.gate(files["new"], files["old"], policy=policy)
     assert (found.exit_code, {check.ruling for check in found.checks}) == (5, {Ruling.CANNOT_TELL})
     assert all(words in check.reason for check in found.checks)
+    if "no scores" not in words:  # the report holds the same back, and says why
+        numbers = json.loads(read_report([files["old"], files["new"]], tmp_path / "report.json", "json"))
+        (pairs,) = (each for each in numbers["pairs"] if "judged" in each)
+        assert pairs["pairs"] == []
+        assert [(each["model"], each["other"], each["why_not"]) for each in pairs["not_compared"]] == [
+            ("new", "old", words)
+        ]
+        for format_ in ("md", "html"):
+            page = read_report([files["old"], files["new"]], tmp_path / f"report.{format_}", format_)
+            assert unescape(words) in unescape(page)
+            assert "+4.00" not in page
+
+
+def read_report(paths: list[Path], out: Path, format_: str) -> str:
+    return smaug_eval.report(paths, out, format_=format_).read_text()
+
+
+def test_answers_judged_apart_are_compared_and_both_say_that_nothing_was_checked(tmp_path: Path) -> None:
+    files = [judged(tmp_path / f"{name}.jsonl", {name: [score + n % period for n in range(80)]})
+             for name, score, period in (("old", 4.0, 2), ("new", 7.0, 3))]  # fmt: skip
+    told = "judged apart, and it is not recorded whether questions, references and judge's prompts are the same"
+    found = smaug_eval.gate(files[1], files[0], policy={"requirements": [{"mt_bench": "all", "is": "better"}]})
+    assert found.exit_code == 0
+    assert told in found.checks[0].evidence.remarks
+    page = read_report(files, tmp_path / "report.md", "md")
+    assert f"new against old: {told}." in page.replace("\\", "")
+    together = judged(tmp_path / "both.jsonl", {"old": [5.0, 6.0], "new": [9.0, 9.0]})
+    assert "judged apart" not in read_report([together], tmp_path / "together.md", "md")
 
 
 @pytest.mark.parametrize(

@@ -357,7 +357,10 @@ class Hub:
         return asked.user
 
     def _xet_token(self, asked: _Asked) -> Answer:
-        self._commit(asked, files=True)
+        if asked.parts["use"] == "write":
+            self._writer(asked, self._repository(asked))
+        else:
+            self._commit(asked, files=True)
         place = self.xet_url or self.cdn_url
         expires = int(time.time()) + REDIRECT_SECONDS
         answer = _json({"casUrl": place, "exp": expires, "accessToken": "xet-token"})
@@ -450,7 +453,7 @@ _ROUTES: list[tuple[re.Pattern[str], Callable[[Hub, _Asked], Answer]]] = [
     (re.compile(r"/api/validate-yaml"), Hub._validate_card),
     (re.compile(rf"{_API}/preupload/(?P<revision>[^/]+)"), Hub._preupload),
     (re.compile(rf"{_API}/commit/(?P<revision>[^/]+)"), Hub._push),
-    (re.compile(rf"{_API}/xet-read-token/(?P<revision>[^/]+)"), Hub._xet_token),
+    (re.compile(rf"{_API}/xet-(?P<use>read|write)-token/(?P<revision>[^/]+)"), Hub._xet_token),
     (re.compile(rf"/(?:(?P<kind>datasets)/)?{_ID}\.git/info/lfs/objects/batch"), Hub._lfs_batch),
     (re.compile(rf"/(?:(?P<kind>datasets)/)?{_ID}/resolve/(?P<revision>[^/]+)/(?P<path>.+)"), Hub._resolve),
 ]

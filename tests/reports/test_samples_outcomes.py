@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smaug_eval.reports.samples.outcomes import OutcomesRow, TaskRows, choose, fair_shares, outcome, task_rows
+from smaug_eval.reports.samples.outcomes import (
+    OutcomesRow,
+    TaskRows,
+    choose,
+    fair_shares,
+    outcome,
+    rebased,
+    task_rows,
+)
 from smaug_eval.results.sample_index import Located
 
 
@@ -50,15 +59,39 @@ def test_counts_of_outcomes(tmp_path: Path) -> None:
         path.write_text("".join(lines))
         paths.append(path)
     task = task_rows("t", [*paths, None], metric="acc")
-    assert task.counts() == [
+    assert task.against(0).counts == [
         {"right": 2, "wrong": 2}, {"gained": 1, "both right": 1, "lost": 1, "both wrong": 1}, {},
     ]  # fmt: skip
     assert [row.is_changed for row in task.rows] == [True, False, True, False]
+    assert task.against(0)[1:] == ([4, 4, 0], 2)
     refused = task_rows("t", paths, metric="acc", refused=[1])
-    assert refused.counts() == [{"right": 2, "wrong": 2}, {}]
+    assert {row.outcomes[1] for row in refused.rows} == {None}
+    assert refused.against(0, refused=[1]) == ([{"right": 2, "wrong": 2}, {}], [4, 4], 0)
+    assert refused.against(0, is_right=False).counts == [{}, {}]
     # The other way round, what was gained is lost.
     turned = task_rows("t", paths, metric="acc", baseline=1)
     assert turned.rows[0].outcomes == ("lost", "right")
+
+
+@given(
+    st.lists(
+        st.lists(st.none() | st.tuples(st.sampled_from([0.0, 1.0, 0.4, 7.0, math.nan]), st.sampled_from("ab")),
+                 min_size=3, max_size=3).filter(any),
+        min_size=1, max_size=6,
+    ),
+    st.integers(0, 2), st.sets(st.integers(0, 2)),
+)  # fmt: skip
+def test_counts_are_those_of_the_single_documents(
+    values: list[list[tuple[float, str] | None]], baseline: int, refused: set[int]
+) -> None:
+    rows = [OutcomesRow((str(number), ""), tuple(None if each is None else located(*each) for each in own), ())
+            for number, own in enumerate(values)]  # fmt: skip
+    task = TaskRows("t", (None, None, None), rows)
+    single = rebased(task, baseline, refused=refused).rows
+    found = task.against(baseline, refused=refused)
+    assert found.counts == [Counter(row.outcomes[model] for row in single if row.outcomes[model]) for model in range(3)]
+    assert found.changed == sum(row.is_changed for row in single)
+    assert found.measured == [sum(row.found[model] is not None for row in rows) for model in range(3)]
 
 
 def test_shares_are_even_and_what_one_leaves_goes_to_the_others() -> None:

@@ -17,6 +17,7 @@ import smaug_eval
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.sharing.every_eval_ever import _SCHEMAS, VERSION, check
 from smaug_eval.sharing.places import Places
+from tests.run_writer import RunWriter
 from tests.sharing.shared_run import REVISION, write_run
 
 
@@ -60,6 +61,50 @@ def test_every_eval_ever_takes_the_records(shared_run: Path, tmp_path: Path) -> 
     (base,) = (out / "data/tasks/org/base").glob("*.json")
     assert json.loads(base.read_text())["model_info"]["id"] == "org/base"
     assert str(tmp_path) not in base.read_text() + file.read_text()
+
+
+def test_averages_and_judged_scores_are_results_too(tmp_path: Path) -> None:
+    run = RunWriter(tmp_path / "runs" / "both")
+    for model, right in (("base", 20), ("dpop", 30)):
+        for task, metric in (("open_llm_v1_arc_challenge", "acc_norm"), ("open_llm_v1_winogrande", "acc")):
+            values = [1.0] * right + [0.0] * (40 - right)
+            samples = RunWriter.samples(values, metric)
+            run.evaluation(model, {task: right / 40}, metric=metric, n=40, samples=samples)
+    rows = [
+        {"question_id": number, "model": model, "judge": ["gpt-4", "single-v1"], "turn": turn, "tstamp": 1.7e9 + turn,
+         "score": score + number % 2, "judgment": "", "user_prompt": ""}
+        for model, score in (("base", 4), ("dpop", 7)) for number in range(81, 91) for turn in (1, 2)
+    ]  # fmt: skip
+    judged = tmp_path / "mt_bench" / "model_judgment" / "gpt-4_single.jsonl"
+    judged.parent.mkdir(parents=True)
+    judged.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "eee"
+    files = [each for each in smaug_eval.export([run.path, judged.parent.parent], "eee", out) if each.suffix == ".json"]
+    validator = Draft7Validator(json.loads((_SCHEMAS / "eval.schema.json").read_text()))
+    records = [json.loads(each.read_text()) for each in files]
+    assert [error.message for record in records for error in validator.iter_errors(record)] == []
+    scores = {
+        (record["model_info"]["name"].rpartition("/")[2], result["evaluation_name"]): result
+        for record in records
+        for result in record["evaluation_results"]
+    }
+    average = scores["dpop", "mean of 2 of 6 columns"]
+    assert average["score_details"]["score"] == pytest.approx(75.0)
+    assert average["source_data"]["additional_details"] == {"mean_of": "ARC, Winogrande"}
+    assert average["score_details"]["uncertainty"]["confidence_interval"]["lower"] < 75
+    assert "dpop" in average["score_details"]["details"]["sentence"]
+    judgment = scores["dpop", "average"]
+    assert judgment["score_details"]["score"] == 7.5
+    assert judgment["score_details"]["uncertainty"]["num_samples"] == 10
+    scale = {"min_score": 1.0, "max_score": 10.0, "metric_unit": "points of 10"}
+    assert {key: judgment["metric_config"][key] for key in scale} == scale
+    (judge,) = judgment["metric_config"]["llm_scoring"]["judges"]
+    assert judge["model_info"]["name"] == "gpt-4"
+    assert judgment["metric_config"]["llm_scoring"]["input_prompt"] == "single-v1"
+    assert scores["base", "turn 2"]["score_details"]["score"] == 4.5
+    assert {record["evaluation_timestamp"] for record in records if "FastChat" in record["evaluation_id"]} == {
+        "1700000002.0"
+    }
 
 
 def test_a_record_that_does_not_fit_is_refused() -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from pathlib import Path
 
 import pytest
-from huggingface_hub import HfApi, ModelCard, hf_hub_download
+from huggingface_hub import HfApi, ModelCard, constants, hf_hub_download
 from safetensors.torch import load_file
 
 import smaug_eval
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.reports.statements import average_statements
 from smaug_eval.sharing.measured import read_run_to_share
+from smaug_eval.sharing.publishing import prepare_publication, push
 from tests.hub.fixtures import HubHere
 from tests.sharing.shared_run import CARD, REVISION, write_run
 
@@ -119,6 +122,31 @@ def test_an_interrupted_upload_goes_on(ann: HubHere, shared_run: Path) -> None:
     assert done.commit is not None
     assert len(ann.hub.requests("PUT /upload/")) == 1  # of two: the first file had arrived
     assert len(ann.hub.find("model", "ann/animals").commits) == 2
+
+
+@pytest.mark.parametrize("storage", ["closed", "silent", "out of order", "of another kind"])
+def test_xets_storage_that_is_away_is_done_without(
+    ann: HubHere, shared_run: Path, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    monkeypatch.setattr("smaug_eval.common.hub_upload.PATIENCE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
+        places = {"closed": "http://127.0.0.1:9", "silent": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        ann.hub.xet_url = places.get(storage)
+        if storage == "out of order":
+            ann.hub.plan_fault("xet-write-token", "status", times=None, code=503)
+        notes: list[str] = []
+        publication = prepare_publication(shared_run, "dpop", "ann/animals")
+        start = time.monotonic()
+        done = push(publication, on_note=notes.append)
+        assert time.monotonic() - start < 60
+    assert [each for each in notes if "Xet's storage cannot be used" in each and "over plain HTTP" in each]
+    repository = ann.hub.find("model", "ann/animals")
+    assert done.commit == repository.branches["main"]
+    for name in WEIGHTS:
+        assert repository.find("main").files[name].content == (shared_run / "train/dpop/checkpoint" / name).read_bytes()
+    assert not constants.HF_HUB_DISABLE_XET
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,6 +75,14 @@ def test_p_is_large_under_no_difference_and_small_where_there_is_one() -> None:
     clear = score_difference([stories(5)], [stories(5, better=0.3)], per_word)
     assert clear.p_value is not None
     assert clear.p_value < 0.001
+
+
+def test_a_difference_does_not_depend_on_which_model_is_first() -> None:
+    for better in (-0.03, 0.03):
+        first, second = stories(2), stories(2, better=better)
+        found, back = (score_difference([a], [b], per_word) for a, b in ((first, second), (second, first)))
+        assert found.interval is not None
+        assert back == replace(found, difference=-found.difference, interval=(-found.interval[1], -found.interval[0]))
 
 
 def test_strata_are_resampled_by_themselves() -> None:
