@@ -285,7 +285,9 @@ def _options(
     from smaug_eval.leaderboard.lm_eval_data import reading_at
 
     if isinstance(suite, LmEvalSuite):
-        return reading_tasks(data_root, commits), {**suite.settings.options(), "task_manager": suite.manager()}
+        definitions = [loaded.definition for loaded in suite.loaded.values()]
+        reading = reading_tasks(data_root, commits, definitions)
+        return reading, {**suite.settings.options(), "task_manager": suite.manager()}
     if suite.folder is not None:  # shots are part of the documents
         return contextlib.nullcontext(), {"task_manager": _tasks_of(suite, data_root)}
     options = {"num_fewshot": column.leaves[0].num_fewshot, "task_manager": _lm_evals_tasks()}
