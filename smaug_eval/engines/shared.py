@@ -1,6 +1,6 @@
 """Share the work of our lm-eval models: every distinct text is tokenised, computed and recorded once.
 
-:class:`SharedPrefixes` stands before one of lm-eval's models and takes over its log-likelihoods and greedy generations.
+:class:`SharedPrefixes` stands before one of lm-eval's models and takes over its log-likelihoods and generations.
 What is left to each engine is how distinct texts are scored and how prompts are continued.
 """
 
@@ -28,6 +28,7 @@ from smaug_eval.engines.encoding import TextEncoder
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.journal import Journal, Relay, RelayedJournal
 from smaug_eval.engines.pace import Pace, Work
+from smaug_eval.engines.sampled import drawn_apart
 from smaug_eval.engines.shares import Credit, Share, ShareDone
 from smaug_eval.engines.trie import Text, cut_rows, shared_lengths, sort_key, unique_tokens
 from smaug_eval.prefix.layout import TokenIds
@@ -38,9 +39,8 @@ Answer = tuple[float, bool]
 ScoredText = tuple[int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 """Index of a text; log-probabilities of its scored tokens, in nats; whether each is the likeliest one."""
 
-DRAWN_ARGUMENTS = {"seed", "top_p"}
-"""What our own evaluations name of a sampled answer, besides those of a greedy one."""
-GREEDY_ARGUMENTS = {"until", "max_gen_toks", "do_sample", "temperature"}
+PLAIN_ARGUMENTS = {"until", "max_gen_toks", "do_sample", "temperature", "seed", "top_p"}
+"""Settings of a generation that are followed here; lm-eval's own way is taken where there are others."""
 CHUNK_TOKENS, MOST_CHUNK_TOKENS = 16384, 65536
 """Of texts that one process scores, where several divide the work and the engine does not say what belongs together."""
 CHUNK_PROMPTS = 64
@@ -262,13 +262,10 @@ class SharedPrefixes(TemplateLM):
     # Generation
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Compute lm-eval's ``generate_until``; what is not plainly greedy is left to lm-eval."""
+        """Compute lm-eval's ``generate_until``; what is neither plainly greedy nor plainly drawn is left to lm-eval."""
+        requests = drawn_apart(requests)
         settings = [normalize_gen_kwargs(request.args[1], self.max_gen_toks) for request in requests]
-        plain = all(
-            set(each) <= GREEDY_ARGUMENTS | (DRAWN_ARGUMENTS if "seed" in each else set())
-            and ("seed" in each or not each.get("do_sample"))
-            for each in settings
-        )
+        plain = all(set(each) <= PLAIN_ARGUMENTS for each in settings)
         unthinking = not getattr(self, "think_end_token", None)
         if self.backend != "causal" or not (plain and unthinking and self.continues_greedily()):
             self._refuse_to_share()
@@ -280,8 +277,8 @@ class SharedPrefixes(TemplateLM):
             Sampling(
                 max_new_tokens=each["max_gen_toks"],
                 stop=tuple(stop for stop in handle_stop_sequences(each.get("until"), eos=eos) if stop),
-                temperature=each["temperature"] if each.get("do_sample") else 0.0,
-                seed=int(each.get("seed", 0)),
+                temperature=float(each.get("temperature", 1.0)) if each.get("do_sample") else 0.0,
+                seed=int(each.get("seed") or 0),
                 top_p=float(each.get("top_p", 1.0)),
             )
             for each in settings

@@ -176,6 +176,22 @@ def test_documents_have_a_fixed_order_whatever_the_limit(place: Path, pool: Engi
     ]
 
 
+def test_a_tasks_own_repeats_are_different_texts_the_same_in_each_run(
+    place: Path, pool: EnginePool, tmp_path: Path
+) -> None:
+    """``repeats: 3`` in a task's YAML; lm-eval's own filters then choose among the three."""
+    drawn = {"until": ["\n"], "max_gen_toks": 6, "do_sample": True, "temperature": 1.5}
+    kept = [{"name": "one", "filter": [{"function": "take_first_k", "k": 3}, {"function": "take_first"}]}]
+    changed = {"repeats": 3, "generation_kwargs": drawn, "filter_list": kept}
+    folder = write_tasks(tmp_path / "tasks", ["own_generation"], own_generation=changed)
+    suite = suite_of(place, ["own_generation"], include_path=folder)
+    found = [ours(place, pool, suite, "own_generation", tmp_path / f"out{n}", limit=4)["samples"] for n in range(2)]
+    assert found[0] == found[1]
+    texts = [row["resps"][0] for row in found[0]["own_generation"]]
+    assert [len(each) for each in texts] == [3] * 4
+    assert len({text for each in texts for text in each}) > 8  # of 12
+
+
 def test_options_that_a_task_shuffles_are_shuffled_once(place: Path, pool: EnginePool, tmp_path: Path) -> None:
     """As GPQA does, by Python's own generator: prompt, answer and score are of one order, the same in each run."""
     folder = write_tasks(tmp_path / "tasks", ["own_choice"], own_choice={"doc_to_text": "{{question}} {{choices}}"})

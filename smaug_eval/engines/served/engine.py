@@ -23,6 +23,7 @@ from smaug_eval.common.served.endpoint import NO_KEY, address_of, check_endpoint
 from smaug_eval.engines.encoding import tokenizer_sha256
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.journal import versions
+from smaug_eval.engines.sampled import drawn_apart
 from smaug_eval.engines.served.calls import answers
 from smaug_eval.engines.served.client import ModelClient, Prompt
 from smaug_eval.engines.served.echo import Echoed, NoEcho, behind
@@ -255,6 +256,7 @@ class ApiEngine(SharedPrefixes):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Compute lm-eval's ``generate_until``; the server samples as the task says, greedily if it says nothing."""
+        requests = drawn_apart(requests)
         settings = [normalize_gen_kwargs(request.args[1], self.max_gen_toks) for request in requests]
         stops = [_stops(each.get("until")) for each in settings]
         told = zip(requests, settings, stops, strict=True)
@@ -276,8 +278,8 @@ class ApiEngine(SharedPrefixes):
         """A request of chat or plain completions."""
         most = int(settings["max_gen_toks"])
         sampled = {key: settings[key] for key in settings if key not in ("until", "max_gen_toks", "do_sample")}
-        temperature = sampled.pop("temperature", None)
-        if temperature is None or not settings.get("do_sample", temperature):
+        temperature = sampled.pop("temperature", 1.0)
+        if not settings.get("do_sample"):
             temperature, sampled = 0.0, {}
         body = {"max_tokens": most, "temperature": temperature, **({"stop": stops} if stops else {}), **sampled}
         if isinstance(context, JsonChatStr):
