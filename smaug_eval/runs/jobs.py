@@ -193,7 +193,7 @@ class EvaluationJob:
     @property
     def divisible(self) -> bool:
         """Return whether several processes can each do a share."""
-        return self.engine.is_divisible and self.decoding is None and self.decisions is None
+        return self.engine.is_divisible and self.decisions is None
 
     def perform(self, folder: Path, place: Workplace, credit: Credit | None = None) -> Mapping[str, Any]:
         """Evaluate, as :class:`Job` describes.
@@ -264,6 +264,7 @@ class EvaluationJob:
             data_root=self.data_root,
             report=place.voice.update,
             prompting=self.prompting,
+            decoding=self.decoding,
         )
 
     def _column(self) -> tuple[Suite, Column]:

@@ -13,7 +13,6 @@ import numpy as np
 from lm_eval.api.instance import Instance
 from lm_eval.models.api_models import JsonChatStr
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from smaug_eval._version import __version__
 from smaug_eval.common.errors import Incomplete, SmaugError
@@ -176,24 +175,9 @@ class ApiEngine(SharedPrefixes):
         return found
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Compute lm-eval's ``loglikelihood_rolling``: windows that predict every token once."""
+        """Compute lm-eval's ``loglikelihood_rolling``, of tokens alone."""
         self._needed_tokenizer()
-        windows: list[Request] = []
-        sizes = []
-        for request in requests:
-            found = [
-                make_disjoint_window(window)
-                for window in get_rolling_token_windows(
-                    token_list=self.tok_encode(request.args[0]),
-                    prefix_token=self.prefix_token_id,
-                    max_seq_len=self.max_length,
-                    context_len=1,
-                )
-            ]
-            sizes.append(len(found))
-            windows += [(None, context, continuation) for context, continuation in found]
-        scores = iter(self._loglikelihood_tokens(windows, disable_tqdm=disable_tqdm))
-        return [sum(next(scores)[0] for _ in range(size)) for size in sizes]
+        return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, **options: Any

@@ -149,7 +149,7 @@ def loading_as_checked(definitions: Iterable[Definition]) -> Iterator[None]:
     def make_loader(base_dir: Path, *, resolve_funcs: bool) -> Any:
         loader: Any = original(base_dir, resolve_funcs=resolve_funcs)
 
-        class Checked(loader):  # type: ignore[misc]
+        class Checked(loader):
             def __init__(self, stream: Any) -> None:
                 content = stream.read()
                 _refuse_unchecked(Path(stream.name), content, checked)
