@@ -267,7 +267,7 @@ def _model_scope(checkpoint: Checkpoint, settings: CheckSettings) -> dict[str, A
 
     device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
     return {
-        "checkpoint": checkpoint.sha256,
+        "checkpoint": checkpoint.sha256_with_tokenizer,
         "dtype": _dtype(checkpoint, settings),
         "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device,
         "engine_args": dict(settings.engine_args),

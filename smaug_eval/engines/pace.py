@@ -25,6 +25,15 @@ class Work:
     computed: int
     recalled: int = 0
 
+    def __add__(self, other: Work) -> Work:
+        """Return what two scorings took together."""
+        return Work(
+            self.requested + other.requested,
+            self.unique + other.unique,
+            self.computed + other.computed,
+            self.recalled + other.recalled,
+        )
+
     @property
     def saved(self) -> float:
         """Return the share of the requested tokens that were not computed."""

@@ -62,7 +62,7 @@ class EnginePool:
 
     @property
     def computed(self) -> int:
-        """Return the tokens that one of our own engines has computed for its present work."""
+        """Return the tokens that one of our own engines has computed for log-likelihoods since it was loaded."""
         return 0 if self._loaded is None else int(getattr(self._loaded.watch.lm, "computed", 0))
 
     def close(self) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from smaug_eval.common.files import canonical_json
 from smaug_eval.common.thinking import Reasoned, without_reasoning
 from smaug_eval.engines.decoding_rules import Decoding, SamplingRule, ThinkingRule
 
@@ -50,7 +52,7 @@ def decoded(lm: Any, decoding: Decoding, repeat: int, counts: ThoughtCounts) -> 
     original = lm.generate_until
 
     def generate(requests: list[Instance], **options: Any) -> list[str]:
-        asked = [_changed(request, decoding, repeat, lm) for request in requests]
+        asked = drawn_apart([_changed(request, decoding, repeat, lm) for request in requests])
         texts = original(asked, **options)
         if decoding.thinking is None:
             return list(texts)
@@ -67,8 +69,45 @@ def decoded(lm: Any, decoding: Decoding, repeat: int, counts: ThoughtCounts) -> 
 
 def document_seed(sampling: SamplingRule, repeat: int, context: object) -> int:
     """Return the seed of one answer: another one for each repeat and document, the same for each model."""
-    text = f"{sampling.seed}|{repeat}|{context}"
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=4).digest()[:4], "little") >> 1
+    return _hashed(f"{sampling.seed}|{repeat}|{context}")
+
+
+def is_sampled(settings: Mapping[str, Any]) -> bool:
+    """Return whether settings of a generation say that it is drawn: ``do_sample``, or a temperature without it."""
+    asked = settings.get("do_sample")
+    return bool(asked) if asked is not None else float(settings.get("temperature") or 0) > 0
+
+
+def drawn_apart(requests: list[Instance]) -> list[Instance]:
+    """Return generations of which each sampled one has a seed of its own.
+
+    lm-eval lists a request as often as its task's ``repeats`` say. The first of equal ones keeps the seed that it has,
+    or gets one that depends on its prompt; each further one gets another, the same at every call.
+    """
+    seen: Counter[str] = Counter()
+    found = []
+    for request in requests:
+        context, settings = request.args
+        if not is_sampled(settings):
+            found.append(request)
+            continue
+        same = canonical_json([request.task_name, request.doc_id, request.idx, str(context), dict(settings)])
+        number = seen[same]
+        seen[same] += 1
+        seed = settings.get("seed")
+        first = document_seed(SamplingRule(1.0), 0, context) if seed is None else int(seed)
+        found.append(_asked(request, {**settings, "seed": _hashed(f"{first}|draw {number}") if number else first}))
+    return found
+
+
+def _hashed(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=4).digest(), "little") >> 1
+
+
+def _asked(request: Instance, settings: Mapping[str, Any]) -> Instance:
+    changed = copy.copy(request)
+    changed.arguments = (request.args[0], dict(settings))
+    return changed
 
 
 def _changed(request: Instance, decoding: Decoding, repeat: int, lm: Any) -> Instance:
@@ -85,9 +124,7 @@ def _changed(request: Instance, decoding: Decoding, repeat: int, lm: Any) -> Ins
         if decoding.sampling.top_p < 1:
             settings["top_p"] = decoding.sampling.top_p
         settings["seed"] = document_seed(decoding.sampling, repeat, context)
-    changed = copy.copy(request)
-    changed.arguments = (context, settings)
-    return changed
+    return _asked(request, settings)
 
 
 def _answer(text: str, request: Instance, rule: ThinkingRule, counts: ThoughtCounts) -> str:

@@ -1,6 +1,6 @@
 """Share the work of our lm-eval models: every distinct text is tokenised, computed and recorded once.
 
-:class:`SharedPrefixes` stands before one of lm-eval's models and takes over its log-likelihoods and greedy generations.
+:class:`SharedPrefixes` stands before one of lm-eval's models and takes over its log-likelihoods and generations.
 What is left to each engine is how distinct texts are scored and how prompts are continued.
 """
 
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs, postprocess_generated_text
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from smaug_eval.common.files import canonical_json
@@ -28,19 +29,21 @@ from smaug_eval.engines.encoding import TextEncoder
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.journal import Journal, Relay, RelayedJournal
 from smaug_eval.engines.pace import Pace, Work
-from smaug_eval.engines.shares import Credit, Share, ShareDone
+from smaug_eval.engines.sampled import drawn_apart
+from smaug_eval.engines.shares import Credit, Share
 from smaug_eval.engines.trie import Text, cut_rows, shared_lengths, sort_key, unique_tokens
 from smaug_eval.prefix.layout import TokenIds
 
 Request = tuple[tuple[str, str] | None, "list[int] | TokenIds", "list[int] | TokenIds"]
 """A request's strings, or None for a piece of a rolling one; tokens of its context; tokens of its continuation."""
 Answer = tuple[float, bool]
+NO_ANSWER: Answer = (0.0, False)
+"""Of a request that is not in the share."""
 ScoredText = tuple[int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 """Index of a text; log-probabilities of its scored tokens, in nats; whether each is the likeliest one."""
 
-DRAWN_ARGUMENTS = {"seed", "top_p"}
-"""What our own evaluations name of a sampled answer, besides those of a greedy one."""
-GREEDY_ARGUMENTS = {"until", "max_gen_toks", "do_sample", "temperature"}
+PLAIN_ARGUMENTS = {"until", "max_gen_toks", "do_sample", "temperature", "seed", "top_p"}
+"""Settings of a generation that are followed here; lm-eval's own way is taken where there are others."""
 CHUNK_TOKENS, MOST_CHUNK_TOKENS = 16384, 65536
 """Of texts that one process scores, where several divide the work and the engine does not say what belongs together."""
 CHUNK_PROMPTS = 64
@@ -72,15 +75,20 @@ class SharedPrefixes(TemplateLM):
 
     Attributes:
         work: What the last scoring took; None before the first.
+        taken: What scoring took since this was set to None.
         pace: How fast the last or present work goes, as text; empty before the first.
-        share: What to do of the work; None for all of it.
+        share: What to do of the work; None for all of it. What a share does not do is answered by what means nothing.
         credit: What others have done of it.
+        computed: Tokens computed for log-likelihoods since the model was loaded.
     """
 
     work: Work | None = None
+    taken: Work | None = None
     pace: str = ""
     share: Share | None = None
     credit: Credit = Credit()
+    computed: int = 0
+    _scores: bool = False
     _relay: Relay | None = None
     _encoder: TextEncoder | None = None
     _documents: Sequence[Any] = ()
@@ -140,11 +148,7 @@ class SharedPrefixes(TemplateLM):
         """Count tokens that an engine has computed, padding included."""
         if self._pace is not None:
             self._pace.computed += tokens
-
-    @property
-    def computed(self) -> int:
-        """Return the tokens computed for the present work; 0 where there is none."""
-        return 0 if self._pace is None else self._pace.computed
+            self.computed += tokens if self._scores else 0
 
     def keep_journal(self, folder: str | Path | None, relay: Relay | None = None) -> None:
         """Write every finished chunk to a journal in a folder, and answer from it what is there; None: no longer.
@@ -179,7 +183,8 @@ class SharedPrefixes(TemplateLM):
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Answer]:
         """Compute lm-eval's ``loglikelihood``; what texts have in common is tokenised once."""
         if self.backend != "causal" or getattr(self, "enable_thinking", False):
-            self._refuse_to_share()
+            if self.share is not None:  # what is left to lm-eval cannot be divided
+                return [NO_ANSWER] * len(requests)
             theirs: list[Answer] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
             return theirs
         self._documents = [(request.task_name, request.doc_id) for request in requests]
@@ -189,6 +194,33 @@ class SharedPrefixes(TemplateLM):
         finally:
             self._documents = ()
         return ours
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Compute lm-eval's ``loglikelihood_rolling``: windows that predict every token once."""
+        if self.backend != "causal":
+            if self.share is not None:
+                return [NO_ANSWER[0]] * len(requests)
+            theirs: list[float] = super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+            return theirs
+        windows: list[Request] = []
+        sizes = []
+        for request in requests:
+            found = [
+                make_disjoint_window(window)
+                for window in get_rolling_token_windows(
+                    token_list=self.tok_encode(request.args[0]),
+                    prefix_token=self.prefix_token_id,
+                    max_seq_len=self.max_length,
+                    context_len=1,
+                )
+            ]
+            sizes.append(len(found))
+            windows += [(None, context, continuation) for context, continuation in found]
+        scores = iter(self._loglikelihood_tokens(windows, disable_tqdm=disable_tqdm))
+        totals = [float(sum(next(scores)[0] for _ in range(size))) for size in sizes]
+        for request, total in zip(requests, totals, strict=True):
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
+        return totals
 
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[Request]:
         """Encode contexts and continuations as lm-eval's ``loglikelihood`` and ``_encode_pair`` do.
@@ -254,24 +286,26 @@ class SharedPrefixes(TemplateLM):
                 }
 
         answers, pace = self._answer(job, chunks, "Scoring requests", disable_tqdm)
+        if self.share is not None:
+            return [NO_ANSWER] * len(requests)
         asked = [text for text, these in zip(texts, owners, strict=True) if not pace.recalled.issuperset(these)]
         unique = unique_tokens(asked, shared_lengths(asked))
         self.work = Work(pace.requested, unique, pace.computed + self.credit.computed, len(pace.recalled))
+        self.taken = self.work if self.taken is None else self.taken + self.work
+        self.credit = Credit(self.credit.keys)  # its tokens are counted
         return [(float(log_prob), bool(greedy)) for log_prob, greedy in answers]
 
     # Generation
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Compute lm-eval's ``generate_until``; what is not plainly greedy is left to lm-eval."""
+        """Compute lm-eval's ``generate_until``; what is neither plainly greedy nor plainly drawn is left to lm-eval."""
+        requests = drawn_apart(requests)
         settings = [normalize_gen_kwargs(request.args[1], self.max_gen_toks) for request in requests]
-        plain = all(
-            set(each) <= GREEDY_ARGUMENTS | (DRAWN_ARGUMENTS if "seed" in each else set())
-            and ("seed" in each or not each.get("do_sample"))
-            for each in settings
-        )
+        plain = all(set(each) <= PLAIN_ARGUMENTS for each in settings)
         unthinking = not getattr(self, "think_end_token", None)
         if self.backend != "causal" or not (plain and unthinking and self.continues_greedily()):
-            self._refuse_to_share()
+            if self.share is not None:  # what is left to lm-eval cannot be divided
+                return [""] * len(requests)
             theirs: list[str] = super().generate_until(without_seeds(requests), disable_tqdm=disable_tqdm)
             return theirs
         eos = self.tokenizer.decode([self.eot_token_id], skip_special_tokens=False)
@@ -280,8 +314,8 @@ class SharedPrefixes(TemplateLM):
             Sampling(
                 max_new_tokens=each["max_gen_toks"],
                 stop=tuple(stop for stop in handle_stop_sequences(each.get("until"), eos=eos) if stop),
-                temperature=each["temperature"] if each.get("do_sample") else 0.0,
-                seed=int(each.get("seed", 0)),
+                temperature=float(each.get("temperature", 1.0)) if each.get("do_sample") else 0.0,
+                seed=int(each.get("seed") or 0),
                 top_p=float(each.get("top_p", 1.0)),
             )
             for each in settings
@@ -316,7 +350,7 @@ class SharedPrefixes(TemplateLM):
                 }
 
         answers, _ = self._answer(job, chunks, "Continuing prompts", disable_tqdm)
-        return list(map(str, answers))
+        return [""] * len(requests) if self.share is not None else list(map(str, answers))
 
     def generate(
         self,
@@ -353,11 +387,6 @@ class SharedPrefixes(TemplateLM):
         others = (chunk for place, chunk in parts if place % self.share.of != self.share.number)
         return set(itertools.chain.from_iterable(others))
 
-    def _refuse_to_share(self) -> None:
-        """What is left to lm-eval cannot be divided, and is done with the rest."""
-        if self.share is not None:
-            raise ShareDone
-
     def _answer(
         self,
         job: ScoringJob,
@@ -365,8 +394,9 @@ class SharedPrefixes(TemplateLM):
         title: str,
         disable_tqdm: bool,
     ) -> tuple[list[Any], Pace]:
-        """Answer all requests of a job: from the journal what is there, then chunk by chunk."""
+        """Answer all requests of a job, or a share of them: from the journal what is there, then chunk by chunk."""
         journal = self.journal()
+        self._scores = job.kind == "loglikelihood"
         found: dict[int, Any] = {}
         if journal is not None:
             found = {number: journal[key] for number, key in enumerate(job.keys) if key in journal}
@@ -391,9 +421,7 @@ class SharedPrefixes(TemplateLM):
                 pace.answered(new)
                 tell(new)
         self._pace = None
-        if self.share is not None:
-            raise ShareDone
-        return [found[number] for number in range(len(job.keys))], pace
+        return [found.get(number) for number in range(len(job.keys))], pace
 
 
 def _settings_key(sampling: Sampling) -> list[Any]:

@@ -19,10 +19,6 @@ class Share:
     of: int
 
 
-class ShareDone(Exception):
-    """Report that the answers of the share are in the journal; raised instead of returning answers."""
-
-
 @dataclass(frozen=True)
 class Credit:
     """Hold what other processes have done of the present work.

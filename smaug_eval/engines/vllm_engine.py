@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
 
 from smaug_eval._version import __version__
@@ -146,6 +147,15 @@ class VllmEngine(SharedPrefixes, VLLM):
         }
 
     # Log-likelihoods
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Compute lm-eval's ``loglikelihood_rolling``, with several copies of the model in lm-eval's own way."""
+        found: list[float] = (
+            VLLM.loglikelihood_rolling(self, requests, disable_tqdm=disable_tqdm)
+            if self.data_parallel_size > 1
+            else super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+        )
+        return found
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, **options: Any

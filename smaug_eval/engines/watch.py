@@ -19,11 +19,13 @@ class Watch:
         lm: The model.
         truncated: Requests whose tokens did not all fit into the model's context since the last :meth:`start`.
         requests: Requests seen since the last :meth:`start`.
+        generations: Those of them that are to be continued.
     """
 
     def __init__(self, lm: TemplateLM) -> None:
         self.truncated = 0
         self.requests = 0
+        self.generations = 0
         self._report: ProgressCallback | None = None
         self._done = 0
         self._total = 0
@@ -36,7 +38,7 @@ class Watch:
 
     def start(self, report: ProgressCallback) -> None:
         """Start counting from zero; ``report`` is called after every answer."""
-        self.truncated = self.requests = 0
+        self.truncated = self.requests = self.generations = 0
         self._report = report
 
     def add_partial(self, attribute: str, request: Any, answer: Any) -> None:
@@ -60,6 +62,7 @@ class Watch:
 
     def _generating(self, requests: list[Any], **options: Any) -> Any:
         self._begin(len(requests), "generations")
+        self.generations += len(requests)
         for request in requests:
             context, settings = request.args
             new_tokens = settings.get("max_gen_toks", self.lm.max_gen_toks)

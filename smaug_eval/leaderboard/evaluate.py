@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from smaug_eval.common.hub_cache import commit_of
 from smaug_eval.engines.decoding_rules import Decoding
 from smaug_eval.engines.pool import LoadedEngine
 from smaug_eval.engines.sampled import ThoughtCounts, decoded
-from smaug_eval.engines.shares import Credit, Share, ShareDone
+from smaug_eval.engines.shares import Credit, Share
 from smaug_eval.engines.watch import ProgressCallback
 from smaug_eval.leaderboard.chance import chance_notes
 from smaug_eval.leaderboard.columns import Column
@@ -91,8 +91,8 @@ def evaluate_column(
     _collect_environment_once()
     _remove(out_dir, ("results_*.json", "samples_*.jsonl"))  # of an attempt that did not finish
     engine.watch.start(report)
-    if hasattr(engine.watch.lm, "work"):
-        engine.watch.lm.work, engine.watch.lm.credit = None, credit or Credit()
+    if hasattr(engine.watch.lm, "taken"):
+        engine.watch.lm.taken, engine.watch.lm.credit = None, credit or Credit()
     tracker = EvaluationTracker(output_path=str(out_dir / "results.json"))
     counts = ThoughtCounts()
     asked = (suite, column, limit, data_root, tracker, prompting, documents)
@@ -140,8 +140,9 @@ def evaluate_share(
     data_root: Path | None,
     report: ProgressCallback,
     prompting: Prompting = NO_CHAT,
+    decoding: Decoding | None = None,
 ) -> None:
-    """Answer a share of a column's requests, for the journal only.
+    """Answer a share of a column's requests, of whatever kinds, for the journal only.
 
     Args:
         engine: One of our own, with a journal.
@@ -152,16 +153,44 @@ def evaluate_share(
         data_root: As there.
         report: As there.
         prompting: As there.
+        decoding: As there.
     """
+    _check_room(engine, column)
     lm: Any = engine.watch.lm
     engine.watch.start(report)
     lm.share, lm.credit = share, Credit()
     try:
-        _ask(engine, suite, column, limit, data_root, None, prompting)
-    except ShareDone:
-        return
+        for repeat in range(1 if decoding is None else decoding.repeats):
+            written = contextlib.nullcontext() if decoding is None else decoded(lm, decoding, repeat, ThoughtCounts())
+            with written, _unscored(), contextlib.suppress(_AllAsked):
+                _ask(engine, suite, column, limit, data_root, None, prompting)
+            if not engine.watch.generations:  # the same each time
+                break
     finally:
         lm.share = None
+
+
+class _AllAsked(Exception):
+    """All requests of lm-eval's tasks have been put to the model."""
+
+
+@contextlib.contextmanager
+def _unscored() -> Iterator[None]:
+    """End lm-eval's work where it would begin to score: filters are what it applies first."""
+    from lm_eval.api.task import ConfigurableTask, Task
+
+    originals = {kind: kind.apply_filters for kind in (Task, ConfigurableTask)}
+
+    def end(_: Any) -> None:
+        raise _AllAsked
+
+    for kind in originals:
+        kind.apply_filters = end
+    try:
+        yield
+    finally:
+        for kind, original in originals.items():
+            kind.apply_filters = original
 
 
 def document_samples(
@@ -285,7 +314,9 @@ def _options(
     from smaug_eval.leaderboard.lm_eval_data import reading_at
 
     if isinstance(suite, LmEvalSuite):
-        return reading_tasks(data_root, commits), {**suite.settings.options(), "task_manager": suite.manager()}
+        definitions = [loaded.definition for loaded in suite.loaded.values()]
+        reading = reading_tasks(data_root, commits, definitions)
+        return reading, {**suite.settings.options(), "task_manager": suite.manager()}
     if suite.folder is not None:  # shots are part of the documents
         return contextlib.nullcontext(), {"task_manager": _tasks_of(suite, data_root)}
     options = {"num_fewshot": column.leaves[0].num_fewshot, "task_manager": _lm_evals_tasks()}
@@ -308,8 +339,8 @@ def _lm_evals_tasks() -> Any:
 
 def _tokens(lm: Any) -> dict[str, Any]:
     """Return what one of our own engines saved: tokens of the requests, and of those how many were computed."""
-    work = getattr(lm, "work", None)
-    return {} if work is None else {**asdict(work), "saved": round(work.saved, 4)}
+    taken = getattr(lm, "taken", None)
+    return {} if taken is None else {**asdict(taken), "saved": round(taken.saved, 4)}
 
 
 @cache

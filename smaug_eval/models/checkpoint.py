@@ -116,6 +116,15 @@ class Checkpoint:
         return self.adapter if own and self.adapter is not None else self.path
 
     @property
+    def sha256_with_tokenizer(self) -> str:
+        """Return the hash, over the tokenizer and chat template that its adapter brings, too, where there are such."""
+        folder = self.tokenizer
+        if folder == self.path:
+            return self.sha256
+        files = sorted(file for pattern in TOKENIZER_PATTERNS for file in folder.glob(pattern) if file.is_file())
+        return sha256_of_text(f"{self.sha256} {sha256_of_files(files, folder)}")
+
+    @property
     def is_served(self) -> bool:
         """Return whether a server runs it, so that there is neither a folder nor a configuration here."""
         return served_name(self.source) is not None

@@ -112,6 +112,7 @@ class EvaluationsAsked:
                 prompting=prompting,
                 decoding=config.decoding,
                 settings=config.task_settings,
+                definition=_definition(suite, column).get("definition"),
             )
             revisions = self._data.revisions([(suite, column)])
             yield ColumnQuestions(short_name(suite, column), column.title, inputs, job, revisions)

@@ -168,6 +168,7 @@ class EvaluationJob:
         decoding: How answers are written, where that is not greedily and at once.
         settings: How lm-eval's own tasks are asked; None for suites that settle it themselves.
         decisions: How many documents are scored, where a comparison may stop early; None for what ``limit`` says.
+        definition: Hash of the files that define lm-eval's own tasks, as they were when the stage was planned.
     """
 
     suite: str
@@ -182,6 +183,7 @@ class EvaluationJob:
     decoding: Decoding | None = None
     settings: TaskSettings | None = None
     decisions: Decisions | None = None
+    definition: str | None = None
 
     @property
     def model(self) -> str:
@@ -191,7 +193,7 @@ class EvaluationJob:
     @property
     def divisible(self) -> bool:
         """Return whether several processes can each do a share."""
-        return self.engine.is_divisible and self.decoding is None and self.decisions is None
+        return self.engine.is_divisible and self.decisions is None
 
     def perform(self, folder: Path, place: Workplace, credit: Credit | None = None) -> Mapping[str, Any]:
         """Evaluate, as :class:`Job` describes.
@@ -262,16 +264,23 @@ class EvaluationJob:
             data_root=self.data_root,
             report=place.voice.update,
             prompting=self.prompting,
+            decoding=self.decoding,
         )
 
     def _column(self) -> tuple[Suite, Column]:
-        if self.settings is not None:
-            known = dict(self.commits)
-            suite: Suite = lm_eval_suite([self.task], self.settings, data_root=self.data_root, commits=known)
-        else:
+        if self.settings is None:
             suite = find_suite(self.suite).at(self.commits)
-        (column,) = suite.select([self.task])
-        return suite, column
+            (column,) = suite.select([self.task])
+            return suite, column
+        known = dict(self.commits)
+        asked = lm_eval_suite([self.task], self.settings, data_root=self.data_root, commits=known)
+        (column,) = asked.select([self.task])
+        if self.definition not in (None, asked.definition(column)):
+            raise SmaugError(
+                f"the files that define task {self.task!r} have changed since this run began",
+                fix="run again: what they decide is done anew, and the rest stays",
+            )
+        return asked, column
 
     def _weights(self) -> tuple[EngineSpec, list[str]]:
         """The engine with the weights to load and the adapter to put beside them, and what to say of that."""

@@ -118,7 +118,7 @@ class RunModels:
 
     def inputs(self, model: str) -> dict[str, str]:
         """Return what decides the results of a model that is there; those of a trained one depend on its training."""
-        return {"model": self.given[model].sha256} if model in self.given else {}
+        return {"model": self.given[model].sha256_with_tokenizer} if model in self.given else {}
 
     def stages(self, model: str) -> tuple[str, ...]:
         """Return the stages that make a model."""

@@ -21,7 +21,7 @@ from smaug_eval.leaderboard.lm_eval.task_code import trust_warning
 from smaug_eval.leaderboard.suite import Suite
 from smaug_eval.leaderboard.suite_data import data_fingerprints, short_name
 from smaug_eval.mt_bench.files.layout import answers_file, answers_stage, judgments_stage
-from smaug_eval.mt_bench.stage.answering import Answering, sha256_with_tokenizer
+from smaug_eval.mt_bench.stage.answering import Answering
 from smaug_eval.mt_bench.stage.judging import Judging, JudgingTask
 from smaug_eval.results.kept_values import baseline_on_page
 from smaug_eval.results.layout import (
@@ -434,7 +434,7 @@ class StageBuilder:
         self._add(
             answers_stage(name, model),
             f"{model} answers {answering.questions.title}",
-            answering.inputs | _answerer(models, model),
+            answering.inputs | models.inputs(model),
             models.stages(model),
             job,
         )
@@ -499,11 +499,6 @@ class StageBuilder:
         # Their names, too: a stage's key is the same under another one.
         inputs = {"report": self._recipe.report.model_dump(), "name": self._recipe.name, "stages": list(shown)}
         self._add(REPORT, "report", inputs, shown, work, (REPORT_FILE,), drafted=True)
-
-
-def _answerer(models: RunModels, model: str) -> dict[str, str]:
-    """What decides the answers of a model that is there already: its tokenizer, too, where an adapter brings it."""
-    return {"model": sha256_with_tokenizer(models.given[model])} if model in models.given else {}
 
 
 def _reference(origin: Origin) -> ReferenceModel:

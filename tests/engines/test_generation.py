@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from smaug_eval.common.embedded import embedded_path
 from smaug_eval.engines.generation import Generation, Sampling
+from smaug_eval.engines.sampled import drawn_apart
 from smaug_eval.engines.torch_engine import TorchEngine
 from smaug_eval.leaderboard.protocol import build_documents
 from smaug_eval.leaderboard.v1 import GSM8K, SUITE
@@ -143,6 +144,62 @@ def test_tokens_are_drawn_from_the_tempered_distribution(demo: tuple[Any, Any]) 
     share = sum(each.text == tokenizer.decode([top]) for each in found) / draws
     error = float((expected[top] * (1 - expected[top]) / draws) ** 0.5)
     assert abs(share - float(expected[top])) < 4 * error
+
+
+def repeated(prompt: str, times: int, doc: int = 0, **settings: Any) -> list[Instance]:
+    """A task's request as lm-eval lists it for ``repeats``: the same object several times."""
+    told = {"until": STOPS, "do_sample": True, "temperature": 1.5, "max_gen_toks": 12, **settings}
+    return [Instance("generate_until", {}, (prompt, told), 0, ("task", doc, times))] * times
+
+
+def test_a_tasks_own_repeats_are_drawn_apart(demo: tuple[Any, Any], tmp_path: Path) -> None:
+    """Each by a seed of its own: the same in another batch, in another process, and when half of them is recalled."""
+    ours, _ = engines(*demo)
+    some = [*repeated(PROMPTS[0], 3), *repeated(PROMPTS[1], 3, 1)]
+    texts = written(ours, some)
+    assert len(set(texts[:3])) == len(set(texts[3:])) == 3
+    seeds = [request.args[1]["seed"] for request in drawn_apart(some)]
+    assert len(set(seeds)) == 6
+    assert [request.args[1]["seed"] for request in drawn_apart(drawn_apart(some))] == seeds  # once is enough
+    hot = [Sampling(1.5, 12, (*STOPS, "<|endoftext|>"), seed=seed) for seed in seeds]
+    ids = encoded(demo[1], [request.args[0] for request in some])
+    drawn = ours.generate(ids, hot)
+    assert texts == [each.text for each in drawn]
+    assert written(ours, some[3:]) == texts[3:]
+    assert written(ours, repeated(PROMPTS[0], 5))[:3] == texts[:3]
+    assert len({*written(ours, repeated(PROMPTS[0], 3, seed=7)), *texts[:3]}) == 6
+    journal = tmp_path / "journal"
+    ours.keep_journal(journal)
+    written(ours, some[:2])
+    again, _ = engines(*demo)
+    again.keep_journal(journal)
+    asked_anew: list[int] = []
+    original = again.continue_prompts
+
+    def counted(prompts: Any, samplings: Any, known: Any) -> Any:
+        asked_anew.append(len(prompts) - len(known))
+        return original(prompts, samplings, known)
+
+    again.continue_prompts = counted
+    assert written(again, some) == texts
+    assert asked_anew == [4]
+
+
+def test_a_tasks_own_repeats_are_independent(demo: tuple[Any, Any]) -> None:
+    """As often as the model says, the first token is its likeliest one, and two after one another are."""
+    model, tokenizer = demo
+    ours, _ = engines(model, tokenizer, batch_size=200)
+    prompt, draws = "Question: Anna has 3 apples and", 2000
+    (ids,) = encoded(tokenizer, [prompt])
+    with torch.no_grad():
+        expected = torch.softmax(model(torch.tensor([ids])).logits[0, -1] / 2.0, dim=-1)
+    top = int(expected.argmax())
+    share = float(expected[top])
+    texts = written(ours, repeated(prompt, draws, until=[], temperature=2.0, max_gen_toks=1))
+    hits = [text == tokenizer.decode([top]) for text in texts]
+    both = [one and two for one, two in zip(hits[::2], hits[1::2], strict=True)]
+    for found, right in ((hits, share), (both, share**2)):
+        assert abs(sum(found) / len(found) - right) < 4 * (right * (1 - right) / len(found)) ** 0.5
 
 
 def test_reasons_and_lengths(demo: tuple[Any, Any]) -> None:

@@ -20,12 +20,13 @@ from smaug_eval.common.errors import SmaugError
 from smaug_eval.engines.pool import EnginePool, LoadedEngine
 from smaug_eval.engines.registry import EngineSpec
 from smaug_eval.leaderboard.evaluate import evaluate_column
-from smaug_eval.leaderboard.lm_eval import task_index
+from smaug_eval.leaderboard.lm_eval import loading, task_index
 from smaug_eval.leaderboard.lm_eval.catalog import list_tasks, manager_of
 from smaug_eval.leaderboard.lm_eval.settings import TaskSettings
 from smaug_eval.leaderboard.lm_eval.suite import LmEvalSuite, lm_eval_suite
 from smaug_eval.leaderboard.lm_eval_data import reading_at
 from smaug_eval.leaderboard.suite_data import data_fingerprints
+from smaug_eval.runs.jobs import EvaluationJob
 from tests.lm_eval_folder import TASKS, rows, write_mirror, write_tasks
 
 TEMPLATE = (
@@ -173,6 +174,22 @@ def test_documents_have_a_fixed_order_whatever_the_limit(place: Path, pool: Engi
     assert [row["doc"]["question"] for row in few["samples"]["own_choice"]] == [
         row["question"] for row in rows("test", 3)
     ]
+
+
+def test_a_tasks_own_repeats_are_different_texts_the_same_in_each_run(
+    place: Path, pool: EnginePool, tmp_path: Path
+) -> None:
+    """``repeats: 3`` in a task's YAML; lm-eval's own filters then choose among the three."""
+    drawn = {"until": ["\n"], "max_gen_toks": 6, "do_sample": True, "temperature": 1.5}
+    kept = [{"name": "one", "filter": [{"function": "take_first_k", "k": 3}, {"function": "take_first"}]}]
+    changed = {"repeats": 3, "generation_kwargs": drawn, "filter_list": kept}
+    folder = write_tasks(tmp_path / "tasks", ["own_generation"], own_generation=changed)
+    suite = suite_of(place, ["own_generation"], include_path=folder)
+    found = [ours(place, pool, suite, "own_generation", tmp_path / f"out{n}", limit=4)["samples"] for n in range(2)]
+    assert found[0] == found[1]
+    texts = [row["resps"][0] for row in found[0]["own_generation"]]
+    assert [len(each) for each in texts] == [3] * 4
+    assert len({text for each in texts for text in each}) > 8  # of 12
 
 
 def test_options_that_a_task_shuffles_are_shuffled_once(place: Path, pool: EnginePool, tmp_path: Path) -> None:
@@ -328,6 +345,53 @@ class TestCode:
             self.load(place, folder)
         assert what in error.value.message
         assert not (tmp_path / "ran").exists()
+
+    def test_code_that_comes_after_the_check_is_not_run(
+        self, place: Path, tmp_path: Path, pool: EnginePool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whenever lm-eval reads the files again: another time in this process, while it loads, while it scores."""
+        folder = self.folder(tmp_path, "")
+        file, clean = folder / "own_choice.yaml", (folder / "own_choice.yaml").read_bytes()
+        code = b"process_docs: !function tools.docs\n"
+        suite = self.load(place, folder)
+
+        def changed() -> None:
+            file.write_bytes(clean + code)
+
+        changed()
+        with pytest.raises(SmaugError, match=r"own_choice.yaml has changed since it was checked; it may hold code"):
+            ours(place, pool, suite, "own_choice", tmp_path / "out")
+        with pytest.raises(SmaugError, match="would run code that is not lm-eval's own"):  # nothing is remembered
+            self.load(place, folder)
+        file.write_bytes(clean)
+        checked = loading.refuse_code
+        monkeypatch.setattr(loading, "refuse_code", lambda *given, **named: (checked(*given, **named), changed()))
+        with pytest.raises(SmaugError, match="has changed since it was checked"):
+            self.load(place, folder)
+        assert not (tmp_path / "ran").exists()
+        monkeypatch.undo()
+        file.write_bytes(clean)
+        (folder / "more.yaml").write_bytes(code)
+        file.write_bytes(b"<<: {include: more.yaml}\n" + clean)  # lm-eval merges first, and includes then
+        with pytest.raises(SmaugError, match=r"more.yaml was not among the files that were checked"):
+            self.load(place, folder)
+        assert not (tmp_path / "ran").exists()
+
+    def test_a_stage_is_not_scored_by_other_files_than_it_was_planned_with(self, place: Path, tmp_path: Path) -> None:
+        folder = write_tasks(tmp_path / "tasks", ["own_choice"])
+        engine = EngineSpec("torch", place / "model", device="cpu", add_bos_token=None)
+        settings = TaskSettings(include_path=folder)
+        suite = lm_eval_suite(["own_choice"], settings, data_root=place / "data", commits={})
+        job = EvaluationJob(
+            *("lm_eval", "own_choice", 2, place / "data", engine, tmp_path),
+            settings=settings,
+            definition=suite.definition(suite.columns[0]),
+        )
+        assert job._column()[1].task == "own_choice"
+        with (folder / "own_choice.yaml").open("a") as file:
+            file.write("description: Other.\n")
+        with pytest.raises(SmaugError, match="define task 'own_choice' have changed since this run began"):
+            job._column()
 
     def test_a_template_cannot_reach_python(self, place: Path, tmp_path: Path) -> None:
         mark = tmp_path / "mark"

@@ -57,6 +57,35 @@ def test_an_adapter_is_scored_beside_its_base(tmp_path: Path) -> None:
     assert read_json(results)["config"]["model_args"]["peft"] == str(folder)
 
 
+@pytest.mark.slow
+def test_another_tokenizer_in_an_adapters_folder_has_everything_scored_anew(tmp_path: Path) -> None:
+    """Its tokens, added tokens or chat template: each of them decides what the model reads."""
+    folder, base = adapter(tmp_path / "mine"), embedded_path("demo-model")
+    content = recipe({"path": DEMO, "adapter": str(folder)})
+
+    def key() -> str:
+        return str(smaug_eval.prepare(content, runs=tmp_path / "runs").stages[0].key)
+
+    found = [key()]
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(base / name, folder)
+    assert key() == found[0]  # the base's own
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    found.append(key())
+    (folder / "added_tokens.json").write_text("{}")
+    found.append(key())
+    tokens = json.loads((folder / "tokenizer.json").read_text())
+    smaug_eval.run(content, runs=tmp_path / "runs")
+    assert smaug_eval.run(content, runs=tmp_path / "runs").did == ()
+    tokens["model"]["merges"] = tokens["model"]["merges"][:-50]
+    (folder / "tokenizer.json").write_text(json.dumps(tokens))
+    found.append(key())
+    assert len(set(found)) == len(found)
+    again = smaug_eval.run(content, runs=tmp_path / "runs")
+    assert again.did == ("eval/base/demo/facts", "report")
+    assert len(list((again.path / "journal").glob("*.jsonl"))) == 2  # nor is an answer of the other one taken
+
+
 def test_what_needs_whole_weights_is_refused(tmp_path: Path) -> None:
     folder = adapter(tmp_path / "mine")
     plan = recipe({"path": DEMO, "adapter": str(folder)})

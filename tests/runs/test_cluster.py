@@ -24,11 +24,13 @@ pytest.importorskip("ray")
 import smaug_eval
 from benchmarks.ray_cluster import Kills, kill_worker, local_cluster, recipe, results_of
 from smaug_eval.common.errors import Interrupted, SmaugError
+from smaug_eval.engines.decoding_rules import Decoding, SamplingRule, ThinkingRule
 from smaug_eval.engines.journal import Journal, RelayedJournal
 from smaug_eval.engines.pool import EnginePool
 from smaug_eval.engines.registry import EngineSpec
 from smaug_eval.engines.shares import Credit, Share
 from smaug_eval.engines.torch_engine import TorchEngine
+from smaug_eval.leaderboard.lm_eval.settings import TaskSettings
 from smaug_eval.models.checkpoint import locate
 from smaug_eval.runs.checkpoint_jobs import CheckpointsJob
 from smaug_eval.runs.cluster import ray_library
@@ -40,6 +42,8 @@ from smaug_eval.runs.jobs import EvaluationJob, TrainingJob, Workplace
 from smaug_eval.runs.pipeline import RunResult
 from smaug_eval.trainers.config import LaunchConfig, TrainingConfig
 from smaug_eval.trainers.spec import TrainingSpec
+from tests.leaderboard import v2_mirror
+from tests.lm_eval_folder import write_mirror, write_tasks
 
 on_ray = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
@@ -113,19 +117,49 @@ def journal_answers(folder: Path) -> dict[str, Any]:
     return found
 
 
+DRAWN = Decoding(ThinkingRule("4", 10), SamplingRule(1.5, 0.99), repeats=3)
+"""An end of reasoning that some answers hold."""
+
+
+@pytest.fixture(scope="module")
+def folder_of_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tasks of every kind, in one group, and their data."""
+    folder = tmp_path_factory.mktemp("tasks")
+    write_mirror(folder / "data", {"train": 9, "test": 6})
+    kinds = ["own_rolling", "own_generation", "own_last_word"]
+    write_tasks(folder / "tasks", own_group={"task": kinds, "aggregate_metric_list": None})
+    return folder
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["facts", "arithmetic"])  # log-likelihoods and generations
-def test_shares_answer_each_request_once_and_as_one_process_does(task: str, tmp_path: Path, pool: EnginePool) -> None:
-    alone = evaluation(tmp_path / "alone", task)
+@pytest.mark.parametrize("task", ["facts", "arithmetic", "sampled", "own_group"])
+def test_shares_answer_each_request_once_and_as_one_process_does(
+    task: str, tmp_path: Path, pool: EnginePool, folder_of_tasks: Path
+) -> None:
+    """Log-likelihoods, generations, repeated ones of a model that thinks, and rolling ones beside other kinds."""
+
+    def job(folder: Path) -> EvaluationJob:
+        if task != "own_group":
+            made = evaluation(folder, "arithmetic" if task == "sampled" else task)
+            return replace(made, decoding=DRAWN) if task == "sampled" else made
+        made = evaluation(folder, "x", add_bos_token=None, engine_args={"row_tokens": 64})
+        settings = TaskSettings(include_path=folder_of_tasks / "tasks")
+        data = folder_of_tasks / "data"
+        return replace(made, suite="lm_eval", task=task, data_root=data, settings=settings, limit=None)
+
+    alone = job(tmp_path / "alone")
     expected = alone.perform(tmp_path / "alone" / "files", place(pool))
-    divided = evaluation(tmp_path / "divided", task)
-    choices, brought, scopes = RayChoices(), {}, []
+    divided = job(tmp_path / "divided")
+    assert divided.divisible
+    choices, brought, scopes, busy = RayChoices(), {}, [], 0
     for number in reversed(range(3)):
         relay = Kept(choices)
         divided.perform_share(Share(number, 3), place(pool, relay))
+        busy += bool(relay.answers)
         assert not brought.keys() & relay.answers.keys()
         brought |= json.loads(json.dumps(relay.answers))
         scopes += relay.scopes
+    assert busy > 1
     assert brought == journal_answers(alone.journal)
     assert not divided.journal.exists()  # a worker writes none
     with_scope = Journal(divided.journal, scopes[0])
@@ -134,11 +168,17 @@ def test_shares_answer_each_request_once_and_as_one_process_does(task: str, tmp_
     relay = Kept(choices)
     summary = divided.perform(tmp_path / "divided" / "files", place(pool, relay), Credit(frozenset(brought)))
     assert not relay.answers
-    if task == "facts":
+    if "requested" in expected["tokens"]:
         assert summary["tokens"]["requested"] == expected["tokens"]["requested"]
         assert summary["tokens"]["unique"] == expected["tokens"]["unique"]
-    ours, theirs = (next((tmp_path / name / "files").glob("samples_*")) for name in ("divided", "alone"))
-    assert ours.read_bytes() == theirs.read_bytes()
+    assert {key: summary[key] for key in summary if key != "tokens"} == {
+        key: expected[key] for key in expected if key != "tokens"
+    }
+    ours, theirs = (sorted((tmp_path / name / "files").glob("samples_*")) for name in ("divided", "alone"))
+    assert [file.read_bytes() for file in ours] == [file.read_bytes() for file in theirs]
+    assert len(ours) == (3 if task == "own_group" else 1)
+    if task == "sampled":
+        assert 0 < expected["thinking"]["thought"] < expected["thinking"]["answers"] == 3 * LIMIT
 
 
 def test_a_relayed_journal_knows_what_is_written_and_sends_what_is_new(tmp_path: Path) -> None:
@@ -318,6 +358,50 @@ class TestOnRay:
             found.append(json.loads((run / "decided/demo/decisions.json").read_text()))
             assert len(list((run / "journal").glob("*.jsonl"))) == 2
         assert found[0] == found[1]
+
+    def test_tasks_of_ones_own_are_divided_and_scored_as_in_one_process(
+        self, cluster: Any, folder_of_tasks: Path, tmp_path: Path
+    ) -> None:
+        """A group of rolling log-likelihoods, others and generations; answers of a model that thinks, drawn twice."""
+        evaluation = {"suite": "lm_eval", "include_path": str(folder_of_tasks / "tasks"), "engine": "torch"}
+        drawn = {"sampling": {"temperature": 1.5}, "repeats": 2, "thinking": {"end": "a", "max_tokens": 8}}
+        content = {
+            "name": "own",
+            "data_root": str(folder_of_tasks / "data"),
+            "models": {"demo": "embedded:demo-model"},
+            "evaluations": {
+                "mine": {**evaluation, "tasks": ["own_group"], "device": "cpu"},
+                "drawn": {**evaluation, "tasks": ["own_generation"], "device": "cpu", "batch_size": 4, **drawn},
+            },
+        }
+        there = smaug_eval.run(content, runs=tmp_path / "ray", cluster=ClusterOptions(cluster.address, 2)).path
+        here = smaug_eval.run(content, runs=tmp_path / "here").path
+        assert results_of(there) == results_of(here)
+        stages = {"eval/demo/mine/own_group", "eval/demo/drawn/own_generation"}
+        assert {key.rpartition("/")[0] for key in results_of(here)} >= stages
+        for stage in stages:
+            assert len(list((there / "logs").glob(f"{stage}.*-of-2.log"))) == 2
+
+    def test_the_second_leaderboard_is_that_of_one_process(self, cluster: Any, tmp_path: Path) -> None:
+        """All six columns, each in two shares; of a model with room for IFEval's and MATH's answers."""
+        model = shutil.copytree(locate("embedded:demo-model").path, tmp_path / "model")
+        config = json.loads((model / "config.json").read_text())
+        (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}))
+        v2_mirror.write_mirror(tmp_path / "data")
+        asked = {"suite": "open_llm_v2", "limit": 1, "engine": "torch", "device": "cpu", "batch_size": 4}
+        content = {
+            "name": "v2",
+            "data_root": str(tmp_path / "data"),
+            "models": {"demo": str(model)},
+            "evaluations": {"v2": asked},
+        }
+        there = smaug_eval.run(content, runs=tmp_path / "ray", cluster=ClusterOptions(cluster.address, 2)).path
+        here = smaug_eval.run(content, runs=tmp_path / "here").path
+        assert results_of(there) == results_of(here)
+        assert len(list((there / "logs").glob("eval/demo/v2/*.2-of-2.log"))) == 6
+        scores = [smaug_eval.scores(path) for path in (there, here)]
+        assert scores[0].equals(scores[1])
+        assert "average of six" in set(scores[0]["column"])
 
     def test_results_are_those_of_one_process_though_stopped_once_and_a_worker_killed(
         self, divided: Course, tmp_path: Path

@@ -13,7 +13,6 @@ import numpy as np
 from lm_eval.api.instance import Instance
 from lm_eval.models.api_models import JsonChatStr
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from smaug_eval._version import __version__
 from smaug_eval.common.errors import Incomplete, SmaugError
@@ -23,6 +22,7 @@ from smaug_eval.common.served.endpoint import NO_KEY, address_of, check_endpoint
 from smaug_eval.engines.encoding import tokenizer_sha256
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.journal import versions
+from smaug_eval.engines.sampled import drawn_apart
 from smaug_eval.engines.served.calls import answers
 from smaug_eval.engines.served.client import ModelClient, Prompt
 from smaug_eval.engines.served.echo import Echoed, NoEcho, behind
@@ -175,24 +175,9 @@ class ApiEngine(SharedPrefixes):
         return found
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Compute lm-eval's ``loglikelihood_rolling``: windows that predict every token once."""
+        """Compute lm-eval's ``loglikelihood_rolling``, of tokens alone."""
         self._needed_tokenizer()
-        windows: list[Request] = []
-        sizes = []
-        for request in requests:
-            found = [
-                make_disjoint_window(window)
-                for window in get_rolling_token_windows(
-                    token_list=self.tok_encode(request.args[0]),
-                    prefix_token=self.prefix_token_id,
-                    max_seq_len=self.max_length,
-                    context_len=1,
-                )
-            ]
-            sizes.append(len(found))
-            windows += [(None, context, continuation) for context, continuation in found]
-        scores = iter(self._loglikelihood_tokens(windows, disable_tqdm=disable_tqdm))
-        return [sum(next(scores)[0] for _ in range(size)) for size in sizes]
+        return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, **options: Any
@@ -255,6 +240,7 @@ class ApiEngine(SharedPrefixes):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Compute lm-eval's ``generate_until``; the server samples as the task says, greedily if it says nothing."""
+        requests = drawn_apart(requests)
         settings = [normalize_gen_kwargs(request.args[1], self.max_gen_toks) for request in requests]
         stops = [_stops(each.get("until")) for each in settings]
         told = zip(requests, settings, stops, strict=True)
@@ -276,8 +262,8 @@ class ApiEngine(SharedPrefixes):
         """A request of chat or plain completions."""
         most = int(settings["max_gen_toks"])
         sampled = {key: settings[key] for key in settings if key not in ("until", "max_gen_toks", "do_sample")}
-        temperature = sampled.pop("temperature", None)
-        if temperature is None or not settings.get("do_sample", temperature):
+        temperature = sampled.pop("temperature", 1.0)
+        if not settings.get("do_sample"):
             temperature, sampled = 0.0, {}
         body = {"max_tokens": most, "temperature": temperature, **({"stop": stops} if stops else {}), **sampled}
         if isinstance(context, JsonChatStr):

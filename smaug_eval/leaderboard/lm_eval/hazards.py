@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from smaug_eval.engines.sampled import is_sampled
 from smaug_eval.leaderboard.lm_eval.loading import LoadedTasks, documents_of
 
 _NAMED = 3
@@ -95,8 +96,7 @@ def _sampled(loaded: LoadedTasks) -> Iterable[str]:
     sampled = [
         task.task_name
         for task in loaded.tasks
-        if task.get_config("output_type") == "generate_until"
-        and (task.get_config("generation_kwargs") or {}).get("do_sample")
+        if task.get_config("output_type") == "generate_until" and is_sampled(task.get_config("generation_kwargs") or {})
     ]
     if sampled:
         yield f"the answers of {_few(sampled)} are sampled, not greedy: another batch size or engine draws others"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import random
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Collection, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from smaug_eval.common.errors import SmaugError
 from smaug_eval.leaderboard.lm_eval.settings import TaskSettings
 from smaug_eval.leaderboard.lm_eval.task_code import (
     Definition,
+    loading_as_checked,
     programs_refused,
     read_definition,
     refuse_code,
@@ -56,8 +57,12 @@ class LoadedTasks:
 
 
 @contextmanager
-def reading_tasks(data_root: Path | None, commits: MutableMapping[str, str]) -> Iterator[None]:
+def reading_tasks(
+    data_root: Path | None, commits: MutableMapping[str, str], definitions: Collection[Definition]
+) -> Iterator[None]:
     """Load and evaluate lm-eval's tasks at known data, with sandboxed templates and without caches of what they make.
+
+    Files of a user's folder are loaded as they were checked, or not at all.
 
     An error of a task's own, such as in its templates or its scoring, names the task.
 
@@ -67,13 +72,20 @@ def reading_tasks(data_root: Path | None, commits: MutableMapping[str, str]) -> 
     Args:
         data_root: Offline mirror; None for the Hub.
         commits: As of :func:`~smaug_eval.leaderboard.lm_eval_data.reading_at`.
+        definitions: The tasks' files, checked.
     """
     import datasets
 
     was_cached = datasets.is_caching_enabled()
     datasets.disable_caching()
     try:
-        with reading_at(data_root, commits), sandboxed_templates(), _documents_made_once(), _failures_named():
+        with (
+            reading_at(data_root, commits),
+            loading_as_checked(definitions),
+            sandboxed_templates(),
+            _documents_made_once(),
+            _failures_named(),
+        ):
             yield
     finally:
         if was_cached:
@@ -167,7 +179,7 @@ def load_tasks(
     refuse_programs(name, definition)
     refuse_code(name, definition, trusted=settings.trust_task_code)
     noted = _Noted(commits)
-    with reading_tasks(data_root, noted), _seeded():
+    with reading_tasks(data_root, noted, [definition]), _seeded():
         built = _build(name, manager)
     tasks = tuple(built.get_all_tasks()) if isinstance(built, Group) else (built,)
     if not tasks:

@@ -3,15 +3,16 @@
 What runs code: ``!function`` (a file beside the YAML, or any module), metrics that the library ``evaluate`` fetches
 from the Hub, and pickled data. Templates are text, but Jinja can reach Python objects from them; they are rendered in
 Jinja's sandbox, lm-eval's own too. ``!function`` in lm-eval's own files is code of the installed package.
+
+lm-eval reads the files again whenever it loads a task: :func:`loading_as_checked` holds it to what was checked.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,17 +36,20 @@ class Definition:
     """Hold the files that define a task or group.
 
     Attributes:
-        files: YAML files, those that they include and, beside a file with functions, the Python files.
+        files: YAML files, those that they include and, beside a file with functions, the Python files; each with the
+            SHA-256 of its bytes as they were checked.
         code: What of a user's folder would run; empty where nothing would.
+        runs_programs: Whether one says that it runs what a model wrote.
     """
 
-    files: tuple[Path, ...]
+    files: Mapping[Path, str]
     code: tuple[str, ...]
+    runs_programs: bool = False
 
     def sha256(self) -> str:
         """Return one hash over names and bytes of the files, whatever folder they are in."""
         digest = hashlib.sha256()
-        for content in sorted((file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in self.files):
+        for content in sorted((file.name, sha256) for file, sha256 in self.files.items()):
             digest.update(repr(content).encode())
         return digest.hexdigest()
 
@@ -56,19 +60,19 @@ def read_definition(name: str, manager: TaskManager) -> Definition:
     Raises:
         SmaugError: a file cannot be read, or is no YAML.
     """
-    files: dict[Path, None] = {}
+    read = _Files()
     for path in _paths_of(name, manager, set()):
-        for file in _included(path, ()):
-            files[file] = None
+        read.included(path, ())
     code: list[str] = []
-    scripts: dict[Path, None] = {}
-    for file in files:
-        found = _code_of(file)
+    scripts: dict[Path, str] = {}
+    for file, tree in read.trees.items():
+        found = _code_of(tree)
         if found:
-            scripts |= dict.fromkeys(sorted(file.parent.rglob("*.py")) if not _is_lm_evals(file) else _beside(file))
+            beside = file.parent.glob("*.py") if _is_lm_evals(file) else file.parent.rglob("*.py")
+            scripts |= {script: _sha256(_content(script)) for script in sorted(beside)}
         if not _is_lm_evals(file):
             code += [f"{file}, line {line}: {what}" for line, what in found]
-    return Definition((*files, *scripts), tuple(code))
+    return Definition({**read.sha256s, **scripts}, tuple(code), any(map(_runs_programs, read.trees.values())))
 
 
 def refuse_code(name: str, definition: Definition, *, trusted: bool) -> None:
@@ -92,10 +96,8 @@ def refuse_programs(name: str, definition: Definition) -> None:
     Raises:
         SmaugError: its YAML says so (``unsafe_code``).
     """
-    for file in definition.files:
-        unsafe = _keys(_tree(file)).get("unsafe_code") if file.suffix != ".py" else None
-        if isinstance(unsafe, yaml.ScalarNode) and str(unsafe.value).lower() in ("true", "yes", "on"):
-            raise programs_refused(name)
+    if definition.runs_programs:
+        raise programs_refused(name)
 
 
 def programs_refused(name: str) -> SmaugError:
@@ -117,10 +119,49 @@ def unreadable_files(folder: Path) -> list[str]:
     found = []
     for path in sorted(folder.rglob("*.yaml")):
         try:
-            _included(path.resolve(), ())
+            _Files().included(path.resolve(), ())
         except SmaugError as error:
             found.append(error.message)
     return found
+
+
+@contextmanager
+def loading_as_checked(definitions: Iterable[Definition]) -> Iterator[None]:
+    """Have lm-eval load YAML outside its own folder with the very bytes that were checked, while it lasts.
+
+    lm-eval reads a task's files each time it loads the task. What it is given is compared before it is parsed, so that
+    nothing runs that was not checked, however late a file is changed.
+
+    Args:
+        definitions: What was checked, and allowed.
+
+    Raises:
+        SmaugError: within the context, a file is another one now, or was not checked at all.
+    """
+    from lm_eval.tasks import _yaml_loader
+
+    checked: dict[Path, set[str]] = {}
+    for definition in definitions:
+        for file, sha256 in definition.files.items():
+            checked.setdefault(file, set()).add(sha256)
+    original = _yaml_loader._make_loader
+
+    def make_loader(base_dir: Path, *, resolve_funcs: bool) -> Any:
+        loader: Any = original(base_dir, resolve_funcs=resolve_funcs)
+
+        class Checked(loader):
+            def __init__(self, stream: Any) -> None:
+                content = stream.read()
+                _refuse_unchecked(Path(stream.name), content, checked)
+                super().__init__(content)
+
+        return Checked if resolve_funcs else loader
+
+    _yaml_loader._make_loader = make_loader
+    try:
+        yield
+    finally:
+        _yaml_loader._make_loader = original
 
 
 @contextmanager
@@ -152,42 +193,78 @@ def _paths_of(name: str, manager: TaskManager, seen: set[str]) -> Iterator[Path]
         yield from _paths_of(member, manager, seen)
 
 
-def _included(path: Path, above: tuple[Path, ...]) -> list[Path]:
-    """A YAML file and all that it includes."""
-    if path in above:
-        raise SmaugError(f"{path} includes itself", fix="remove the include")
-    tree = _tree(path)
-    found = [path]
-    for key, value in tree.value if isinstance(tree, yaml.MappingNode) else ():
-        if key.value == "include":
-            names = value.value if isinstance(value, yaml.SequenceNode) else [value]
-            for each in names:
-                found += _included((path.parent / str(each.value)).resolve(), (*above, path))
-    return list(dict.fromkeys(found))
+def _refuse_unchecked(path: Path, content: bytes, checked: Mapping[Path, Collection[str]]) -> None:
+    path = path.resolve()
+    if _is_lm_evals(path) or _sha256(content) in checked.get(path, ()):
+        return
+    what = "has changed since it was checked" if path in checked else "was not among the files that were checked"
+    raise SmaugError(f"{path} {what}; it may hold code, and is not loaded", fix="leave it as it is, and run again")
 
 
-@lru_cache(maxsize=4096)
-def _tree(path: Path) -> yaml.Node | None:
+class _Files:
+    """YAML files of a task, each read once: what is checked and hashed is one content.
+
+    Attributes:
+        sha256s: Of each file's bytes.
+        trees: What each says.
+    """
+
+    def __init__(self) -> None:
+        self.sha256s: dict[Path, str] = {}
+        self.trees: dict[Path, yaml.Node] = {}
+
+    def included(self, path: Path, above: tuple[Path, ...]) -> None:
+        """Read a file and all that it includes.
+
+        Raises:
+            SmaugError: one cannot be read, is no YAML, or includes itself.
+        """
+        if path in above:
+            raise SmaugError(f"{path} includes itself", fix="remove the include")
+        if path not in self.trees:
+            content = _content(path)
+            self.trees[path] = _tree(path, content)
+            self.sha256s[path] = _sha256(content)
+        for key, value in self.trees[path].value:
+            if key.value == "include":
+                for each in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    self.included((path.parent / str(each.value)).resolve(), (*above, path))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SmaugError(f"{path} cannot be read: {error.strerror or error}", fix="correct the include") from error
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _tree(path: Path, content: bytes) -> yaml.MappingNode:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        with path.open("rb") as file:
-            tree: yaml.Node | None = yaml.compose(file, Loader=loader)
+        tree = yaml.compose(content, Loader=loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise SmaugError(f"{path}, line {line}: not valid YAML: {error.problem}", fix="correct that line") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SmaugError(f"{path}: not valid YAML: {error}", fix="correct it") from error
-    except OSError as error:
-        raise SmaugError(f"{path} cannot be read: {error.strerror or error}", fix="correct the include") from error
     if not isinstance(tree, yaml.MappingNode):
         raise SmaugError(f"{path}: not a mapping of keys", fix="write a task or group as lm-eval's guide shows")
     return tree
 
 
-def _code_of(path: Path) -> list[tuple[int, str]]:
+def _runs_programs(tree: yaml.Node) -> bool:
+    unsafe = _keys(tree).get("unsafe_code")
+    return isinstance(unsafe, yaml.ScalarNode) and str(unsafe.value).lower() in ("true", "yes", "on")
+
+
+def _code_of(tree: yaml.Node) -> list[tuple[int, str]]:
     """Line and kind of everything in a YAML file that runs code."""
     found: list[tuple[int, str]] = []
-    for node in _nodes(_tree(path)):
+    for node in _nodes(tree):
         if node.tag == FUNCTION:
             found.append((node.start_mark.line + 1, f"{FUNCTION} {node.value}"))
         keys = _keys(node)
@@ -218,9 +295,9 @@ def _fetched(keys: Mapping[Any, yaml.Node]) -> Iterator[tuple[int, str]]:
         yield metric.start_mark.line + 1, f"metric {metric.value}, which the library evaluate fetches and runs"
 
 
-def _nodes(tree: yaml.Node | None) -> Iterator[yaml.Node]:
+def _nodes(tree: yaml.Node) -> Iterator[yaml.Node]:
     """Every node of a document once, aliases too."""
-    left, seen = [tree] if tree is not None else [], set()
+    left, seen = [tree], set()
     while left:
         node = left.pop()
         if id(node) in seen:
@@ -231,10 +308,6 @@ def _nodes(tree: yaml.Node | None) -> Iterator[yaml.Node]:
             left += [part for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):
             left += node.value
-
-
-def _beside(file: Path) -> Iterable[Path]:
-    return sorted(file.parent.glob("*.py"))
 
 
 def _is_lm_evals(path: Path) -> bool:

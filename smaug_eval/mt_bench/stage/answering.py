@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from smaug_eval.common.console import Voice
-from smaug_eval.common.digests import sha256_of_files
-from smaug_eval.common.files import sha256_of_text
 from smaug_eval.common.settings import added_settings
 from smaug_eval.engines.build import choose_engine
 from smaug_eval.engines.pool import EnginePool
 from smaug_eval.engines.registry import EngineSpec
-from smaug_eval.models.checkpoint import TOKENIZER_PATTERNS, Checkpoint
+from smaug_eval.models.checkpoint import Checkpoint
 from smaug_eval.mt_bench.answers import Answerer, answer_questions, check_prompts
 from smaug_eval.mt_bench.config import MtBenchConfig
 from smaug_eval.mt_bench.files.questions import questions_hash
@@ -32,15 +30,6 @@ def dialogue_engine(requested: str) -> str:
     """
     engine = choose_engine(requested)
     return "torch" if engine == "hf" else engine
-
-
-def sha256_with_tokenizer(checkpoint: Checkpoint) -> str:
-    """Return a checkpoint's hash, over the tokenizer that its adapter brings, too, where there is one."""
-    folder = checkpoint.tokenizer
-    if folder == checkpoint.path:
-        return checkpoint.sha256
-    files = sorted(file for pattern in TOKENIZER_PATTERNS for file in folder.glob(pattern) if file.is_file())
-    return sha256_of_text(f"{checkpoint.sha256} {sha256_of_files(files, folder)}")
 
 
 class Answering:
@@ -129,7 +118,7 @@ class Answering:
             self.questions.questions,
             AnswerSettings(
                 model=model,
-                model_sha256=sha256_with_tokenizer(checkpoint),
+                model_sha256=checkpoint.sha256_with_tokenizer,
                 question_set=self.questions.title,
                 questions_sha256=self._questions_sha256(),
                 template=config.chat_template,

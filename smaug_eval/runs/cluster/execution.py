@@ -64,7 +64,13 @@ class _StageCourse:
         if not self.total:
             self.total, self.known = message.total, message.done if self.shares_left else 0
         done = self.known + len(self.brought) if self.shares_left else message.done
-        self.part = min(1.0, done / max(1, message.total))
+        self.part = min(1.0, done / max(1, message.total * self._rounds if self.shares_left else message.total))
+
+    @property
+    def _rounds(self) -> int:
+        """How often a divided stage asks each question."""
+        decoding = getattr(self.stage.work, "decoding", None)
+        return 1 if decoding is None else int(decoding.repeats)
 
 
 class ClusterExecution(Execution):

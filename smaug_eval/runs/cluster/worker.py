@@ -102,7 +102,7 @@ class _JournalRelay:
 
     def __init__(self, send: Send, settle: Callable[[str, str, Any, bool], Any], pool: EnginePool) -> None:
         self._send, self._settle, self._pool = send, settle, pool
-        self._computed = 0
+        self._computed = pool.computed
 
     def opened(self, scope: Mapping[str, Any]) -> None:
         from smaug_eval.runs.cluster.messages import Opened
@@ -113,7 +113,7 @@ class _JournalRelay:
         from smaug_eval.runs.cluster.messages import Answered
 
         before, self._computed = self._computed, self._pool.computed
-        # Less than before where the next kind of request has begun.
+        # Less than before where another model was loaded since.
         self._send(Answered(answers, self._computed - (before if before <= self._computed else 0)))
 
     def settle(self, scope: str, name: str, value: Any, *, anew: bool) -> Any:

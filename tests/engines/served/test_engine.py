@@ -97,6 +97,17 @@ def test_rolling_log_likelihoods_and_generations_are_those_of_the_weights(server
         assert written(engine(server, **told), "One two", "Anna has") == written(local, "One two", "Anna has")
 
 
+def test_a_tasks_own_repeats_are_asked_one_by_one(server: Server) -> None:
+    told = {"until": ["\n"], "max_gen_toks": 4, "do_sample": True, "temperature": 0.5}
+    lm = engine(server)
+    lm.generate_until([Instance("generate_until", {}, ("One two", told), 0, ("task", 0, 3))] * 3, True)
+    assert [request["temperature"] for request in server.requests] == [0.5] * 3
+    assert len({request["seed"] for request in server.requests}) == 3
+    server.requests.clear()
+    written(lm, *["One two"] * 3, do_sample=False)
+    assert ["seed" in request for request in server.requests] == [False]
+
+
 def test_chat(server: Server) -> None:
     lm = engine(server, chat=True)
     chat = lm.apply_chat_template([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "One two"}])
