@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,15 @@ from typing import Annotated, Any
 import typer
 
 from smaug_eval.cli import options
-from smaug_eval.cli.verbs import command_line, print_result, reporter, settings_of, shown_if_incomplete, with_keys
+from smaug_eval.cli.verbs import (
+    command_line,
+    print_result,
+    reporter,
+    settings_of,
+    shown_if_incomplete,
+    typed_program,
+    with_keys,
+)
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.trainers.losses import LOSSES
 
@@ -21,15 +30,18 @@ The demo, from a model of two million parameters that is part of the package; no
   2. trains the model on them with DPO, and with DPO-Positive;
   3. scores the model before and after on six small tasks, and lets a fixed rule judge some dialogues;
   4. writes a report.
-It takes about three minutes on two free CPU cores. Ctrl-C stops it; the same command continues."""
+It takes about three minutes on two free CPU cores, longer where other programs use them. Ctrl-C stops it; the same
+command continues."""
 """What the demo says at once, before the imports that take seconds."""
 DEMO_AFTER = """
-What to look at: open {run}/report.html in a browser. First the verdicts: is a model better than base, and by how much?
-Then "Training": what became of the preferred answers and of the rejected ones, step by step.
+What to look at: open {run}/report.html in a browser ({uri}).
+First the verdicts: is a model better than base, and by how much? Then "Training": what became of the preferred answers
+and of the rejected ones, step by step.
 What to type next:
-  smaug-eval report {run} --format md   the same as text
-  smaug-eval train MODEL PAIRS.jsonl --loss dpop --name mine   your own model on your own pairs
-  smaug-eval eval MODEL runs/mine/train/dpop/checkpoint --suite open_llm_v1   before and after, with a report"""
+  {program} report {run} --format md   the same as text
+With a model of your own (a folder, or its name on the Hub) and a file whose lines have prompt, chosen and rejected:
+  {program} train MODEL PAIRS.jsonl --loss dpop --name mine
+  {program} eval MODEL runs/mine/train/dpop/checkpoint --suite open_llm_v1   before and after, with a report"""
 
 
 def demo(
@@ -44,7 +56,9 @@ def demo(
         print(DEMO_BEFORE, file=sys.stderr, flush=True)
     run("demo", overrides, runs, dry_run, quiet)
     if tells:
-        print(DEMO_AFTER.format(run=Path(runs) / "demo"))
+        folder = Path(runs) / "demo"
+        uri = (folder / "report.html").resolve().as_uri()
+        print(DEMO_AFTER.format(run=shlex.quote(str(folder)), uri=uri, program=typed_program()))
 
 
 def run(

@@ -7,8 +7,10 @@ import importlib
 import inspect
 import json
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand
@@ -67,6 +69,15 @@ def columns_of(given: list[str] | None) -> dict[str, str]:
 def command_line() -> str:
     """Return the command as the user typed it, for the manifest and for advice on how to resume."""
     return shlex.join(["smaug-eval", *sys.argv[1:]])
+
+
+def typed_program() -> str:
+    """Return the program as the user can type it: by its path where the shell does not find it by its name."""
+    if shutil.which("smaug-eval"):
+        return "smaug-eval"
+    if Path(sys.argv[0]).name == "smaug-eval":
+        return shlex.quote(sys.argv[0])
+    return f"{shlex.quote(sys.executable)} -m smaug_eval"
 
 
 def reporter(quiet: bool) -> Reporter:

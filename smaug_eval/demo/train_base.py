@@ -1,10 +1,14 @@
-"""Train the demo's base model: ``python -m smaug_eval.demo.train_base [--out DIR] [--start DIR] [--seed N]``.
+"""Train the demo's base model from nothing but a seed: ``python -m smaug_eval.demo.train_base [--out DIR] [--seed N]``.
 
-A Llama of two million parameters reads the world's documents once. Hidden matrices are trained with Muon, which
-needs fewer tokens than AdamW to learn this text; embeddings and norms with AdamW. Then it reads some more text, whose
-writers are careless with larger products, with AdamW: it comes to repeat their mistakes, and so has something to learn
-from preference pairs. How much of the arithmetic that spoils is decided by
+First a Llama of two million parameters with random weights reads the world's documents once. Hidden matrices are
+trained with Muon, which needs fewer tokens than AdamW to learn this text; embeddings and norms with AdamW. The weights
+are then rounded to bfloat16, as a saved checkpoint's are. Second, it reads some more text, whose writers are careless
+with larger products, with AdamW: it comes to repeat their mistakes, and so has something to learn from preference
+pairs. How much of the arithmetic that spoils is decided by
 :func:`smaug_eval.demo.world.largest_sure_product`, from the development problems.
+
+The first part computes in bfloat16. On a processor without instructions for it, it takes hours instead of minutes.
+``python -m benchmarks.demo_base`` compares what this script makes with the embedded files (docs/demo_search.md).
 """
 
 from __future__ import annotations
@@ -40,7 +44,6 @@ SHORT_ROW, LONG_ROW = 256, 512
 """Lengths of the training rows. Short ones cost less and teach nearly everything; long ones teach long prompts."""
 SHORT_SHARE = 0.6
 """Share of the steps that read short rows."""
-TOKENIZER_DOCUMENTS = 10_000
 
 
 CARD = """\
@@ -62,7 +65,7 @@ them. The limit follows from the development problems, before any training (`lar
 | | |
 |---|---|
 | script | `python -m smaug_eval.demo.train_base --tokens {tokens} --careless-tokens {careless_tokens} --seed {seed}` |
-| plain text | seed {seed}, {tokens:,} tokens, each read once{earlier} |
+| plain text | seed {seed}, {tokens:,} tokens, each read once; then rounded to bfloat16 |
 | careless text | seed {next_seed}, {careless_tokens:,} tokens, each read once |
 | last loss | {loss:.3f} nats per token (mean of the last 50 steps) |
 | development problems solved | {development:.1f}% of {n_development} |
@@ -88,6 +91,7 @@ class PretrainingPlan:
         other_lr: Peak learning rate of embeddings and norms (AdamW).
         careless_tokens: Tokens of careless text read afterwards.
         careless_lr: Peak learning rate of that (AdamW).
+        tokenizer_documents: First documents of the plain text, on which the tokenizer is trained.
         seed: Of the text and of the initial weights.
     """
 
@@ -97,6 +101,7 @@ class PretrainingPlan:
     other_lr: float = 3e-3
     careless_tokens: int = 300_000
     careless_lr: float = 1e-3
+    tokenizer_documents: int = 10_000
     seed: int = 1
 
     def row_length(self, step: int) -> int:
@@ -240,6 +245,45 @@ def train_on_careless_text(
         on_step(step, loss.item())
 
 
+def make_tokenizer(plan: PretrainingPlan) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of the plan, trained on the first documents of its plain text."""
+    return train_tokenizer(islice(documents(plan.seed), plan.tokenizer_documents))
+
+
+def careless_batches(tokenizer: PreTrainedTokenizerFast, plan: PretrainingPlan) -> Iterator[Tensor]:
+    """Yield the batches of the careless text, whose seed is the one after the plan's."""
+    return batches(tokenizer, documents(plan.seed + 1, careless), plan.batch_tokens)
+
+
+def round_to_bfloat16(model: LlamaForCausalLM) -> None:
+    """Round every weight to bfloat16 in place; its type stays float32."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(weight.bfloat16())
+
+
+def make_base(
+    plan: PretrainingPlan, on_plain: Callable[[int, float], None], on_careless: Callable[[int, float], None]
+) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """Train a tokenizer and a model from nothing but the plan and its seed, both parts of it.
+
+    Args:
+        plan: What to read, and how.
+        on_plain: Gets the step and the loss of the first part, in nats per token.
+        on_careless: The same of the second part.
+
+    Returns:
+        The model in float32, and its tokenizer.
+    """
+    torch.manual_seed(plan.seed)
+    tokenizer = make_tokenizer(plan)
+    model = new_model(tokenizer)
+    train(model, batches(tokenizer, documents(plan.seed), plan.batch_tokens), plan, on_plain)
+    round_to_bfloat16(model)
+    train_on_careless_text(model, careless_batches(tokenizer, plan), plan, on_careless)
+    return model, tokenizer
+
+
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Save a Hugging Face checkpoint in bfloat16, which generates greedily."""
     model.eval().to(torch.bfloat16)
@@ -266,9 +310,7 @@ def measure(folder: Path) -> SuiteScores:
     return suite_scores(suite, evaluated["results"])
 
 
-def model_card(
-    plan: PretrainingPlan, parameters: int, loss: float, development: Values, scores: SuiteScores, *, started: bool
-) -> str:
+def model_card(plan: PretrainingPlan, parameters: int, loss: float, development: Values, scores: SuiteScores) -> str:
     """Return what the checkpoint is, how it was made and what it scores, in Markdown.
 
     Args:
@@ -277,7 +319,6 @@ def model_card(
         loss: The last one, in nats per token.
         development: 1 for each development problem that it solves, else 0.
         scores: On the demo suite.
-        started: Whether an earlier run had read the plain text.
     """
     rows = "\n".join(
         f"| {column.title} | {column.metric} | {score.value:.1f} | {score.stderr:.1f} | {score.n} |"
@@ -291,7 +332,6 @@ def model_card(
         tokens=plan.tokens,
         careless_tokens=plan.careless_tokens,
         seed=plan.seed,
-        earlier=", by an earlier run (`--start`)" if started else "",
         next_seed=plan.seed + 1,
         loss=loss,
         development=100 * float(development.mean()),
@@ -309,7 +349,6 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m smaug_eval.demo.train_base", description=__doc__)
     parser.add_argument("--out", type=Path, default=MODEL_DIR, help="checkpoint folder (default: %(default)s)")
-    parser.add_argument("--start", type=Path, help="checkpoint that has read the plain text; trained anew if left out")
     parser.add_argument(
         "--tokens", type=int, default=PretrainingPlan.tokens, help="tokens to read (default: %(default)s)"
     )
@@ -326,32 +365,19 @@ def main() -> None:
     arguments = parser.parse_args()
 
     torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed)
     plan = PretrainingPlan(tokens=arguments.tokens, careless_tokens=arguments.careless_tokens, seed=arguments.seed)
-    if arguments.start is None:
-        tokenizer = train_tokenizer(islice(documents(plan.seed), TOKENIZER_DOCUMENTS))
-        model = new_model(tokenizer)
-        texts = batches(tokenizer, documents(plan.seed), plan.batch_tokens)
-        train(model, texts, plan, _LossLines("plain text", plan.steps))
-    else:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.start)
-        for how_it_was_loaded in ("is_local", "local_files_only"):
-            tokenizer.init_kwargs.pop(how_it_was_loaded, None)
-        model = LlamaForCausalLM.from_pretrained(arguments.start, dtype=torch.float32, attn_implementation="eager")
-    progress = _LossLines("careless text", plan.careless_steps)
-    texts = batches(tokenizer, documents(plan.seed + 1, careless), plan.batch_tokens)
-    train_on_careless_text(model, texts, plan, progress)
+    plain, progress = _LossLines("plain text", plan.steps), _LossLines("careless text", plan.careless_steps)
+    model, tokenizer = make_base(plan, plain, progress)
     save(model, tokenizer, arguments.out)
     print("scoring the checkpoint", flush=True)
     development = solved(arguments.out, "development")
     scores = measure(arguments.out)
-    loss, started = mean_of_last(progress.losses), arguments.start is not None
-    card = model_card(plan, model.num_parameters(), loss, development, scores, started=started)
+    card = model_card(plan, model.num_parameters(), mean_of_last(progress.losses), development, scores)
     write_text(arguments.out / "README.md", card)
 
 
 class _LossLines:
-    """Keep the losses, and print a line every 25 steps."""
+    """Keep the losses; print a line at the first step and every 25 steps, with the seconds since the start."""
 
     def __init__(self, what: str, steps: int) -> None:
         self.losses: list[float] = []
@@ -359,7 +385,7 @@ class _LossLines:
 
     def __call__(self, step: int, loss: float) -> None:
         self.losses.append(loss)
-        if (step + 1) % 25 == 0:
+        if step == 0 or (step + 1) % 25 == 0:
             seconds = time.monotonic() - self._begun
             loss = mean_of_last(self.losses)
             print(f"{self._what}: step {step + 1}/{self._steps}  loss {loss:.4f}  {seconds:.0f} s", flush=True)

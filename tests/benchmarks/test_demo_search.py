@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from scipy import stats as scipy_stats
 
+from benchmarks import demo_search
 from benchmarks.demo_search import SEARCH_SEED, SEARCHED, TEST_SEEDS, Measurements, contrasts, page
 from smaug_eval.common.files import read_json
 
@@ -18,6 +19,13 @@ def trial(settings: Mapping[str, Any], seed: int, split: str, solved: list[float
     told = {"settings": dict(settings), "seed": seed, "split": split, "final": final, "solved": solved}
     pairs = {"chosen": [chosen - 0.5, chosen + 0.5] * 4, "chosen_after": [chosen - 1.5, chosen - 0.5] * 4}
     return told | pairs | {"seconds": {"training": 1.0, "all": 2.0}}
+
+
+BASE: Mapping[str, Any] = {
+    "date": "2026-11-30", "machine": "x86_64", "former": "5a0ff7e", "tokenizer_is_equal": True, "documents": 24000,
+    "text_is_equal": True, "last_loss": 0.495191, "different": 0, "weights": 1967808, "largest": 0.0,
+    "seconds_of_a_step": 9.3, "steps": 1953,
+}  # fmt: skip
 
 
 def right(count: int, of: int = 10) -> list[float]:
@@ -72,7 +80,7 @@ def test_contrasts_are_over_problems_and_seeds(data: Measurements) -> None:
 
 
 def test_the_page_names_what_was_taken_and_what_came_out(data: Measurements) -> None:
-    text = page(data)
+    text = page(data, BASE)
     taken = [line for line in text.splitlines() if line.endswith("| yes |")]
     assert [line.split(" | ")[0] for line in taken] == ["| dpo", "| dpop"]
     assert "| base | | | | 60.0 | 0 | 0 | | |" in text
@@ -85,8 +93,8 @@ def test_the_page_names_what_was_taken_and_what_came_out(data: Measurements) -> 
 
 def test_a_page_without_the_whole_test_says_so(data: Measurements) -> None:
     data.data["trials"].pop()
-    text = page(data)
-    assert text.endswith("The test problems have not all been asked yet.\n")
+    text = page(data, BASE)
+    assert "The test problems have not all been asked yet.\n" in text
     assert "less base" not in text
 
 
@@ -95,3 +103,46 @@ def test_measurements_of_another_base_are_left_out(data: Measurements, tmp_path:
     assert read_json(path)["base_sha256"] == "abc"
     assert len(Measurements(path, "abc").data["trials"]) == len(data.data["trials"])
     assert Measurements(path, "other").data["trials"] == []
+
+
+def test_the_page_says_how_much_was_tried_and_what_of_the_base_was_made_again(data: Measurements) -> None:
+    text = page(data, BASE)
+    assert "both losses had the same number of tries:\n4 each." in text
+    assert "Dropped: a third learning rate, 1e-3" in text
+    assert "- The tokenizer, trained again, is the embedded file, byte for byte.\n" in text
+    assert (
+        "  0 of 1,967,808 differ from the embedded ones (largest difference\n  0); its last loss is 0.495 nats" in text
+    )
+    assert "one of its 1,953 steps takes 9 s of processor time" in text
+    assert "The lowest rate that was tried is taken for both losses" in text
+    other = page(
+        data, {**BASE, "tokenizer_is_equal": False, "text_is_equal": False, "different": 7, "largest": 0.00125}
+    )
+    assert "is not the embedded file." in other
+    assert "24,000 documents, is not the same as that of 5a0ff7e" in other
+    assert "  7 of 1,967,808 differ from the embedded ones (largest difference\n  0.0013)" in other
+
+
+def test_every_chosen_setting_is_tested_with_every_seed(
+    data: Measurements, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The verb ``test`` makes the trials that are missing, of the chosen settings alone, and asks no base again."""
+    data.data["trials"] = [each for each in data.data["trials"] if each["split"] == "development"]
+    data.keep()
+    made = []
+
+    class Bench:
+        sha256 = "abc"
+
+        def __init__(self, folder: Path) -> None: ...
+
+        def trial(self, settings: Mapping[str, Any], seed: int, split: str) -> dict[str, Any]:
+            made.append((settings["loss"], seed, split))
+            return trial(settings, seed, split, right(5), 0.0)
+
+    monkeypatch.setattr(demo_search, "Bench", Bench)
+    monkeypatch.setattr("sys.argv", ["demo_search", "test", "--results", str(tmp_path / "search.json")])
+    demo_search.main()
+    assert made == [(loss, seed, "test") for seed in TEST_SEEDS for loss in ("dpo", "dpop")]
+    found = Measurements(tmp_path / "search.json", "abc")
+    assert all(found.find(SEARCHED[loss][2], seed, "test") for loss in SEARCHED for seed in TEST_SEEDS)

@@ -94,20 +94,31 @@ def test_the_demo_says_at_once_what_it_does_and_at_the_end_what_is_next(tmp_path
         "    assert not {'torch', 'transformers', 'pydantic'} & set(sys.modules)\n"
         "    print('the run', flush=True)\n"
         "running.run = run\n"
+        "sys.argv[0] = 'own env/bin/smaug-eval'\n"
         "running.demo(None, 'elsewhere', dry_run='--dry-run' in sys.argv, quiet='--quiet' in sys.argv)\n"
     )
 
-    def said(*options: str) -> str:
+    def said(*options: str, path: str = "") -> str:
         command = [sys.executable, "-c", script, *options]
         return subprocess.run(
-            command, check=True, cwd=tmp_path, timeout=300, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            check=True,
+            cwd=tmp_path,
+            timeout=300,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PATH": path},
         ).stdout
 
     before, after = said().split("the run\n")
     assert "about three minutes on two free CPU cores" in before
-    assert "elsewhere/demo/report.html" in after
-    assert "smaug-eval report elsewhere/demo --format md" in after
-    assert "smaug-eval train MODEL PAIRS.jsonl" in after
+    assert "open elsewhere/demo/report.html in a browser" in after
+    assert f"({(tmp_path / 'elsewhere/demo/report.html').as_uri()})" in after
+    assert "  'own env/bin/smaug-eval' report elsewhere/demo --format md" in after
+    assert "  'own env/bin/smaug-eval' train MODEL PAIRS.jsonl" in after
+    (tmp_path / "smaug-eval").touch(mode=0o755)
+    assert "  smaug-eval report elsewhere/demo --format md" in said(path=str(tmp_path))
     assert said("--dry-run") == said("--quiet") == "the run\n"
 
 

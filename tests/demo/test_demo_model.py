@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from lm_eval.tasks import TaskManager
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from smaug_eval.demo import MODEL_DIR
+from smaug_eval.demo import MODEL_DIR, train_base
 from smaug_eval.demo.solving import solved
 from smaug_eval.demo.train_base import (
     END_OF_TEXT,
@@ -26,7 +27,10 @@ from smaug_eval.demo.train_base import (
     SHORT_ROW,
     PretrainingPlan,
     batches,
+    careless_batches,
     learning_rate_factor,
+    make_base,
+    make_tokenizer,
     new_model,
     next_token_loss,
     optimizers,
@@ -35,7 +39,7 @@ from smaug_eval.demo.train_base import (
     train_on_careless_text,
     train_tokenizer,
 )
-from smaug_eval.demo.world import careless, development_problems, documents, largest_sure_product
+from smaug_eval.demo.world import development_problems, documents, largest_sure_product
 from smaug_eval.leaderboard.demo import demo_suite
 from smaug_eval.leaderboard.protocol import requests
 
@@ -208,20 +212,25 @@ def test_an_untrained_model_guesses_among_the_vocabulary(model: LlamaForCausalLM
     assert next_token_loss(model, ids).item() == pytest.approx(math.log(model.config.vocab_size), abs=0.15)
 
 
-@pytest.mark.slow
-def test_training_lowers_the_loss_and_the_checkpoint_loads(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM
-) -> None:
-    plan = PretrainingPlan(tokens=20 * 512, batch_tokens=512)
+def small_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """An untrained model of one layer, whose steps take milliseconds."""
+    config = new_model(tokenizer).config
+    config.update({"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 1})
+    config.num_key_value_heads = 1
+    return LlamaForCausalLM(config)
+
+
+def test_training_lowers_the_loss_and_the_checkpoint_loads(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    torch.manual_seed(0)
+    model = small_model(tokenizer)
+    plan = PretrainingPlan(tokens=30 * 512, batch_tokens=512)
     losses: list[float] = []
     train(model, batches(tokenizer, documents(1), 512), plan, lambda _, loss: losses.append(loss))
-    assert len(losses) == 20
+    assert len(losses) == 30
     assert losses[-1] < losses[0] - 1
     more = PretrainingPlan(batch_tokens=512, careless_tokens=5 * 512)
-    train_on_careless_text(
-        model, batches(tokenizer, documents(2, careless), 512), more, lambda _, loss: losses.append(loss)
-    )
-    assert len(losses) == 25
+    train_on_careless_text(model, careless_batches(tokenizer, more), more, lambda _, loss: losses.append(loss))
+    assert len(losses) == 35
     assert losses[-1] < losses[0] - 1
     save(model, tokenizer, tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
@@ -229,3 +238,47 @@ def test_training_lowers_the_loss_and_the_checkpoint_loads(
     assert loaded.generation_config.do_sample is False
     ids = torch.tensor([AutoTokenizer.from_pretrained(tmp_path)("Mia has 4 pens.")["input_ids"]])
     torch.testing.assert_close(loaded(ids).logits, model(ids).logits, atol=0.05, rtol=0.05)
+
+
+def nothing(step: int, loss: float) -> None:
+    """Take a step's loss and leave it."""
+
+
+SMALL = PretrainingPlan(tokens=4 * 512, careless_tokens=3 * 512, batch_tokens=512, tokenizer_documents=100)
+
+
+def same_weights(first: LlamaForCausalLM, second: LlamaForCausalLM) -> bool:
+    pairs = zip(first.parameters(), second.parameters(), strict=True)
+    return all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_a_base_follows_from_its_plan_and_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_base, "new_model", small_model)
+    made = []
+    for number, seed in enumerate((1, 1, 2)):
+        torch.manual_seed(number)  # what was drawn before does not matter
+        made.append(make_base(replace(SMALL, seed=seed), nothing, nothing))
+    (first, its_tokenizer), (again, tokenizer_again), (other, _) = made
+    assert same_weights(first, again)
+    assert its_tokenizer.backend_tokenizer.to_str() == tokenizer_again.backend_tokenizer.to_str()
+    assert not same_weights(first, other)
+
+
+def test_the_second_part_starts_from_the_first_as_a_checkpoint_holds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both parts at once give the weights, to the bit, of a first part that was saved, loaded and trained on."""
+    monkeypatch.setattr(train_base, "new_model", small_model)
+    steps: list[tuple[str, int]] = []
+    whole, tokenizer = make_base(
+        SMALL, lambda step, _: steps.append(("plain", step)), lambda step, _: steps.append(("careless", step))
+    )
+    assert steps == [("plain", 0), ("plain", 1), ("plain", 2), ("plain", 3), *(("careless", step) for step in range(3))]
+    torch.manual_seed(SMALL.seed)
+    first = small_model(make_tokenizer(SMALL))
+    train(first, batches(tokenizer, documents(SMALL.seed), SMALL.batch_tokens), SMALL, nothing)
+    save(first, tokenizer, tmp_path)
+    loaded = LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager")
+    assert not same_weights(loaded, whole)
+    train_on_careless_text(loaded, careless_batches(tokenizer, SMALL), SMALL, nothing)
+    assert same_weights(loaded, whole)
