@@ -8,6 +8,13 @@ from smaug_eval.stats.agreement import cohen_kappa, quadratic_kappa
 from smaug_eval.stats.bootstrap import nested_weights, percentile_interval, stratified_means
 from smaug_eval.stats.bradley_terry import Strength, bradley_terry
 from smaug_eval.stats.crossed import ContrastPart, CrossedContrast, crossed_contrast, table_of
+from smaug_eval.stats.floors import (
+    Floored,
+    difference_above_floors,
+    shortfall,
+    shortfall_interval,
+    with_shortfalls,
+)
 from smaug_eval.stats.means import (
     RESAMPLES,
     SEED,
@@ -45,6 +52,7 @@ from smaug_eval.stats.sequential import (
     log_capital,
     look_sizes,
     mean_interval,
+    narrowed,
 )
 from smaug_eval.stats.significance import EXACT_ITEMS, PERMUTATIONS, holm, mcnemar_p_value, sign_flip_p_value
 from smaug_eval.stats.verdicts import Outcome, Verdict, held_back, verdict
@@ -60,6 +68,7 @@ __all__ = [
     "ContrastPart",
     "CrossedContrast",
     "Drawn",
+    "Floored",
     "Interval",
     "Labels",
     "Outcome",
@@ -80,6 +89,7 @@ __all__ = [
     "crossed_contrast",
     "decided",
     "detectable_difference",
+    "difference_above_floors",
     "difference_deviation",
     "held_back",
     "holm",
@@ -88,6 +98,7 @@ __all__ = [
     "look_sizes",
     "mcnemar_p_value",
     "mean_interval",
+    "narrowed",
     "nested_weights",
     "normal_interval",
     "paired_difference",
@@ -97,6 +108,8 @@ __all__ = [
     "right_wrong_interval",
     "score_difference",
     "score_interval",
+    "shortfall",
+    "shortfall_interval",
     "sign_flip_p_value",
     "standard_error",
     "stratified_means",
@@ -105,4 +118,5 @@ __all__ = [
     "table_of",
     "verdict",
     "wilson_interval",
+    "with_shortfalls",
 ]
