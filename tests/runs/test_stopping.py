@@ -114,9 +114,20 @@ class TestKeys:
         content = recipe(tmp_path, stop="decided", models=["worse"], against="base")
         assert "evaluations.demo.against: 'base' is none of the models of this evaluation" in message(content)
 
-    def test_mt_bench_says_that_it_asks_every_question(self) -> None:
-        text = message({"name": "x", "model": MODEL, "mt_bench": {"demo": {"questions": "demo", "stop": "decided"}}})
-        assert "stop is for evaluations: MT-Bench asks every question" in text
+    @pytest.mark.parametrize(
+        ("changed", "expected"),
+        [
+            ({"judge": None}, "stop says which answers are judged, and there is no judge"),
+            ({"stop": None, "within": 1}, "within does nothing without stop"),
+            ({"judge": {"demo": True, "mode": "pairwise-all"}}, "stop compares ratings of single answers"),
+            ({"against": "wors"}, "'wors' is none of the models that answer; did you mean 'worse'?"),
+            ({"models": ["base"]}, "there is no model to compare with 'base'"),
+        ],
+    )
+    def test_what_does_not_fit_of_mt_bench_is_named(self, changed: dict[str, Any], expected: str) -> None:
+        talk = {"questions": "demo", "judge": "demo", "stop": "decided", **changed}
+        content = {"name": "x", "model": MODEL, "models": {"worse": MODEL}, "mt_bench": {"talk": talk}}
+        assert expected in message(content)
 
     def test_a_published_row_is_never_reproduced_by_a_stopped_score(self) -> None:
         with pytest.raises(SmaugError, match="stops early stands for no published row"):
