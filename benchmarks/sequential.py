@@ -394,14 +394,14 @@ class SecondColumn:
         order = replace(self.order, seed=seed)
         own, other = own[order.places], other[order.places]
         looks = look_sizes(order.size)[:-1]
-        sides = (order.floored([]), [])
-        limit = math.log((2 if sides[0] else 1) / alpha)
+        has_floors = bool(order.floored([]))
+        limit = math.log((2 if has_floors else 1) / alpha)
         drawn = order.drawn(own - other)
         paths = capital_paths(drawn.values[None, :], 0.0, looks, population=order.size, bound=order.bound)[0]
         for seen, capital in zip(looks, paths, strict=True):
             if not order.may_end(seen):
                 continue
-            short = [order.floored(side[:seen]) for side in (own, other)] if sides[0] else []
+            short = [order.floored(side[:seen]) for side in (own, other)] if has_floors else []
             least = [shortfall_least(each) for each in short]
             # Only where the linear part leaves out 0, or a task is known to be below its floor, can anything show.
             if capital >= limit or (least and abs(least[0] - least[1]) > 1e-12):

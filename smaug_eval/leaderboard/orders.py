@@ -17,7 +17,7 @@ from smaug_eval.common.errors import SmaugError
 from smaug_eval.leaderboard.benchmarks import ifeval
 from smaug_eval.leaderboard.columns import PERCENT, Column
 from smaug_eval.leaderboard.suite import Suite
-from smaug_eval.stats import Drawn, Floored
+from smaug_eval.stats import Drawn, Floored, Values
 
 Documents = Mapping[str, Sequence[int]]
 """Task to the numbers of the documents to score, ascending; as in lm-eval's samples files."""
@@ -96,7 +96,7 @@ class DocumentOrder:
         """What each task counts in the score."""
         return [size / self.size if self.weighted_by_size else 1 / len(self.sizes) for size in self.sizes.values()]
 
-    def drawn(self, values: Sequence[float], *, ends: bool = True) -> Drawn:
+    def drawn(self, values: Sequence[float] | Values, *, ends: bool = True) -> Drawn:
         """Return the differences of the first documents as draws whose mean over all is the difference of the scores.
 
         Where there are floors, it is that of their linear parts (:mod:`smaug_eval.stats.floors`).
@@ -107,7 +107,7 @@ class DocumentOrder:
         """
         return Drawn(np.asarray(values) * self.weights[: len(values)], self.size if ends else None, self.bound)
 
-    def drawn_score(self, values: Sequence[float]) -> tuple[Drawn, float, float]:
+    def drawn_score(self, values: Sequence[float] | Values) -> tuple[Drawn, float, float]:
         """Return one model's values as draws, and the score's linear part: ``scale * mean + offset``."""
         weights, largest = self.weights[: len(values)], self.largest[: len(values)]
         drawn = Drawn((2 * np.asarray(values) - largest) * weights, self.size, self.bound)
@@ -115,7 +115,7 @@ class DocumentOrder:
         below = float((np.array(self._shares) * floors / (1 - floors)).sum())
         return drawn, 0.5, float((self.weights * self.largest).mean()) / 2 - below
 
-    def floored(self, values: Sequence[float], *, ends: bool = True) -> list[Floored]:
+    def floored(self, values: Sequence[float] | Values, *, ends: bool = True) -> list[Floored]:
         """Return one model's values by what counts from a floor on; empty where nothing does.
 
         Their scores are in the unit of the column's score.

@@ -265,6 +265,15 @@ class Rounds:
         return any(course.is_open for course in self._courses.values())
 
     @property
+    def part(self) -> float:
+        """Return the share of all documents that was scored; most comparisons end before all are."""
+        return self.scored / self._whole
+
+    @property
+    def _whole(self) -> int:
+        return sum(each.order.size for each in self._job.columns) * len(self._job.jobs)
+
+    @property
     def title(self) -> str:
         """Return what the next round is called."""
         return f"round {self._number + 1} of {self._job.name}"
@@ -353,8 +362,7 @@ class Rounds:
         found = self.found()
         write_json(folder / DECISIONS_FILE, found)
         lines = [each["words"] for own in found["models"].values() for each in own["columns"].values()]
-        whole = sum(each.order.size for each in self._job.columns) * len(self._job.jobs)
-        return {"decisions": lines, "documents": self.scored, "of": whole, "warnings": []}
+        return {"decisions": lines, "documents": self.scored, "of": self._whole, "warnings": []}
 
     def found(self) -> dict[str, Any]:
         """Return what was decided, as plain data; differences in points."""
