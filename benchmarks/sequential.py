@@ -1,9 +1,9 @@
 """Measure what stopping early saves, that it keeps its level, and how a fixed test fails that is looked at often.
 
-    python -m benchmarks.sequential [--replicates 2000] [--others 300] [--field FOLDER ...] [--seed 0]
+    python -m benchmarks.sequential [--suite v2] [--replicates 2000] [--others 300] [--field FOLDER ...] [--seed 0]
 
-Six columns of the first leaderboard at their real lengths, all compared at once. The documents on which two models
-disagree are drawn again in each replicate; so is the order. Documents are looked at on the schedule of
+Six columns of the first leaderboard, or the second, at their real lengths, all compared at once. The documents on which
+two models disagree are drawn again in each replicate; so is the order. Documents are looked at on the schedule of
 ``stats.look_sizes``; a column stops when it is decided, or has no document left.
 
 level: percent of replicates in which *any* column is ever decided although the full columns are equal (at most 5).
@@ -15,6 +15,8 @@ is none: with Bonferroni's correction for six columns, without it, and for one c
 beyond: the columns are equal in the world that documents come from, not on these documents: percent decided by the
 interval for these documents before the last of them, and by that for the world (``population=None``).
 average: half-widths of the average's interval in points beside those of a fixed design and of the columns' intervals.
+With --suite v2: the scores are the suite's own, normalised above guessing, of IFEval prompts and instructions together;
+of a column's tasks some are as good as guessing and, where nothing differs, some worse. It prints level and documents.
 recorded: pairs of models with samples on disk, scored in random orders: percent of documents used, percent of orders
 decided, and percent decided against the sign of the difference of all.
 """
@@ -28,7 +30,7 @@ import math
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -36,12 +38,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smaug_eval.leaderboard.benchmarks import ifeval
+from smaug_eval.leaderboard.columns import Column
+from smaug_eval.leaderboard.orders import DocumentOrder
 from smaug_eval.leaderboard.v1 import SUITE
+from smaug_eval.leaderboard.v2 import SUITE as SECOND
 from smaug_eval.results.gates import comparability
 from smaug_eval.results.merging import merge_models, with_distinct_labels
 from smaug_eval.results.metrics import headline
 from smaug_eval.results.sources import read_sources
-from smaug_eval.stats import ALPHA, Drawn, Values, average_interval, capital_paths, look_sizes, mean_interval
+from smaug_eval.stats import (
+    ALPHA,
+    Drawn,
+    Floored,
+    Outcome,
+    Values,
+    average_interval,
+    capital_paths,
+    decided,
+    difference_above_floors,
+    look_sizes,
+    mean_interval,
+)
 
 DISAGREE = {"ARC": 0.12, "HellaSwag": 0.08, "MMLU": 0.12, "TruthfulQA": 0.15, "Winogrande": 0.12, "GSM8K": 0.22}
 """Share of documents on which only one of two related models is right; for TruthfulQA's mc2, which is a share of
@@ -335,22 +353,138 @@ def _replayed(columns: Mapping[str, Values], orders: int, generator: np.random.G
     return found
 
 
+@dataclass(frozen=True)
+class SecondColumn:
+    """Describe a column of the second leaderboard.
+
+    Attributes:
+        column: The suite's.
+        order: Of its documents; each replicate has another seed.
+    """
+
+    column: Column
+    order: DocumentOrder
+
+    def answers(self, difference: float) -> tuple[Values, Values]:
+        """Return both models' values in the order of the tasks; the difference is that of the scores."""
+        order, own, other = self.order, [], []
+        floors = order.floors or (order.floor,) * len(order.sizes)
+        lowest = 0.0 if difference else -0.1  # of a task below its floor a gain would not count in full
+        levels = np.linspace(lowest, 0.7, len(floors)) if len(floors) > 1 else [0.35]
+        for size, floor, level in zip(order.sizes.values(), floors, levels, strict=True):
+            gain = (1 + order.per_entry) / 2 if order.entries else 1 / (1 - floor)  # of a prompt one entry more
+            gap = round(difference * size / gain)
+            apart = max(gap, round(DISAGREE_SECOND * size))
+            apart += (apart - gap) % 2
+            right = max(round(size * (floor + level * (1 - floor))), (apart - gap) // 2)
+            first, second = np.zeros(size), np.zeros(size)
+            first[: (apart + gap) // 2] = 1
+            second[(apart + gap) // 2 : apart] = 1
+            both = slice(apart, apart + right - (apart - gap) // 2)
+            first[both] = second[both] = 1
+            own.append(first)
+            other.append(second)
+        if order.entries:  # who fails a prompt fails one of its instructions
+            counts = np.array(order.entries)
+            return tuple(each + order.per_entry * (counts - 1 + each) for each in (own[0], other[0]))  # type: ignore[return-value]
+        return np.concatenate(own), np.concatenate(other)
+
+    def stop(self, own: Values, other: Values, seed: int, alpha: float) -> tuple[int, Outcome]:
+        """Return after how many documents of an order the column stops, and what is decided."""
+        order = replace(self.order, seed=seed)
+        own, other = own[order.places], other[order.places]
+        looks = look_sizes(order.size)[:-1]
+        has_floors = bool(order.floored([]))
+        limit = math.log((2 if has_floors else 1) / alpha)
+        drawn = order.drawn(own - other)
+        paths = capital_paths(drawn.values[None, :], 0.0, looks, population=order.size, bound=order.bound)[0]
+        for seen, capital in zip(looks, paths, strict=True):
+            if not order.may_end(seen):
+                continue
+            short = [order.floored(side[:seen]) for side in (own, other)] if has_floors else []
+            least = [shortfall_least(each) for each in short]
+            # Only where the linear part leaves out 0, or a task is known to be below its floor, can anything show.
+            if capital >= limit or (least and abs(least[0] - least[1]) > 1e-12):
+                interval = difference_above_floors(order.drawn((own - other)[:seen]), short, alpha)
+                if (found := decided(interval)) is not Outcome.INCONCLUSIVE:
+                    return seen, found
+        return order.size, Outcome.INCONCLUSIVE
+
+
+DISAGREE_SECOND = 0.15
+INSTRUCTIONS = (1,) * 305 + (2,) * 179 + (3,) * 57
+"""IFEval's 541 prompts have 834 instructions."""
+
+
+def shortfall_least(parts: Sequence[Floored]) -> float:
+    """Return what tasks are short of their floors whatever comes."""
+    return sum(float(each.short(np.array(each.drawn.possible[1]))) for each in parts)
+
+
+def second_columns() -> list[SecondColumn]:
+    """Return the six columns of the second leaderboard, with the real numbers of documents."""
+    found = []
+    for column in SECOND.columns:
+        sizes = {leaf.name: leaf.official_rows or 0 for leaf in column.leaves}
+        order = DocumentOrder(
+            column.task,
+            sizes,
+            0,
+            column.weighted_by_size,
+            floors=column.floors if any(column.floors) else (),
+            floor=column.floor,
+            entries=INSTRUCTIONS if column.metric == ifeval.STRICT else (),
+            needs_each=column.is_normalised,
+        )
+        found.append(SecondColumn(column, order))
+    return found
+
+
+def simulate_second(columns: Sequence[SecondColumn], difference: float, replicates: int, seed: int) -> dict[str, Any]:
+    """Return what becomes of comparisons of all columns with the same true difference of scores."""
+    alpha = ALPHA / (len(columns) + 1)
+    used, rights = np.zeros((len(columns), replicates)), np.zeros((len(columns), replicates), np.int_)
+    for place, each in enumerate(columns):
+        own, other = each.answers(difference)
+        for replicate in range(replicates):
+            seen, outcome = each.stop(own, other, seed + 10_000 * place + replicate, alpha)
+            used[place, replicate] = seen
+            rights[place, replicate] = {Outcome.BETTER: 1, Outcome.WORSE: -1}.get(outcome, 0)
+    size = sum(each.order.size for each in columns)
+    wrong = rights < 0 if difference else rights != 0
+    return {
+        "documents": _percent(used.sum(axis=0).mean() / size),
+        "by column": {
+            each.column.title: _percent(own.mean() / each.order.size) for each, own in zip(columns, used, strict=True)
+        },
+        "decided": _percent((rights != 0).mean()),
+        "ever wrong": _percent(wrong.any(axis=0).mean()),
+        "replicates": replicates,
+    }
+
+
+def second(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what is found on the second leaderboard's columns."""
+    columns = second_columns()
+    found: dict[str, Any] = {
+        "columns": {each.column.title: {"documents": each.order.size} for each in columns},
+        "documents": sum(each.order.size for each in columns),
+        "no difference": simulate_second(columns, 0.0, arguments.replicates, arguments.seed),
+        **{
+            f"{points:g} points": simulate_second(columns, points / 100, arguments.others, arguments.seed)
+            for points in POINTS[1:]
+        },
+    }
+    return found
+
+
 def _percent(share: float) -> float:
     return round(100 * float(share), 2)
 
 
-def main() -> None:
-    """Print what was found as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--replicates", type=int, default=2000, help="of the comparison without a difference")
-    parser.add_argument("--others", type=int, default=300, help="of each comparison with one")
-    parser.add_argument("--averages", type=int, default=5, help="averages of six columns")
-    parser.add_argument(
-        "--field", type=Path, nargs="*", default=[], help="folders of results with samples, such as a run's"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    generator, columns, started = np.random.default_rng(arguments.seed), populations(), time.monotonic()
+def first(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what is found on the first leaderboard's columns."""
+    generator, columns = np.random.default_rng(arguments.seed), populations()
     found: dict[str, Any] = {
         "columns": {each.title: {"documents": each.size, "disagree": each.disagree} for each in columns},
         "documents": sum(each.size for each in columns),
@@ -367,6 +501,23 @@ def main() -> None:
         "average, half-widths in points": averages(columns, arguments.averages, generator),
         "recorded": {path.name: recorded([path], 200, generator) for path in arguments.field},
     }
+    return found
+
+
+def main() -> None:
+    """Print what was found as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", choices=("v1", "v2"), default="v1", help="which leaderboard's columns")
+    parser.add_argument("--replicates", type=int, default=2000, help="of the comparison without a difference")
+    parser.add_argument("--others", type=int, default=300, help="of each comparison with one")
+    parser.add_argument("--averages", type=int, default=5, help="averages of six columns")
+    parser.add_argument(
+        "--field", type=Path, nargs="*", default=[], help="folders of results with samples, such as a run's"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    found = second(arguments) if arguments.suite == "v2" else first(arguments)
     found["level"] = found["no difference"]["ever wrong"]
     settings = {**vars(arguments), "field": [path.name for path in arguments.field]}
     found["settings"] = settings

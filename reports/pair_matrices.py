@@ -276,7 +276,7 @@ def judged_pairs(each: JudgedSet) -> dict[tuple[str, str], JudgedDifference]:
     values = iter(holm([apart.p_value for apart in compared.values() if apart.p_value is not None]))
     return {
         pair: JudgedDifference(
-            apart.difference, apart.interval, None if apart.p_value is None else next(values), apart.n, apart.p_value
+            **{**vars(apart), "p_value": None if apart.p_value is None else next(values)}, own_p=apart.p_value
         )
         for pair, apart in compared.items()
     }
@@ -341,9 +341,14 @@ def _judged_entries(
         )
 
 
+_TURNED = {Outcome.BETTER: Outcome.WORSE, Outcome.WORSE: Outcome.BETTER}
+
+
 def _turned(apart: JudgedDifference) -> JudgedDifference:
     interval: tuple[float, float] | None = None if apart.interval is None else (-apart.interval[1], -apart.interval[0])
-    return replace(apart, difference=-apart.difference if apart.difference else 0.0, interval=interval)
+    decided = None if apart.decided is None else _TURNED.get(apart.decided, apart.decided)
+    turned = -apart.difference if apart.difference else 0.0
+    return replace(apart, difference=turned, interval=interval, decided=decided)
 
 
 def _distance(apart: JudgedDifference) -> str:
@@ -353,10 +358,9 @@ def _distance(apart: JudgedDifference) -> str:
 
 
 def _judged_evidence(apart: JudgedDifference, family: str) -> str:
-    interval = (
-        "no interval"
-        if apart.interval is None
-        else f"95% interval {signed(apart.interval[0], 2)} to {signed(apart.interval[1], 2)}"
-    )
+    interval, level = "no interval", "" if apart.stopped else "95% "
+    if apart.interval is not None:
+        interval = f"{level}interval {signed(apart.interval[0], 2)} to {signed(apart.interval[1], 2)}"
     p_value = "" if apart.p_value is None else f"{p_words(apart.p_value)} over {family}, "
-    return f"{interval}, {p_value}{apart.n} question{'' if apart.n == 1 else 's'}"
+    stopped = f", {apart.stopped}" if apart.stopped else ""
+    return f"{interval}, {p_value}{apart.n} question{'' if apart.n == 1 else 's'}{stopped}"

@@ -38,12 +38,12 @@ class JudgedDifference(PairedComparison):
     @property
     def outcome(self) -> Outcome:
         """Return what it comes to."""
-        return verdict(self.interval, self.p_value).outcome
+        return self.decided if self.decided is not None else verdict(self.interval, self.p_value).outcome
 
     @property
     def held_back(self) -> str:
         """Return the same as :attr:`smaug_eval.results.differences.Difference.held_back`."""
-        return held_back_words(self.difference, self.interval, self.own_p, self.p_value)
+        return "" if self.stopped else held_back_words(self.difference, self.interval, self.own_p, self.p_value)
 
 
 class Statement(NamedTuple):
@@ -127,7 +127,7 @@ def judged_differences(each: JudgedSet, baseline: str | None) -> dict[str, Judge
     values = iter(tested)
     return {
         model: JudgedDifference(
-            apart.difference, apart.interval, None if apart.p_value is None else next(values), apart.n, apart.p_value
+            **{**vars(apart), "p_value": None if apart.p_value is None else next(values)}, own_p=apart.p_value
         )
         for model, apart in found.items()
     }
@@ -153,7 +153,11 @@ def statements_of(each: JudgedSet, baseline: str | None) -> Iterator[Statement]:
 def judged_evidence(apart: JudgedDifference) -> str:
     """Return how far a difference of judged scores can be trusted, as a phrase."""
     questions = f"{apart.n} question{'' if apart.n == 1 else 's'}"
-    if apart.interval is not None:
+    if apart.stopped and apart.interval is None:
+        how = apart.stopped
+    elif apart.stopped and apart.interval is not None:
+        how = f"{apart.stopped}: interval {interval_words(apart.interval, 2)}"
+    elif apart.interval is not None:
         how = f"95% interval {interval_words(apart.interval, 2)}"
     else:
         how = "the same on every question" if apart.n > 1 else "one question says nothing about others"

@@ -84,6 +84,17 @@ def judge(
     reference_categories: options.ReferenceCategories = None,
     thinking: options.Thinking = None,
     allow_missing: options.AllowMissing = None,
+    stop: Annotated[
+        str | None,
+        typer.Option("--stop", help="decided: judge questions in random order until models are told apart."),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", help="With --stop: the model to compare with; the first one if empty.")
+    ] = None,
+    within: Annotated[
+        float | None,
+        typer.Option("--within", min=0, help="With --stop: stop, too, where a smaller difference is shown."),
+    ] = None,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -112,6 +123,9 @@ def judge(
             turns=turns,
             reference_categories=reference_categories,
             thinking=thinking,
+            stop=stop,
+            against=against,
+            within=within,
             dry_run=dry_run,
             reporter=progress,
             **settings,

@@ -133,6 +133,6 @@ def _of_judged(each: JudgedSet, sides: Sides, model: str) -> Evidence:
         detectable=None if half is None else stats.detectable_difference(half / Z),
         must_detect=DETECTED_JUDGED,
         n=apart.n,
-        same_on=apart.n if apart.interval is None and apart.difference == 0 else None,
-        test="sign flips of questions",
+        same_on=apart.n if apart.interval is None and apart.difference == 0 and not apart.stopped else None,
+        test=apart.stopped or "sign flips of questions",
     )

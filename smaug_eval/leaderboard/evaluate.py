@@ -215,7 +215,7 @@ def document_samples(
         prompting: As there.
 
     Returns:
-        Task to its samples.
+        Task to its samples; of a group's tasks that are not asked for, those of their first document.
     """
     _check_room(engine, column)
     engine.watch.start(report)
@@ -273,9 +273,12 @@ def _ask(
     reading, options = _options(suite, column, data_root, commits)
     tasks, some = [column.task], {}
     if documents is not None:
-        some = {"samples": {task: DocumentNumbers(numbers) for task, numbers in documents.items()}}
-        if len(documents) < len(column.leaves):  # lm-eval takes a task without numbers for one that is asked in full
+        # lm-eval takes a task without numbers for one that is asked in full.
+        if column.reported:  # asked as a whole: it may ask its tasks otherwise than alone
+            documents = {**{leaf.name: [0] for leaf in column.leaves}, **documents}
+        elif len(documents) < len(column.leaves):
             tasks = list(documents)
+        some = {"samples": {task: DocumentNumbers(numbers) for task, numbers in documents.items()}}
     with reading, prompts_of_all() if documents is not None else contextlib.nullcontext():
         results: dict[str, Any] = simple_evaluate(
             model=engine.watch.lm,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import (
@@ -184,6 +183,23 @@ class MtBenchConfig(BaseModel):
         json_schema_extra=ADDED,
     )
     judge: JudgeConfig | None = Field(None, description="Who judges; answers only if empty.")
+    stop: Literal["decided"] | None = Field(
+        None,
+        description="decided: judge questions in random order until each model is higher or lower than another or, "
+        "with within, nearer than a margin (docs/sequential.md); all questions if empty.",
+        json_schema_extra=ADDED,
+    )
+    within: PositiveFloat | None = Field(
+        None,
+        description="With stop: points of the judge's scale below which a difference is too small to matter.",
+        json_schema_extra=ADDED,
+    )
+    against: str | None = Field(
+        None,
+        min_length=1,
+        description="With stop: the model to compare with; report.baseline if empty.",
+        json_schema_extra=ADDED,
+    )
 
     @field_validator("reference_categories", mode="before", json_schema_input_type=list[str] | str | None)
     @classmethod
@@ -197,12 +213,16 @@ class MtBenchConfig(BaseModel):
     def _demo_judge(cls, value: Any) -> Any:
         return {"demo": True} if value == DEMO else value
 
-    @model_validator(mode="before")
-    @classmethod
-    def _asks_every_question(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and (given := next((key for key in ("stop", "within") if key in value), None)):
-            raise ValueError(f"{given} is for evaluations: MT-Bench asks every question; limit takes the first ones")
-        return value
+    @model_validator(mode="after")
+    def _stops_where_it_can(self) -> MtBenchConfig:
+        if self.stop is None:
+            if given := next((key for key in ("within", "against") if getattr(self, key) is not None), None):
+                raise ValueError(f"{given} does nothing without stop: set stop: decided, too")
+        elif self.judge is None:
+            raise ValueError("stop says which answers are judged, and there is no judge: name one, or leave it out")
+        elif self.judge.mode != SINGLE:
+            raise ValueError(f"stop compares ratings of single answers: leave judge.mode = {self.judge.mode} out")
+        return self
 
     @model_validator(mode="after")
     def _demo_goes_together(self) -> MtBenchConfig:

@@ -19,6 +19,7 @@ from smaug_eval.mt_bench.files.record_files import read_answers, read_judgments
 from smaug_eval.mt_bench.files.records import JudgmentRecord, Judgments, PairJudgmentRecord
 from smaug_eval.mt_bench.files.settings import AnswerSettings, JudgmentSettings
 from smaug_eval.mt_bench.judge.judgments_file import decided, missing_in
+from smaug_eval.mt_bench.scores.stopped import renamed
 from smaug_eval.mt_bench.scores.whole import missing_by_model, missing_reasons
 
 UNKNOWN_SET = "FastChat judgments"
@@ -262,7 +263,7 @@ def _merged(key: SetKey, parts: Sequence[Part]) -> JudgedSet:
 
 def _renamed(judgments: Judgments, names: Mapping[str, str]) -> Judgments:
     return Judgments(
-        [replace(record, model=names[record.model]) for record in judgments.single],
+        [renamed(record, names) for record in judgments.single],
         [replace(record, model_1=names[record.model_1], model_2=names[record.model_2]) for record in judgments.pairs],
         list(judgments.notes),
         [{**each, "models": [names.get(m, m) for m in each.get("models") or []]} for each in judgments.missing],

@@ -27,12 +27,13 @@ class ScoredDocument(NamedTuple):
     shown: tuple[str, str, str]
 
 
-def scored_samples(rows: Iterable[Mapping[str, Any]], metric: str) -> Iterator[ScoredDocument]:
+def scored_samples(rows: Iterable[Mapping[str, Any]], metric: str, per_entry: float = 0.0) -> Iterator[ScoredDocument]:
     """Read what lm-eval logged of documents.
 
     Args:
         rows: Samples.
-        metric: ``name`` or ``name,filter``.
+        metric: ``name`` or ``name,filter``; of several names with ``+`` between them the values are added.
+        per_entry: What an entry counts of a value that is a list.
 
     Raises:
         SmaugError: a sample lacks the metric.
@@ -41,12 +42,17 @@ def scored_samples(rows: Iterable[Mapping[str, Any]], metric: str) -> Iterator[S
     for row in rows:
         if filter_name and row.get("filter", filter_name) != filter_name:
             continue
-        if name not in row or "doc_id" not in row:
+        parts = name.split("+")
+        if "doc_id" not in row or not all(part in row for part in parts):
             raise SmaugError(f"a sample has no {name}", fix="name a metric that lm-eval logs for each document")
         shown = (str(row.get("doc_hash")), str(row.get("prompt_hash")), str(row.get("target_hash")))
-        value = row[name]
-        plain = value.item() if hasattr(value, "item") else value  # numpy's, where it comes from no file
-        yield ScoredDocument(int(row["doc_id"]), sample_value(plain), shown)
+        yield ScoredDocument(int(row["doc_id"]), sum(_value(row[part], per_entry) for part in parts), shown)
+
+
+def _value(logged: Any, per_entry: float) -> float:
+    if isinstance(logged, list) and per_entry:
+        return per_entry * sum(map(sample_value, logged))
+    return sample_value(logged.item() if hasattr(logged, "item") else logged)  # numpy's, where it comes from no file
 
 
 def only_model(path: Path) -> tuple[str, Mapping[str, TaskResult]]:
@@ -111,19 +117,20 @@ class KeptValues:
         _, self._results = only_model(path)
         self._read: dict[tuple[str, str], dict[int, ScoredDocument]] = {}
 
-    def of(self, keys: Iterable[tuple[str, int]], metric: str) -> list[ScoredDocument]:
+    def of(self, keys: Iterable[tuple[str, int]], metric: str, per_entry: float = 0.0) -> list[ScoredDocument]:
         """Return documents' values, in order.
 
         Args:
             keys: Task and number of each.
-            metric: ``name`` or ``name,filter``.
+            metric: As of :func:`scored_samples`, like ``per_entry``.
+            per_entry: As there.
 
         Raises:
             SmaugError: one is missing.
         """
         found = []
         for task, number in keys:
-            known = self._of_task(task, metric)
+            known = self._of_task(task, metric, per_entry)
             if number not in known:
                 raise SmaugError(
                     f"against: {self._path} lacks document {number} of {task}", fix="evaluate the baseline in full"
@@ -131,9 +138,9 @@ class KeptValues:
             found.append(known[number])
         return found
 
-    def _of_task(self, task: str, metric: str) -> dict[int, ScoredDocument]:
+    def _of_task(self, task: str, metric: str, per_entry: float) -> dict[int, ScoredDocument]:
         if (task, metric) not in self._read:
             samples = self._results[task].samples
             rows = () if samples is None else (line for _, line in scanned(samples))
-            self._read[task, metric] = {each.number: each for each in scored_samples(rows, metric)}
+            self._read[task, metric] = {each.number: each for each in scored_samples(rows, metric, per_entry)}
         return self._read[task, metric]

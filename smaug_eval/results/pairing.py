@@ -76,7 +76,7 @@ def pair_column(
     if own.leaves.keys() != other.leaves.keys() and not has_fewer:
         return ColumnPair(None, "measured on other tasks")
     found = _pair_tasks(column, own, entries, gates)
-    if stopped is None or not _is_what_was_decided(found, stopped, list(own.leaves), column):
+    if stopped is None or not _is_what_was_decided(found, stopped):
         return found
     return replace(found, stopped=stopped)
 
@@ -98,17 +98,18 @@ def _pair_tasks(column: Column, own: ColumnScore, entries: Sequence[Mapping[str,
     return replace(found, strata=[(first, second)], names=(column.task,))
 
 
-def _is_what_was_decided(pair: ColumnPair, stopped: EarlyStop, tasks: Sequence[str], column: Column) -> bool:
-    """Return whether the documents and the difference are those that an early stop was decided on."""
-    if stopped.found is None or pair.strata is None or sum(len(own) for own, _ in pair.strata) != stopped.n:
+def _is_what_was_decided(pair: ColumnPair, stopped: EarlyStop) -> bool:
+    """Return whether the documents and the differences are those that an early stop was decided on."""
+    if stopped.found is None or stopped.apart is None or pair.strata is None:
+        return False
+    if sum(len(own) for own, _ in pair.strata) != stopped.n:
         return False
     total = 0.0
-    for number, (own, other) in enumerate(pair.strata):
-        is_weighted = not column.weighted_by_size and len(stopped.sizes) > 1
-        size = stopped.sizes.get(tasks[number]) if is_weighted else None
-        weight = stopped.of / (len(stopped.sizes) * size) if size else 1.0
-        total += weight * float((own - other).sum())
-    return math.isclose(100 * total / stopped.n, stopped.found.difference, rel_tol=0, abs_tol=1e-6)
+    for own, other in pair.strata:
+        apart = np.asarray(own - other, np.float64)
+        # Of two levels: document, entries, and their number.
+        total += float(apart.sum() if apart.ndim == 1 else (apart[:, :2] @ [1.0, stopped.per_entry]).sum())
+    return math.isclose(100 * total / stopped.n, stopped.apart, rel_tol=0, abs_tol=1e-6)
 
 
 def one_column(pairs: Sequence[ColumnPair]) -> ColumnPair:

@@ -22,6 +22,8 @@ class _Keys(NamedTuple):
     margin: str = "margin"
     outcome: str = "outcome"
     difference: str = "difference"
+    apart: str = "apart"
+    per_entry: str = "per_entry"
     interval: str = "interval"
     beyond: str = "beyond"
     score_interval: str = "score_interval"
@@ -57,6 +59,9 @@ class EarlyStop:
         found: The difference from ``against``; None for that model itself.
         average: The same of the average of the evaluation's columns.
         score_interval: Anytime-valid 95% interval of the model's own score in percent.
+        apart: The plain mean in points of the documents' differences, by which they are known again; None where nobody
+            says it.
+        per_entry: What an entry counts in it of a value with several, such as IFEval's instructions.
     """
 
     n: int
@@ -67,6 +72,8 @@ class EarlyStop:
     found: Decided | None = None
     average: Decided | None = None
     score_interval: Interval | None = None
+    apart: float | None = None
+    per_entry: float = 0.0
 
     @property
     def is_early(self) -> bool:
@@ -110,7 +117,8 @@ def stopped_of(document: Mapping[str, Any]) -> EarlyStop | None:
     counts = {str(task): whole_number(each) for task, each in mapping(held.get(RECORDED.sizes)).items()}
     sizes = {task: size for task, size in counts.items() if size is not None and size > 0}
     against = held.get(RECORDED.against)
-    margin = as_number(held.get(RECORDED.margin))
+    margin, apart = as_number(held.get(RECORDED.margin)), as_number(held.get(RECORDED.apart))
+    per_entry = as_number(held.get(RECORDED.per_entry))
     return EarlyStop(
         n=n,
         of=of,
@@ -120,6 +128,8 @@ def stopped_of(document: Mapping[str, Any]) -> EarlyStop | None:
         found=_decided(held),
         average=_decided(mapping(held.get(RECORDED.average))),
         score_interval=_interval(held.get(RECORDED.score_interval)),
+        apart=apart if math.isfinite(apart) else None,
+        per_entry=per_entry if math.isfinite(per_entry) else 0.0,
     )
 
 

@@ -253,7 +253,9 @@ def _stopped(scores: SuiteScores, entries: Entries) -> SuiteScores:
         if stops:
             own = replace(column.score, stderr=None, interval=stops[0].score_interval)
             leaves = {leaf: replace(score, stderr=None, interval=None) for leaf, score in column.leaves.items()}
-            column = replace(column, score=own, leaves=dict.fromkeys(leaves, own) if len(leaves) == 1 else leaves)
+            leaves = dict.fromkeys(leaves, own) if len(leaves) == 1 and column.raw is None else leaves
+            raw = None if column.raw is None else replace(column.raw, stderr=None, interval=None)
+            column = replace(column, score=own, leaves=leaves, raw=raw)
         found.append(column)
     if found == list(scores.columns):
         return scores

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from smaug_eval.common.digests import sha256_of_file
 from smaug_eval.common.errors import SmaugError
+from smaug_eval.leaderboard.lm_eval.loading import LoadedTasks
 from smaug_eval.leaderboard.lm_eval.suite import LmEvalSuite
-from smaug_eval.leaderboard.orders import order_of
+from smaug_eval.leaderboard.orders import logged_metric, order_of
 from smaug_eval.leaderboard.suite import Suite
 from smaug_eval.results.corpus import is_mean
 from smaug_eval.results.kept_values import check_kept
@@ -68,14 +69,9 @@ def decision_of(name: str, recipe: Recipe, suite: Suite, data_root: Path | None)
     columns = []
     for column in suite.select(config.tasks):
         if isinstance(suite, LmEvalSuite):
-            metric, task = column.metric.partition(",")[0], suite.loaded[column.task].tasks[0]
-            if is_mean(metric, task.dump_config()) is False:
-                raise SmaugError(
-                    f"{column.title}: {metric} is no mean over documents",
-                    fix="score this task in an evaluation without stop",
-                )
+            column = replace(column, weighted_by_size=_is_weighted(suite.loaded[column.task]))
         order = order_of(suite, column, data_root, recipe.seed)
-        columns.append(ColumnToDecide(column.title, column.metric, order, column.higher_is_better))
+        columns.append(ColumnToDecide(column.title, logged_metric(column), order, column.higher_is_better))
     baseline = recipe.baseline_of(config)
     kept = None if baseline in recipe.model_names else Path(baseline)
     digests = {}
@@ -89,3 +85,28 @@ def kept_results(recipe: Recipe) -> list[Path]:
     """Return the results elsewhere that evaluations of a recipe compare with, each once."""
     paths = [recipe.baseline_of(each) for each in recipe.evaluations.values() if each.stop is not None]
     return [Path(path) for path in dict.fromkeys(paths) if path not in recipe.model_names]
+
+
+def _is_weighted(loaded: LoadedTasks) -> bool:
+    """Return whether a group of lm-eval's weighs its tasks by their documents; for a single task it is the same.
+
+    Raises:
+        SmaugError: a task's metric is no mean over documents, or the group reports no mean of it.
+    """
+    metric = next(iter(loaded.tasks[0].aggregation()), "")
+    whose = f"{loaded.name}: {metric}"
+    for task in loaded.tasks:
+        if metric not in task.aggregation() or is_mean(metric, task.dump_config()) is False:
+            raise SmaugError(
+                f"{whose} is no mean over documents" + (f" in {task.task_name}" if loaded.group else ""),
+                fix="score this task in an evaluation without stop",
+            )
+    if loaded.group is None:
+        return False
+    listed = loaded.group.aggregate_metric_list or ()
+    own = next((each for each in listed if each.metric == metric and each.aggregation == "mean"), None)
+    if own is None:
+        raise SmaugError(f"{whose}: the group reports no mean of it", fix="name its tasks, or a pattern such as mmlu_*")
+    if any(len(task.config.filter_list or ()) > 1 for task in loaded.tasks):
+        raise SmaugError(f"{whose} has several filters", fix="name the group's tasks")
+    return bool(own.weight_by_size)

@@ -26,6 +26,7 @@ from smaug_eval.mt_bench.judge.judgments_file import judgments_of_rows, load_jud
 from smaug_eval.mt_bench.scores.single import scores_as_json
 from smaug_eval.mt_bench.scores.whole import scores
 from smaug_eval.mt_bench.stage.answering import Answering, dialogue_engine
+from smaug_eval.mt_bench.stage.deciding import StopRule
 from smaug_eval.mt_bench.stage.judging import Judging
 from smaug_eval.mt_bench.stage.question_sets import find_question_set, selection_of
 from smaug_eval.results.layout import LOG
@@ -36,6 +37,8 @@ from smaug_eval.trainers.launch import refuse_foreign_launch
 Rows = Sequence[Mapping[str, Any]]
 """Lines of FastChat's files in memory; a data frame of them is taken, too."""
 DEFAULT_FOLDER = "mt_bench"
+MODEL = "embedded:demo-model"
+"""Stands for any model in a recipe."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,10 @@ def judge_mt_bench(
     turns: int | None = None,
     reference_categories: Sequence[str] | str | None = None,
     thinking: str | None = None,
+    stop: str | None = None,
+    within: float | None = None,
+    against: str | None = None,
+    seed: int = 42,
     dry_run: bool = False,
     reporter: Reporter | None = None,
     **settings: Any,
@@ -142,6 +149,11 @@ def judge_mt_bench(
         turns: First turns of each question; all if None.
         reference_categories: Those judged with a reference answer; FastChat's if None, none if empty.
         thinking: ``strip`` or ``keep`` blocks of thinking in the answers; as they were made if None.
+        stop: ``decided`` to judge questions in random order until each model's difference from ``against`` is decided;
+            the same call without it judges the rest.
+        within: With ``stop``: points of the judge's scale below which a difference is too small to matter.
+        against: With ``stop``: the model to compare with; the first one if None.
+        seed: Of the questions' order, with ``stop``.
         dry_run: Only say what there is to do.
         reporter: Shows progress.
         **settings: Keys of ``mt_bench.<name>.judge`` in a recipe (``model="gpt-4-0613"``, ``mode="pairwise-all"``).
@@ -157,7 +169,7 @@ def judge_mt_bench(
                 f"judge: a function is wanted, not a {type(judge).__name__}", fix="name an endpoint's model with model="
             )
         settings.setdefault("model", getattr(judge, "__name__", type(judge).__name__).strip("<>") or "function")
-    entry = {
+    entry: dict[str, Any] = {
         "questions": path_text(questions, "questions"),
         "references": references,
         "limit": limit,
@@ -165,18 +177,23 @@ def judge_mt_bench(
         "reference_categories": reference_categories,
         "judge": settings,
     }
-    config = _checked(entry | ({} if thinking is None else {"thinking": thinking}))
+    given = {"thinking": thinking, "stop": stop, "within": within, "against": None if stop else against}
+    entry |= {key: value for key, value in given.items() if value is not None}
     reporter = reporter or Reporter(make_console(), quiet=True)
-    if config.judge is None:
-        raise SmaugError("no judge is given", fix="name a model (--judge-model)")
     with _files_of(answers) as files:
+        config = _checked(entry, models=1 if stop is None else len(files))
+        if config.judge is None:
+            raise SmaugError("no judge is given", fix="name a model (--judge-model)")
         folder = Path(out) if out is not None else _beside(files) if rows_in_memory(answers) is None else DEFAULT_FOLDER
         chosen = find_question_set(config.questions, references, selection_of(config))
         judging = Judging(config.judge, chosen, reporter, thinking, judge)
-        return _judged(judging, files, Path(folder), dry_run=dry_run, reporter=reporter)
+        rule = None if config.stop is None else StopRule(against or files[0].stem, within, seed)
+        return _judged(judging, files, Path(folder), rule, dry_run=dry_run, reporter=reporter)
 
 
-def _judged(judging: Judging, files: list[Path], folder: Path, *, dry_run: bool, reporter: Reporter) -> JudgeResult:
+def _judged(
+    judging: Judging, files: list[Path], folder: Path, rule: StopRule | None, *, dry_run: bool, reporter: Reporter
+) -> JudgeResult:
     file = judging.file(folder / JUDGMENTS)
     plan = judging.plan(files)
     forecast = judging.forecast(plan, file)
@@ -187,7 +204,7 @@ def _judged(judging: Judging, files: list[Path], folder: Path, *, dry_run: bool,
         reporter.say(f"{model}: {number} answers hold blocks of thinking")
     try:
         with RunDirectory(folder).locked(), reporter.stage(f"{judging.name} judges"):
-            summary = judging.judge(files, file)
+            summary = judging.judge(files, file) if rule is None else judging.judge_until_decided(files, file, rule)
     except Incomplete as error:
         error.result = JudgeResult(file, judging.name, forecast, None, complete=False)
         raise
@@ -282,7 +299,8 @@ def _beside(files: Sequence[Path]) -> Path:
     return folder.parent if folder.name == ANSWERS else folder
 
 
-def _checked(settings: Mapping[str, Any]) -> MtBenchConfig:
-    """The recipe's entry that some settings amount to."""
-    recipe = {"name": "mt-bench", "model": "embedded:demo-model", "mt_bench": {"dialogues": settings}}
-    return parse_recipe(recipe, where="mt-bench").mt_bench["dialogues"]
+def _checked(settings: Mapping[str, Any], *, models: int = 1) -> MtBenchConfig:
+    """The recipe's entry that some settings amount to, for so many models."""
+    recipe: dict[str, Any] = {"name": "mt-bench", "model": MODEL, "mt_bench": {"dialogues": settings}}
+    others = {f"model-{number}": MODEL for number in range(1, models)}
+    return parse_recipe({**recipe, **({"models": others} if others else {})}, where="mt-bench").mt_bench["dialogues"]

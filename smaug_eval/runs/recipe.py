@@ -463,6 +463,8 @@ class Recipe(Strict):
         self._settle_baseline()
         for name in self.evaluations:
             self._check_stop(name)
+        for name, entry in self.mt_bench.items():
+            self._check_judging_stop(name, entry)
         return self
 
     def _check_pairs_of(self, name: str, training: TrainingConfig) -> None:
@@ -479,9 +481,21 @@ class Recipe(Strict):
                 "compares the two of a pair: leave ches out, or choose a loss of pairs"
             )
 
-    def baseline_of(self, evaluation: EvaluationConfig) -> str:
-        """Return what an evaluation that may stop compares with: a model's name, or a path."""
-        return evaluation.against or self.report.baseline
+    def baseline_of(self, entry: EvaluationConfig | MtBenchConfig) -> str:
+        """Return what an evaluation that may stop compares with: a model's name, or a path; of judging, a name."""
+        return entry.against or self.report.baseline
+
+    def _check_judging_stop(self, name: str, entry: MtBenchConfig) -> None:
+        """Make sure that a judging which may stop has two models to compare."""
+        if entry.stop is None:
+            return
+        baseline, judged = self.baseline_of(entry), self.models_of(entry)
+        if baseline not in judged:
+            raise ValueError(
+                f"mt_bench.{name}.against: {baseline!r} is none of the models that answer{nearest(baseline, judged)}"
+            )
+        if len(judged) < 2:
+            raise ValueError(f"mt_bench.{name}.stop: there is no model to compare with {baseline!r}; add one to models")
 
     def _check_stop(self, name: str) -> None:
         """Make sure that an evaluation which may stop has two models to compare."""

@@ -20,8 +20,9 @@ from smaug_eval.leaderboard.columns import Column
 from smaug_eval.leaderboard.lm_eval.task_code import trust_warning
 from smaug_eval.leaderboard.suite import Suite
 from smaug_eval.leaderboard.suite_data import data_fingerprints, short_name
-from smaug_eval.mt_bench.files.layout import answers_file, answers_stage, judgments_stage
-from smaug_eval.mt_bench.stage.answering import Answering
+from smaug_eval.mt_bench.files.layout import answers_file, answers_stage, decided_stage, judgments_stage
+from smaug_eval.mt_bench.stage.answering import Answering, sha256_with_tokenizer
+from smaug_eval.mt_bench.stage.deciding import StopRule
 from smaug_eval.mt_bench.stage.judging import Judging, JudgingTask
 from smaug_eval.results.kept_values import baseline_on_page
 from smaug_eval.results.layout import (
@@ -445,6 +446,11 @@ class StageBuilder:
             return
         questions = next(iter(self._dialogues[name].values())).questions
         judging = self.judges[name] = Judging(config.judge, questions, self._reporter, config.thinking)
+        rule = None
+        if config.stop is not None:
+            rule = StopRule(self._recipe.baseline_of(config), config.within, self._recipe.seed)
+            self._add_decided_judgments(name, judging, rule)
+        decided = decided_stage(name)
         for task in self._to_judge(name, judging):
             stage = judgments_stage(name, task.name)
             answered = [answers_stage(name, model) for model in task.models]
@@ -454,8 +460,29 @@ class StageBuilder:
                 self._engines.close()  # a judge may take hours, or need the memory
                 return judging.judge(files, judging.file(folder), self._directory.superseded(stage))
 
+            def taken(folder: Path, models: tuple[str, ...] = task.models) -> Mapping[str, Any]:
+                return judging.part_of(judging.file(self._directory.folder(decided)), models, judging.file(folder))
+
             title = f"{judging.name} judges {task.name} on {questions.title}"
-            self._add(stage, title, judging.inputs, tuple(answered), work)
+            if rule is None:
+                self._add(stage, title, judging.inputs, tuple(answered), work)
+            else:
+                self._add(stage, title, judging.inputs | rule.inputs, (*answered, decided), taken)
+
+    def _add_decided_judgments(self, name: str, judging: Judging, rule: StopRule) -> None:
+        """Judge all models' answers together until they are decided."""
+        models = self._recipe.models_of(self._recipe.mt_bench[name])
+        stage = decided_stage(name)
+        files = [answers_file(self._directory.folder(answers_stage(name, model)), model) for model in models]
+
+        def work(folder: Path) -> Mapping[str, Any]:
+            self._engines.close()
+            file = judging.file(folder)
+            return judging.judge_until_decided(files, file, rule, self._directory.superseded(stage))
+
+        title = f"{judging.name} judges {', '.join(models)} until they are decided"
+        needs = tuple(answers_stage(name, model) for model in models)
+        self._add(stage, title, judging.inputs | rule.inputs | {"models": models}, needs, work)
 
     def _to_judge(self, name: str, judging: Judging) -> list[JudgingTask]:
         try:

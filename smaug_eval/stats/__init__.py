@@ -9,6 +9,13 @@ from smaug_eval.stats.bootstrap import nested_weights, percentile_interval, stra
 from smaug_eval.stats.bradley_terry import Strength, bradley_terry
 from smaug_eval.stats.crossed import ContrastPart, CrossedContrast, crossed_contrast, table_of
 from smaug_eval.stats.draws import Draws
+from smaug_eval.stats.floors import (
+    Floored,
+    difference_above_floors,
+    shortfall,
+    shortfall_interval,
+    with_shortfalls,
+)
 from smaug_eval.stats.means import (
     RESAMPLES,
     SEED,
@@ -46,6 +53,7 @@ from smaug_eval.stats.sequential import (
     log_capital,
     look_sizes,
     mean_interval,
+    narrowed,
 )
 from smaug_eval.stats.significance import EXACT_ITEMS, PERMUTATIONS, holm, mcnemar_p_value, sign_flip_p_value
 from smaug_eval.stats.verdicts import Outcome, Verdict, held_back, verdict
@@ -62,6 +70,7 @@ __all__ = [
     "CrossedContrast",
     "Drawn",
     "Draws",
+    "Floored",
     "Interval",
     "Labels",
     "Outcome",
@@ -82,6 +91,7 @@ __all__ = [
     "crossed_contrast",
     "decided",
     "detectable_difference",
+    "difference_above_floors",
     "difference_deviation",
     "held_back",
     "holm",
@@ -90,6 +100,7 @@ __all__ = [
     "look_sizes",
     "mcnemar_p_value",
     "mean_interval",
+    "narrowed",
     "nested_weights",
     "normal_interval",
     "paired_difference",
@@ -99,6 +110,8 @@ __all__ = [
     "right_wrong_interval",
     "score_difference",
     "score_interval",
+    "shortfall",
+    "shortfall_interval",
     "sign_flip_p_value",
     "standard_error",
     "stratified_means",
@@ -107,4 +120,5 @@ __all__ = [
     "table_of",
     "verdict",
     "wilson_interval",
+    "with_shortfalls",
 ]

@@ -98,6 +98,23 @@ def log_capital(drawn: Drawn, means: Values) -> Values:
     return logs
 
 
+def log_capital_of_bets(drawn: Drawn, means: Values) -> Values:
+    """Return the logarithm of the capital of each of :data:`BETS` alone, shape ``(bets, m)``; in both directions.
+
+    Args:
+        drawn: The values so far.
+        means: Candidates that are possible, shape ``(m,)``, in the unit of the values.
+    """
+    found = np.zeros((len(BETS), len(means)))
+    rows = max(1, _WORK // max(1, len(drawn.values)))
+    for start in range(0, len(means), rows):
+        part = slice(start, start + rows)
+        both = _ratios(drawn.values[None, :], means[part, None], drawn.population, drawn.bound)
+        for number, bet in enumerate(BETS):
+            found[number, part] = _hedged(*(_log_product(1 - bet + bet * ratios) for ratios in both))
+    return found
+
+
 def capital_paths(
     values: Values, mean: float, looks: Sequence[int], *, population: int | None, bound: float = 1.0
 ) -> Values:
@@ -183,6 +200,19 @@ def look_sizes(population: int, first: int = FIRST_LOOK, growth: float = GROWTH)
         sizes.append(math.ceil(size))
         size *= growth
     return [*sizes, population]
+
+
+def narrowed(before: Interval, now: Interval) -> Interval:
+    """Return what two intervals of one sequence leave of each other: all of a sequence hold together.
+
+    Where nothing is left, which happens with the probability that the sequence fails, it is the middle of the gap.
+
+    Args:
+        before: What the looks before have left.
+        now: That of this look.
+    """
+    low, high = max(before[0], now[0]), min(before[1], now[1])
+    return (low, high) if low <= high else ((low + high) / 2,) * 2
 
 
 def decided(interval: Interval, margin: float | None = None, *, higher_is_better: bool | None = True) -> Outcome:
@@ -277,29 +307,38 @@ def _crossing(drawn: Drawn, inside: float, outside: float, limit: float) -> floa
 
 
 def _vertices(drawn: Drawn) -> Vertices:
-    """The logarithm of the capital from below.
-
-    Between two points of a grid a convex function is above the lines through the neighbours on either side; the points
-    where these meet are vertices, too, and the outermost lines go on to where means are impossible.
-    """
+    """The logarithm of the capital from below."""
     low, high = drawn.possible
     if high - low <= _TINY * drawn.bound:
         ends = np.array([(low + high) / 2])
         return Vertices(ends, log_capital(drawn, ends))
-    inner = mean_interval(drawn, 1e-9)
-    means = np.unique(np.clip(np.linspace(*inner, _GRID), low, high))
-    heights = log_capital(drawn, means)
+    means = np.unique(np.clip(np.linspace(*mean_interval(drawn, 1e-9), _GRID), low, high))
+    return from_below(means, log_capital(drawn, means), drawn.possible)
+
+
+def from_below(means: Values, heights: Values, ends: Interval) -> Vertices:
+    """Return the vertices of a piecewise linear function that a convex one is nowhere below.
+
+    Between two points of a grid a convex function is above the lines through the neighbours on either side; the points
+    where these meet are vertices, too, and the outermost lines go on to where means are impossible.
+
+    Args:
+        means: The grid, ascending.
+        heights: The function's values there.
+        ends: Between which means are possible.
+    """
+    low, high = ends
     if len(means) < 4:
         return Vertices(np.array([low, high]), np.full(2, float(heights.min())))
-    slopes = np.diff(heights) / np.diff(means)
-    x = [*means, low, high, means[0], means[-1]]
-    y = [*heights, heights[0] + slopes[0] * (low - means[0]), heights[-1] + slopes[-1] * (high - means[-1])]
-    y += [heights[1] - slopes[1] * (means[1] - means[0]), heights[-2] + slopes[-2] * (means[-1] - means[-2])]
-    for place in range(1, len(slopes) - 1):
-        left, right = slopes[place - 1], slopes[place + 1]
-        if right - left > _TINY:
-            gap = means[place + 1] - means[place]
-            along = float(np.clip((right * gap - heights[place + 1] + heights[place]) / (right - left), 0.0, gap))
-            x.append(means[place] + along)
-            y.append(heights[place] + left * along)
-    return Vertices(np.array(x), np.array(y))
+    gaps = np.diff(means)
+    slopes = np.diff(heights) / gaps
+    first, last = heights[0], heights[-1]
+    x = [low, high, means[0], means[-1]]
+    y = [first + slopes[0] * (low - means[0]), last + slopes[-1] * (high - means[-1])]
+    y += [heights[1] - slopes[1] * gaps[0], heights[-2] + slopes[-2] * gaps[-1]]
+    turn = slopes[2:] - slopes[:-2]
+    bent = turn > _TINY
+    gap, rise = gaps[1:-1][bent], np.diff(heights)[1:-1][bent]
+    along = np.clip((slopes[2:][bent] * gap - rise) / turn[bent], 0.0, gap)
+    x_between, y_between = means[1:-2][bent] + along, heights[1:-2][bent] + slopes[:-2][bent] * along
+    return Vertices(np.concatenate([means, x, x_between]), np.concatenate([heights, y, y_between]))

@@ -341,7 +341,7 @@ class TestOnRay:
     pytestmark = on_ray
 
     def test_a_comparison_that_stops_is_decided_as_in_one_process(self, cluster: Any, tmp_path: Path) -> None:
-        """One worker does its rounds, and sends the answers of both models to their journals."""
+        """Its rounds are divided among the workers; the answers of both models go to their journals."""
         other = shutil.copytree(locate("embedded:demo-model").path, tmp_path / "other")
         weights = {name: value * 0.9 for name, value in load_file(other / "model.safetensors").items()}
         save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
@@ -353,11 +353,16 @@ class TestOnRay:
             "evaluations": {"demo": {**evaluation, "within": 30}},
         }
         found = []
-        for runs, where in ((tmp_path / "ray", ClusterOptions(cluster.address)), (tmp_path / "here", None)):
+        answers = []
+        for runs, where in ((tmp_path / "ray", ClusterOptions(cluster.address, 2)), (tmp_path / "here", None)):
             run = smaug_eval.run(content, runs=runs, cluster=where).path
             found.append(json.loads((run / "decided/demo/decisions.json").read_text()))
             assert len(list((run / "journal").glob("*.jsonl"))) == 2
+            answers.append(journal_answers(run / "journal"))
         assert found[0] == found[1]
+        assert answers[0].keys() == answers[1].keys()
+        logs = [file.name for file in (tmp_path / "ray/stop/logs").glob("decided/demo.*.log")]
+        assert sorted(logs) == [f"demo.{number}-of-4.log" for number in range(1, 5)]  # two models in two shares
 
     def test_tasks_of_ones_own_are_divided_and_scored_as_in_one_process(
         self, cluster: Any, folder_of_tasks: Path, tmp_path: Path

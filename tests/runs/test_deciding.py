@@ -12,7 +12,7 @@ import pytest
 
 from smaug_eval.common.errors import Interrupted, SmaugError
 from smaug_eval.leaderboard.orders import DocumentOrder
-from smaug_eval.runs.deciding import ColumnToDecide, DecisionJob
+from smaug_eval.runs.deciding import ColumnToDecide, DecisionJob, Rounds
 from smaug_eval.runs.jobs import EvaluationJob, Workplace
 from tests.results.others import lines, newest, sample, write
 
@@ -156,3 +156,25 @@ def test_results_that_are_there_stand_for_the_baseline(tmp_path: Path) -> None:
     assert list(own) == ["model"]
     assert own["model"] == other["model"]
     assert {name for name, _ in asked} == {"model a"}
+
+
+@pytest.mark.parametrize("shares", [2, 3, 7])
+def test_rounds_in_shares_are_decided_as_at_once(shares: int, tmp_path: Path) -> None:
+    rules = {"base": {"a": every(3), "b": every(5)}, "model": {"a": every(9), "b": lambda n: n % 2}}
+    at_once = decided(job(rules)[0], tmp_path / "one")
+    work, asked = job(rules)
+    rounds = Rounds(work)
+    while rounds.is_open:
+        for ask in rounds.wanted():
+            parts = ask.divided(shares)
+            assert len(parts) == min(shares, ask.documents)
+            # Whoever ends first: the parts are put in their order.
+            done = {
+                part.share.number: part.perform(tmp_path, workplace(Voice())) for part in reversed(parts) if part.share
+            }
+            rounds.take(ask, [done[number] for number in range(shares)])
+        rounds.look()
+    (tmp_path / "two").mkdir()
+    rounds.finish(tmp_path / "two")
+    assert json.loads((tmp_path / "two/decisions.json").read_text()) == at_once
+    assert sum(n for _, n in asked) == rounds.scored

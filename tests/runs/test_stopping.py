@@ -22,14 +22,17 @@ from smaug_eval.common.embedded import embedded_path
 from smaug_eval.common.errors import Interrupted, SmaugError
 from smaug_eval.engines.pool import EnginePool
 from smaug_eval.leaderboard import evaluate
+from smaug_eval.leaderboard.benchmarks import ifeval
 from smaug_eval.leaderboard.orders import DocumentOrder, order_of
 from smaug_eval.leaderboard.registry import find_suite
 from smaug_eval.reports import build_report
+from smaug_eval.results.kept_values import scored_samples
 from smaug_eval.results.sources import read_source
 from smaug_eval.runs import deciding
 from smaug_eval.runs.jobs import EvaluationJob, Workplace
 from smaug_eval.runs.recipe_file import parse_recipe
 from smaug_eval.stats import Drawn, mean_interval
+from tests.leaderboard import v2_mirror
 from tests.lm_eval_folder import write_mirror, write_tasks
 
 MODEL = "embedded:demo-model"
@@ -67,7 +70,7 @@ def stopped(place: Path) -> Path:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(deciding._Rounds, "_compare", interrupt)
+        patch.setattr(deciding.Rounds, "_compare", interrupt)
         with pytest.raises(Interrupted, match="compare base, worse until demo is"):
             smaug_eval.run(recipe(place, stop="decided"), runs=place / "runs")
     return smaug_eval.run(recipe(place, stop="decided"), runs=place / "runs").path
@@ -111,9 +114,20 @@ class TestKeys:
         content = recipe(tmp_path, stop="decided", models=["worse"], against="base")
         assert "evaluations.demo.against: 'base' is none of the models of this evaluation" in message(content)
 
-    def test_mt_bench_says_that_it_asks_every_question(self) -> None:
-        text = message({"name": "x", "model": MODEL, "mt_bench": {"demo": {"questions": "demo", "stop": "decided"}}})
-        assert "stop is for evaluations: MT-Bench asks every question" in text
+    @pytest.mark.parametrize(
+        ("changed", "expected"),
+        [
+            ({"judge": None}, "stop says which answers are judged, and there is no judge"),
+            ({"stop": None, "within": 1}, "within does nothing without stop"),
+            ({"judge": {"demo": True, "mode": "pairwise-all"}}, "stop compares ratings of single answers"),
+            ({"against": "wors"}, "'wors' is none of the models that answer; did you mean 'worse'?"),
+            ({"models": ["base"]}, "there is no model to compare with 'base'"),
+        ],
+    )
+    def test_what_does_not_fit_of_mt_bench_is_named(self, changed: dict[str, Any], expected: str) -> None:
+        talk = {"questions": "demo", "judge": "demo", "stop": "decided", **changed}
+        content = {"name": "x", "model": MODEL, "models": {"worse": MODEL}, "mt_bench": {"talk": talk}}
+        assert expected in message(content)
 
     def test_a_published_row_is_never_reproduced_by_a_stopped_score(self) -> None:
         with pytest.raises(SmaugError, match="stops early stands for no published row"):
@@ -147,12 +161,6 @@ class TestKeys:
             "model",
         }
 
-    def test_scores_that_are_no_mean_are_refused(self) -> None:
-        for suite in ("open_llm_v2",):
-            for column in find_suite(suite).columns:
-                with pytest.raises(SmaugError, match="is no mean over documents"):
-                    order_of(find_suite(suite), column, None, 0)
-
 
 class TestOrder:
     def test_every_document_comes_once_and_for_a_seed_always_so(self) -> None:
@@ -167,6 +175,97 @@ class TestOrder:
         values = np.array([1.0 if task == "a" else 0.25 for task, _ in order.keys(0, 10)])
         assert float((order.weights * values).mean()) == pytest.approx((1.0 + 0.25) / 2)
         assert order.bound == 10 / (2 * 2)
+
+    def test_a_group_is_weighted_as_it_says(self) -> None:
+        sizes, means = {"a": 2, "b": 8}, {"a": 1.0, "b": 0.25}
+        for weighted, score in ((True, 0.4), (False, 0.625)):
+            order = DocumentOrder("t", sizes, 0, weighted, needs_each=True)
+            values = np.array([means[task] for task, _ in order.keys(0, 10)])
+            assert float((order.weights * values).mean()) == pytest.approx(score)
+            first = [task for task, _ in order.keys(0, 10)].index("a")
+            assert not order.may_end(first)  # lm-eval gives no score of a group that lacks a task
+            assert order.may_end(10)
+
+
+def answered(order: DocumentOrder, seed: int) -> tuple[list[float], dict[str, list[float]]]:
+    """Values of documents in their order, some tasks worse than guessing; and by task."""
+    generator = np.random.default_rng(seed)
+    chances = {task: generator.uniform(0.05, 0.9) for task in order.sizes}
+    values, by_task = [], {task: [] for task in order.sizes}
+    for task, _ in order.keys(0, order.size):
+        values.append(float(generator.random() < chances[task]))
+        by_task[task].append(values[-1])
+    return values, by_task
+
+
+def course_of(order: DocumentOrder, *values: list[float]) -> deciding._Course:
+    return deciding._Course(deciding.ColumnToDecide("t", "acc", order), *values)
+
+
+class TestSecondLeaderboard:
+    """What the sequence bounds is the column's own score, by the program that scores results."""
+
+    @pytest.mark.parametrize("title", ["BBH", "MATH Lvl 5", "GPQA", "MuSR", "MMLU-Pro"])
+    def test_with_all_documents_it_is_the_difference_of_the_scores(self, title: str) -> None:
+        column = next(each for each in find_suite("open_llm_v2").columns if each.title == title)
+        sizes = {leaf.name: 20 + 7 * number for number, leaf in enumerate(column.leaves)}
+        order = DocumentOrder(
+            title, sizes, 3, column.weighted_by_size,
+            floors=column.floors if any(column.floors) else (), floor=column.floor, needs_each=True,
+        )  # fmt: skip
+        (own, by_task), (other, theirs) = answered(order, 5), answered(order, 7)
+        scores = [
+            column.normalised([float(np.mean(side[leaf.name])) for leaf in column.leaves], list(sizes.values()))
+            for side in (by_task, theirs)
+        ]
+        course = course_of(order, own, other)
+        assert course.difference == pytest.approx(scores[0] - scores[1], abs=1e-9)
+        assert course.difference_interval(0.05) == pytest.approx((scores[0] - scores[1],) * 2, abs=1e-6)
+        assert course.score_interval() == pytest.approx((scores[0],) * 2, abs=1e-6)
+        half = order.size // 2
+        low, high = course_of(order, own[:half], other[:half]).difference_interval(0.05)
+        assert low < scores[0] - scores[1] < high
+        low, high = course_of(order, own[:half], other[:half]).score_interval()
+        assert 0 <= low < scores[0] < high
+
+    def test_ifeval_is_the_mean_of_prompts_and_instructions(self) -> None:
+        generator = np.random.default_rng(0)
+        entries = tuple(generator.integers(1, 4, 60).tolist())
+        order = DocumentOrder("ifeval", {"ifeval": 60}, 1, entries=entries)
+        rows, scores = [], []
+        for chance in (0.7, 0.5):
+            kept = [[bool(each) for each in generator.random(n) < chance] for n in entries]
+            results = {
+                "prompt_level_strict_acc,none": float(np.mean([all(each) for each in kept])),
+                "inst_level_strict_acc,none": sum(map(sum, kept)) / sum(entries),
+            }
+            scores.append(ifeval.entry(results)["strict_acc,none"])
+            samples = [
+                {"doc_id": n, "prompt_level_strict_acc": all(each), "inst_level_strict_acc": each}
+                for n, each in enumerate(kept)
+            ]
+            read = {each.number: each.value for each in scored_samples(samples, ifeval.BOTH, order.per_entry)}
+            rows.append([read[number] for _, number in order.keys(0, 60)])
+        course = course_of(order, *rows)
+        assert course.difference == pytest.approx(scores[0] - scores[1], abs=1e-9)
+        assert course.difference_interval(0.05) == pytest.approx((scores[0] - scores[1],) * 2, abs=1e-6)
+        assert course.score_interval() == pytest.approx((scores[0],) * 2, abs=1e-6)
+        assert max(rows[0]) <= order.largest.max()
+        assert order.bound == pytest.approx((1 + 3 * 60 / sum(entries)) / 2)
+        low, high = course_of(order, rows[0][:30], rows[1][:30]).difference_interval(0.05)
+        assert low < scores[0] - scores[1] < high
+
+    def test_orders_of_the_suite_have_its_rules(self, tmp_path: Path) -> None:
+        suite = find_suite("open_llm_v2")
+        root = v2_mirror.write_mirror(tmp_path)
+        orders = {each.title: order_of(suite, each, root, 0) for each in suite.columns}
+        assert orders["IFEval"].entries == (1, 2)
+        assert orders["IFEval"].per_entry == pytest.approx(2 / 3)
+        assert (orders["GPQA"].floor, orders["GPQA"].floors, orders["GPQA"].weighted_by_size) == (0.25, (), True)
+        assert orders["MMLU-Pro"].floors == (0.1,)
+        assert orders["BBH"].floors[0] == 0.5
+        assert orders["MATH Lvl 5"].floors == ()
+        assert [each.needs_each for each in orders.values()] == [False, True, False, True, True, True]
 
 
 @pytest.mark.slow
@@ -325,6 +424,67 @@ class TestPrompts:
         assert prompts([4, 9]) == {4: whole[4], 9: whole[9]}
         monkeypatch.setattr(evaluate, "prompts_of_all", contextlib.nullcontext)
         assert prompts([4, 9]) != {4: whole[4], 9: whole[9]}  # as lm-eval draws them for some documents alone
+
+
+@pytest.mark.slow
+class TestGroups:
+    """Groups of lm-eval are asked as a whole, and scored as they say."""
+
+    @pytest.fixture(scope="class")
+    def made(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        made = tmp_path_factory.mktemp("groups")
+        write_mirror(made / "data", {"train": 9, "test": 90})
+        write_tasks(made / "tasks", ["own_choice", "own_first"])
+        group = {"group": "own_pair", "task": ["own_choice", "own_first"]}
+        group["aggregate_metric_list"] = [{"metric": "acc", "weight_by_size": False}]
+        (made / "tasks/own_pair.yaml").write_text(json.dumps(group))
+        return made
+
+    def content(self, made: Path, place: Path, **changed: Any) -> dict[str, Any]:
+        asked = {"suite": "lm_eval", "include_path": str(made / "tasks"), "tasks": ["own_pair"], **changed}
+        return {**recipe(place, "groups", **asked), "data_root": str(made / "data")}
+
+    def test_a_group_stops_with_lm_evals_own_score_of_what_was_asked(self, made: Path, place: Path) -> None:
+        done = smaug_eval.run(self.content(made, place, stop="decided", within=50), runs=made / "runs")
+        found = json.loads((done.path / "decided/demo/decisions.json").read_text())["models"]["worse"]["columns"]
+        column = found["own_pair"]
+        assert (column["of"], column["outcome"]) == (180, "no detectable difference")
+        n = column["n"]
+        assert n < 180
+        order = DocumentOrder("own_pair", {"own_choice": 90, "own_first": 90}, 42)
+        keys = list(order.keys(0, n))
+        sides = []
+        for model in ("worse", "base"):
+            folder = next(iter((done.path / "eval" / model / "demo").iterdir()))
+            results = json.loads(next(folder.glob("results_*")).read_text())
+            rows = {}
+            for task in order.sizes:
+                own = [json.loads(line) for line in next(folder.glob(f"samples_{task}_2*")).read_text().splitlines()]
+                rows |= {(task, line["doc_id"]): line["acc"] for line in own}
+            assert rows.keys() == set(keys)
+            means = [np.mean([value for key, value in rows.items() if key[0] == task]) for task in order.sizes]
+            assert results["results"]["own_pair"]["acc,none"] == pytest.approx(np.mean(means))
+            sides.append([rows[key] for key in keys])
+        assert column["difference"] == pytest.approx(100 * (np.array(sides[0]) - sides[1]).mean())
+        page = re.sub(r"<[^>]+>", " ", done.report.read_text())
+        assert f"stopped after {n} of 180 documents, anytime-valid: interval for all 180" in page
+
+    def test_a_task_without_a_document_in_a_round_is_asked_its_first(self, made: Path, place: Path) -> None:
+        content = self.content(made, place) | {"models": {}}
+        job = smaug_eval.prepare(content, runs=made / "none").stages[0].work
+        assert isinstance(job, EvaluationJob)
+        found = job.samples({"own_choice": [4, 9]}, Workplace(EnginePool(), Quiet(), lambda: False))
+        assert {task: [each["doc_id"] for each in rows] for task, rows in found.items()} == {
+            "own_choice": [4, 9],
+            "own_first": [0],
+        }
+
+    def test_a_group_without_a_mean_of_the_metric_is_refused(self, made: Path, place: Path) -> None:
+        (made / "tasks/own_silent.yaml").write_text(
+            json.dumps({"group": "own_silent", "task": ["own_choice", "own_first"]})
+        )
+        with pytest.raises(SmaugError, match="own_silent: acc: the group reports no mean of it"):
+            smaug_eval.prepare(self.content(made, place, tasks=["own_silent"], stop="decided"), runs=made / "none")
 
 
 @pytest.mark.slow

@@ -69,6 +69,16 @@ def read_settings(file: Path) -> dict[str, Any]:
     return read_json(beside) if beside.is_file() else {}
 
 
+def decided_stage(name: str) -> str:
+    """Return a run's stage, and folder, in which all models' answers are judged until they are decided."""
+    return f"{RUN_FOLDER}/{name}/decided"
+
+
+def decisions_file(file: Path) -> Path:
+    """Return the path of what was decided on judgments, with every look."""
+    return file.with_name(f"{file.stem}.decisions.json")
+
+
 def find_benches(run: Path) -> list[Bench]:
     """Find every question set answered in a run directory, by name."""
     folders = sorted(folder for folder in (run / RUN_FOLDER).glob("*") if folder.is_dir())

@@ -14,6 +14,7 @@ from smaug_eval.mt_bench.files.records import JudgmentRecord, Judgments, PairJud
 from smaug_eval.mt_bench.judge.parsing import HIGHEST, LOWEST
 from smaug_eval.mt_bench.scores.cells import category_of, mean_interval_over_questions
 from smaug_eval.mt_bench.scores.pairs import outcome
+from smaug_eval.mt_bench.scores.stopped import stopped_of
 from smaug_eval.stats import Interval, cohen_kappa, quadratic_kappa
 
 HUMANS = "people"
@@ -110,7 +111,8 @@ def panel_scores(records: Sequence[JudgmentRecord]) -> dict[str, PanelScore]:
     for model, places in by_model.items():
         values = [(place[0], mean(mean(own[place]) for own in votes.values())) for place in places]
         averages = [mean(mean(own[place]) for place in places) for own in votes.values()]
-        interval = mean_interval_over_questions(values, scale=(float(LOWEST), float(HIGHEST)))
+        is_early = stopped_of(record for record in records if record.model == model) is not None
+        interval = None if is_early else mean_interval_over_questions(values, scale=(float(LOWEST), float(HIGHEST)))
         found[model] = PanelScore(mean(value for _, value in values), interval, len(values), stdev(averages))
     return dict(sorted(found.items(), key=lambda item: (-item[1].average, item[0])))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 from typing import Any
 
@@ -28,7 +28,8 @@ from smaug_eval.mt_bench.scores.cells import (
     of_one_judge,
 )
 from smaug_eval.mt_bench.scores.pairs import pair_scores
-from smaug_eval.stats import Interval, sign_flip_p_value
+from smaug_eval.mt_bench.scores.stopped import StoppedJudging, stopped_of
+from smaug_eval.stats import Interval, Outcome, sign_flip_p_value
 
 _SCALE = (float(LOWEST), float(HIGHEST))
 _DIFFERENCES = (float(LOWEST - HIGHEST), float(HIGHEST - LOWEST))
@@ -88,7 +89,8 @@ class ModelScores(Means):
     """Hold a model's scores under FastChat's rule.
 
     Attributes:
-        intervals: 95% intervals by how questions vary, of ``turn1``, ``turn2`` and ``average``.
+        intervals: 95% intervals by how questions vary, of ``turn1``, ``turn2`` and ``average``; where the judging
+            stopped early, the anytime-valid one of ``average`` alone.
         by_category: In MT-Bench's order, others after it by name.
         strict: The averages under the strict reader; None where no judgment has its text.
         raw: The averages under FastChat's rule on the whole text, as show_result has them; None where no judge thought
@@ -120,12 +122,17 @@ class PairedComparison:
         interval: 95%, by how questions vary; None with one question, or where they do not vary.
         p_value: Two-sided, by exchanging the models' names question by question (9,999 times, or all ways there are).
         n: Questions on which both have a score.
+        stopped: Where the judging of one of the two stopped early: what to say, else empty. The interval is then the
+            anytime-valid one of this comparison, or None where another one was decided, and there is no p value.
+        decided: What was decided of this comparison then.
     """
 
     difference: float
     interval: Interval | None
     p_value: float | None
     n: int
+    stopped: str = ""
+    decided: Outcome | None = None
 
 
 def single_scores(
@@ -159,23 +166,67 @@ def compare(
         SmaugError: the judgments are by several judges and none is chosen, or a model has none.
     """
     chosen = of_one_judge(records, judge)
-    by_turn = [_by_turn([record for record in chosen if record.model == model]) for model in (first, second)]
-    for model, found in zip((first, second), by_turn, strict=True):
-        if not found:
+    own = {model: [record for record in chosen if record.model == model] for model in (first, second)}
+    for model, found in own.items():
+        if not _by_turn(found):
             here = ", ".join(sorted({record.model for record in chosen}))
             raise SmaugError(f"{model} has no score; those with judgments are: {here}", fix="choose one of these")
-    differences = defaultdict(list)
-    for place in by_turn[0].keys() & by_turn[1].keys():
-        differences[place[0]].append(by_turn[0][place] - by_turn[1][place])
-    if not differences:
+    by_question = question_differences(chosen, first, second)
+    if not by_question:
         return None
-    by_question = {question: mean(differences[question]) for question in sorted(differences, key=str)}
+    difference = mean(by_question.values())
+    stops = {model: stopped_of(found) for model, found in own.items()}
+    if any(stops.values()):
+        return _decided(difference, len(by_question), first, second, stops)
     return PairedComparison(
-        difference=mean(by_question.values()),
+        difference=difference,
         interval=mean_interval_over_questions(by_question.items(), scale=_DIFFERENCES),
         p_value=sign_flip_p_value(np.array(list(by_question.values()))) if len(by_question) > 1 else None,
         n=len(by_question),
     )
+
+
+def _decided(
+    difference: float, n: int, first: str, second: str, stops: Mapping[str, StoppedJudging | None]
+) -> PairedComparison:
+    """The comparison of two models of which the judging of one stopped early."""
+    for model, other, sign in ((first, second, 1), (second, first, -1)):
+        found = stops[model]
+        if found is not None and found.against == other and found.interval is not None and n == found.n:
+            low, high = sorted(sign * end for end in found.interval)
+            outcome = found.outcome
+            if sign < 0 and outcome is not None:
+                outcome = {Outcome.BETTER: Outcome.WORSE, Outcome.WORSE: Outcome.BETTER}.get(outcome, outcome)
+            return PairedComparison(difference, (low, high), None, n, found.words, outcome)
+    return PairedComparison(difference, None, None, n, "stopped early: nothing is tested", Outcome.INCONCLUSIVE)
+
+
+def question_differences(records: Sequence[JudgmentRecord], first: str, second: str) -> dict[QuestionId, float]:
+    """Return by question how two models differ: the mean over the turns for which both have a score.
+
+    Args:
+        records: Judgments by one judge.
+        first: A model.
+        second: The model whose scores are taken off.
+    """
+    own, other = (_by_turn([record for record in records if record.model == model]) for model in (first, second))
+    differences = defaultdict(list)
+    for place in own.keys() & other.keys():
+        differences[place[0]].append(own[place] - other[place])
+    return {question: mean(differences[question]) for question in sorted(differences, key=str)}
+
+
+def question_scores(records: Sequence[JudgmentRecord], model: str) -> dict[QuestionId, float]:
+    """Return a model's mean score over the turns of each question.
+
+    Args:
+        records: Judgments by one judge.
+        model: Whose.
+    """
+    found = defaultdict(list)
+    for (question, _), score in _by_turn([record for record in records if record.model == model]).items():
+        found[question].append(score)
+    return {question: mean(scores) for question, scores in found.items()}
 
 
 def scores_as_json(judgments: Judgments, *, judge: str | None = None, baseline: str | None = None) -> dict[str, Any]:
@@ -204,10 +255,15 @@ def _model_scores(records: Sequence[JudgmentRecord], categories: Mapping[Questio
     differing = sum("raw_score" in record.smaug for record in records)
     thought = differing or any(split_thinking(record.judgment).found for record in records)
     later = sorted({cell.turn for cell in cells if cell.turn > 2})
+    intervals = {name: mean_interval_over_questions(values, scale=_SCALE) for name, values in turns.items()}
+    by_category, stopped = _by_category(cells), stopped_of(records)
+    if stopped is not None:  # those above are for a number of questions that is known before
+        intervals = {**dict.fromkeys(intervals), "average": stopped.score_interval}
+        by_category = {name: replace(own, interval=None) for name, own in by_category.items()}
     return ModelScores(
         **vars(means),
-        intervals={name: mean_interval_over_questions(values, scale=_SCALE) for name, values in turns.items()},
-        by_category=_by_category(cells),
+        intervals=intervals,
+        by_category=by_category,
         strict=_means(cells_of(records, _strict), _failed(records, _strict)) if has_text else None,
         variance=_variance(records, cells),
         notes=_notes(records),
@@ -291,7 +347,9 @@ def _notes(records: Sequence[JudgmentRecord]) -> tuple[str, ...]:
         (beyond, f"scores that are not from {LOWEST} to {HIGHEST}: {{}}; each counts, as in show_result"),
         (raw, "judgments whose score FastChat's rule would take from the judge's thinking: {}; read behind it here"),
     )
-    return tuple(text.format(number) for number, text in found if number)
+    stopped = stopped_of(records)
+    told = () if stopped is None else (f"{records[0].model}: {stopped.words}",)
+    return (*told, *(text.format(number) for number, text in found if number))
 
 
 def _by_turn(records: Sequence[JudgmentRecord]) -> dict[tuple[QuestionId, int], float]:

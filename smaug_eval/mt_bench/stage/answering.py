@@ -18,8 +18,8 @@ from smaug_eval.mt_bench.files.settings import AnswerSettings
 from smaug_eval.mt_bench.stage.question_sets import find_question_set, selection_of
 from smaug_eval.mt_bench.templates import Template, load_template
 
-_OF_QUESTIONS = ("limit", "turns", "reference_categories")
-"""Keys that decide which questions there are, by whose hash they are told apart."""
+_OF_OTHERS = ("limit", "turns", "reference_categories", "stop", "within", "against")
+"""Keys that decide which questions there are, by whose hash they are told apart, and which answers are judged."""
 
 
 def dialogue_engine(requested: str) -> str:
@@ -60,7 +60,7 @@ class Answering:
         """Return what decides the answers, the model apart."""
         config = self._config
         return {
-            **added_settings(config, _OF_QUESTIONS),
+            **added_settings(config, _OF_OTHERS),
             "questions": self._questions_sha256(),
             "chat_template": config.chat_template,
             "system_prompt": config.system_prompt,

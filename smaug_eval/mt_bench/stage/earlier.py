@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from smaug_eval.common.errors import SmaugError
+from smaug_eval.mt_bench.files.records import JudgmentRecord
 from smaug_eval.mt_bench.files.settings import JudgmentSettings
+from smaug_eval.mt_bench.judge.judgments_file import read_records, write_records
 from smaug_eval.mt_bench.judge.plan import JudgingPlan, Key
+from smaug_eval.mt_bench.scores.stopped import StoppedJudging, marked
 
 
 def take_over(file: Path, superseded: Sequence[Path], base_url: str | None) -> None:
@@ -20,6 +23,24 @@ def take_over(file: Path, superseded: Sequence[Path], base_url: str | None) -> N
         games = known[-1].with_suffix(".games")
         if games.is_file():
             shutil.copyfile(games, file.with_suffix(".games"))
+
+
+def unmark(file: Path) -> None:
+    """Remove from judgments that their judging stopped early: they become some of those of all questions."""
+    mark(file, {})
+
+
+def mark(file: Path, stopped: Mapping[str, StoppedJudging]) -> None:
+    """Let each model's judgments of single answers say how their judging stopped, and no other ones.
+
+    Args:
+        file: The judgments; where there is none, nothing is done.
+        stopped: By model.
+    """
+    records = read_records(file)
+    wanted = [marked(each, stopped.get(each.model)) if isinstance(each, JudgmentRecord) else each for each in records]
+    if wanted != records:
+        write_records(file, wanted)
 
 
 def refused_before(file: Path, plan: JudgingPlan) -> set[Key]:

@@ -13,12 +13,15 @@ from smaug_eval.common.files import canonical_json, sha256_of_text, write_json
 from smaug_eval.common.served.budget import Budget, Prices, estimate
 from smaug_eval.common.settings import added_settings
 from smaug_eval.mt_bench.config import KEEP, SINGLE, STRIP, JudgeConfig
-from smaug_eval.mt_bench.files.layout import judgments_file, settings_file
+from smaug_eval.mt_bench.files.layout import decisions_file, judgments_file, settings_file
 from smaug_eval.mt_bench.files.questions import OUTPUT_FORMATS, QuestionSet, questions_hash
+from smaug_eval.mt_bench.files.records import JudgmentRecord
 from smaug_eval.mt_bench.files.settings import AnswerSettings, JudgmentSettings, RecordedAnswers
-from smaug_eval.mt_bench.judge.judgments_file import read_records, up_to_date
+from smaug_eval.mt_bench.judge.judgments_file import Record, read_records, up_to_date, write_records
 from smaug_eval.mt_bench.judge.plan import Answers, JudgingPlan, Key, load_answers, make_plan, sides
-from smaug_eval.mt_bench.stage.earlier import refused_before, take_over
+from smaug_eval.mt_bench.scores.stopped import stopped_of
+from smaug_eval.mt_bench.stage.deciding import QuestionRounds, StopRule
+from smaug_eval.mt_bench.stage.earlier import mark, refused_before, take_over, unmark
 from smaug_eval.mt_bench.stage.judge import Judge
 
 if TYPE_CHECKING:
@@ -195,23 +198,114 @@ class Judging:
         plan = self.plan(answers)
         settings = self._settings(plan)
         take_over(file, superseded, settings.base_url)
+        unmark(file)
         failed = refused_before(file, plan)
         self._reporter.say(f"  {self.name}: {self.forecast(plan, file)}")
         write_json(settings_file(file), settings.as_json())
         outcome, stopped = self._asked(plan, file, failed)
+        return self._ended(plan, file, settings, outcome, stopped)
+
+    def judge_until_decided(
+        self, answers: Sequence[Path], file: Path, rule: StopRule, superseded: Sequence[Path] = ()
+    ) -> dict[str, Any]:
+        """Judge the answers round by round until each model's difference from one of them is decided.
+
+        Judgments of a model whose judging left questions out say so. :meth:`judge` on the same file asks for the rest.
+
+        Args:
+            answers: Files of answers, of single answers that are rated.
+            file: As of :meth:`judge`, like ``superseded``.
+            rule: When to stop.
+            superseded: As there.
+
+        Returns:
+            As :meth:`judge`, and ``decisions``, a line for each model.
+
+        Raises:
+            Incomplete: as :meth:`judge`.
+            SmaugError: as there, or there is nothing to compare with.
+        """
+        plan = self.plan(answers)
+        models = {match.models[0] for match in plan.matches}
+        if self._config.mode != SINGLE or rule.against not in models or len(models) < 2:
+            raise SmaugError(
+                f"stop: nothing to compare with {rule.against!r}: the answers are of {', '.join(sorted(models))}",
+                fix="give the answers of two models or more, and name one of them with against; mode is single",
+            )
+        settings = self._settings(plan)
+        take_over(file, superseded, settings.base_url)
+        unmark(file)
+        failed = refused_before(file, plan)
+        write_json(settings_file(file), settings.as_json())
+        rounds = QuestionRounds(plan.matches, rule)
+        part, outcome, stopped = replace(plan, matches=()), None, None
+        while rounds.is_open and stopped is None:
+            part = replace(plan, matches=tuple(rounds.next()))
+            outcome, stopped = self._asked(part, file, failed)
+            if stopped is None:
+                for line in rounds.look(self._records(file)):
+                    self._reporter.say(f"  {line}")
+        part = replace(plan, matches=tuple(rounds.asked())) if stopped is None else part
+        if outcome is None or (stopped is None and outcome.judged + len(outcome.missing) < len(part.matches)):
+            outcome, stopped = self._asked(part, file, failed)
+        records = self._records(file)
+        found = rounds.stopped(records)
+        early = {model: each for model, each in found.items() if stopped is None and each.n < each.of}
+        mark(file, early)
+        lines = [f"{model}: {each.decided_words}" for model, each in found.items()]
+        decided = rounds.as_json(found)
+        write_json(decisions_file(file), decided)
+        settings = replace(settings, planned=len(part.matches), others={**settings.others, "stop": decided})
+        return {**self._ended(part, file, settings, outcome, stopped), "decisions": lines}
+
+    def part_of(self, whole: Path, models: Sequence[str], file: Path) -> dict[str, Any]:
+        """Write some models' judgments of a file that several share into one of their own; nothing is asked.
+
+        Args:
+            whole: What :meth:`judge_until_decided` wrote.
+            models: Whose judgments.
+            file: Receives them.
+        """
+        own = [each for each in read_records(whole) if isinstance(each, JudgmentRecord) and each.model in models]
+        write_records(file, own)
+        settings = JudgmentSettings.read(whole)
+        missing = [each for each in settings.missing or () if set(each.get("models") or ()) <= set(models)]
+        kept = replace(settings, planned=len(own) + len(missing), missing=tuple(missing))
+        write_json(settings_file(file), kept.as_json())
+        stopped = stopped_of(own)
+        return {
+            "judgments": len(own),
+            "missing": len(missing),
+            "warnings": [],
+            "notes": [] if stopped is None else [stopped.words],
+            "result": _digest(own),
+        }
+
+    def _records(self, file: Path) -> list[JudgmentRecord]:
+        """This judge's judgments of single answers."""
+        every = read_records(file)
+        return [each for each in every if isinstance(each, JudgmentRecord) and each.judge[0] == self.name]
+
+    def _ended(
+        self,
+        plan: JudgingPlan,
+        file: Path,
+        settings: JudgmentSettings,
+        outcome: JudgingResult,
+        stopped: Incomplete | None,
+    ) -> dict[str, Any]:
+        """Write the settings, and return what is recorded of a judging, unless too much is missing."""
         write_json(settings_file(file), replace(settings, missing=outcome.missing).as_json())
         self._reporter.say(f"  {self.name}: {self._budget.describe()}")
         missing, allowed = len(outcome.missing), self._config.allow_missing
         if missing > allowed * len(plan.matches):
             raise self._incomplete(outcome, stopped, len(plan.matches))
-        warnings = list(self._warnings(plan, outcome))
-        said = sorted(canonical_json(record.as_json() | {"tstamp": 0.0}) for record in read_records(file))
         return {
             "judgments": outcome.judged,
             "missing": missing,
             **({"allow_missing": allowed} if missing else {}),
-            "warnings": warnings,
-            "result": sha256_of_text(canonical_json(said)),
+            "warnings": list(self._warnings(plan, outcome)),
+            "result": _digest(read_records(file)),
         }
 
     def _asked(self, plan: JudgingPlan, file: Path, failed: set[Key]) -> tuple[JudgingResult, Incomplete | None]:
@@ -278,3 +372,8 @@ class Judging:
             thinking=plan.thinking,
             others=added_settings(config, ("headers", "longest_wait")),
         )
+
+
+def _digest(records: Sequence[Record]) -> str:
+    """A digest of what the judge said."""
+    return sha256_of_text(canonical_json(sorted(canonical_json(each.as_json() | {"tstamp": 0.0}) for each in records)))

@@ -31,6 +31,7 @@ from smaug_eval.runs.cluster.options import ClusterOptions
 from smaug_eval.runs.cluster.probe import SENT, Facts, WorkerSetting, misfit
 from smaug_eval.runs.cluster.ray_library import Node, joined, look_at, make_choices, nodes
 from smaug_eval.runs.cluster.worker import sizes
+from smaug_eval.runs.deciding import DecisionJob, Rounds, RoundShare
 from smaug_eval.runs.execution import Execution, RunContext, Stage
 from smaug_eval.runs.jobs import EvaluationJob, Job, TrainingJob
 
@@ -51,16 +52,20 @@ class _StageCourse:
     folder: Path
     started: float
     shares_left: int = 0
-    journal: Journal | None = None
+    journals: dict[WorkUnit, Journal] = field(default_factory=dict)  # workers may have several models at once
     brought: set[str] = field(default_factory=set)
     computed: int = 0
     total: int = 0
     known: int = 0  # requests that were answered before
     part: float = 0.0
     beside: int | None = None  # the checkpoint that is scored while its training goes on
+    rounds: Rounds | None = None  # of a comparison that stops
+    parts: list[tuple[RoundShare, Mapping[str, Any] | None]] = field(default_factory=list)  # of the present round
 
     def advance(self, message: Progress) -> None:
-        """Take in how far a worker is; of a divided stage the answers that came are counted."""
+        """Take in how far a worker is; of a divided stage the answers that came are counted, of rounds the looks."""
+        if self.rounds is not None:
+            return
         if not self.total:
             self.total, self.known = message.total, message.done if self.shares_left else 0
         done = self.known + len(self.brought) if self.shares_left else message.done
@@ -308,6 +313,10 @@ class ClusterExecution(Execution):
         if not isinstance(stage.work, Job):
             self._here.put(course)
             return
+        if isinstance(stage.work, DecisionJob):
+            course.rounds = Rounds(stage.work)
+            self._order_round(course, course.rounds)
+            return
         divisible = isinstance(stage.work, EvaluationJob) and stage.work.divisible
         course.shares_left = self._shares[stage.name] if divisible else 1
         if course.shares_left == 1:
@@ -316,6 +325,40 @@ class ClusterExecution(Execution):
         else:
             for number in range(course.shares_left):
                 self._order(course, Share(number, course.shares_left))
+
+    def _order_round(self, course: _StageCourse, rounds: Rounds) -> None:
+        """Divide a round of a comparison that stops among the workers; the looks are done here."""
+        name = course.stage.name
+        parts = [part for ask in rounds.wanted() for part in ask.divided(self._shares[name])]
+        course.parts = [(part, None) for part in parts]
+        for number, part in enumerate(parts):
+            log = self.directory.path / LOGS / f"{name}.{number + 1}-of-{len(parts)}.log"
+            order = Order(name, course.folder, part, log)
+            self._crew.add(WorkUnit(order, self._needs[name], (self._numbers[name], number)))
+
+    def _take_part(self, course: _StageCourse, rounds: Rounds, done: Job, summary: Mapping[str, Any]) -> None:
+        """Take a part of a round; with the last one look, and go on or end."""
+        course.parts = [(part, summary if part is done else found) for part, found in course.parts]
+        if any(found is None for _, found in course.parts):
+            return
+        asks: dict[tuple[str, str], RoundShare] = {}
+        shares: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        for part, found in course.parts:
+            key = (part.name, part.column.title)
+            asks[key] = part
+            shares.setdefault(key, []).append(found or {})
+        try:
+            for key, part in asks.items():
+                rounds.take(part, shares[key])
+            for line in rounds.look():
+                self.reporter.say(f"  {line}")
+            course.part = rounds.part
+            if rounds.is_open:
+                self._order_round(course, rounds)
+            else:
+                self._complete(course, rounds.finish(course.folder))
+        except SmaugError as error:
+            self._fail(course, str(error))
 
     def _order(self, course: _StageCourse, share: Share | None = None) -> None:
         stage = course.stage
@@ -332,13 +375,13 @@ class ClusterExecution(Execution):
         """One message of a worker."""
         match message:
             case Opened(scope):
-                course.journal = self._journal(scope)
-            case Answered(answers, computed) if course.journal is not None:
-                course.journal.add(answers)
+                course.journals[unit] = self._journal(scope)
+            case Answered(answers, computed) if unit in course.journals:
+                course.journals[unit].add(answers)
                 course.brought.update(answers)
                 course.computed += computed
-            case Settled(name, value) if course.journal is not None:
-                course.journal.note(name, value)
+            case Settled(name, value) if unit in course.journals:
+                course.journals[unit].note(name, value)
             case Progress():
                 course.advance(message)
             case Said(text, warning):
@@ -365,6 +408,9 @@ class ClusterExecution(Execution):
     ) -> None:
         if course.beside is not None:
             del self._courses[course.stage.name]
+            return
+        if course.rounds is not None and isinstance(unit.order.job, RoundShare):
+            self._take_part(course, course.rounds, unit.order.job, summary)
             return
         if unit.order.share is not None:
             course.shares_left -= 1
