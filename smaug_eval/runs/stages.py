@@ -21,7 +21,7 @@ from smaug_eval.leaderboard.lm_eval.task_code import trust_warning
 from smaug_eval.leaderboard.suite import Suite
 from smaug_eval.leaderboard.suite_data import data_fingerprints, short_name
 from smaug_eval.mt_bench.files.layout import answers_file, answers_stage, decided_stage, judgments_stage
-from smaug_eval.mt_bench.stage.answering import Answering, sha256_with_tokenizer
+from smaug_eval.mt_bench.stage.answering import Answering
 from smaug_eval.mt_bench.stage.deciding import StopRule
 from smaug_eval.mt_bench.stage.judging import Judging, JudgingTask
 from smaug_eval.results.kept_values import baseline_on_page
