@@ -202,6 +202,14 @@ def test_a_model_spread_over_devices_gets_the_same_answers(demo: tuple[Any, Any]
     assert tensors_sha256(spread.model) == tensors_sha256(whole.model)
 
 
+def test_which_layers_share_weights_decides_the_hash() -> None:
+    """The distinct layers of ABA and ABB are the same; what they compute is not."""
+    one, other = (tiny_model("llama", num_hidden_layers=3) for _ in range(2))
+    assert tensors_sha256(one) == tensors_sha256(other)
+    one.model.layers[2], other.model.layers[2] = one.model.layers[0], other.model.layers[1]
+    assert tensors_sha256(one) != tensors_sha256(other)
+
+
 @pytest.mark.parametrize("row_tokens", [0, -3, "many"])
 def test_rows_of_no_length_are_refused_before_a_model_is_loaded(row_tokens: Any) -> None:
     with pytest.raises(SmaugError, match=r"engine torch cannot load .*(row_tokens must be at least 1|invalid literal)"):

@@ -274,12 +274,15 @@ def computed_by_trial(model: PreTrainedModel) -> list[int]:
 
 
 def test_a_trial_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the window: a few texts alone and one packed row, and the same with the window made shorter."""
+    """Whatever the window: a few texts alone and two packed rows, and the same with the window made shorter.
+
+    The second row is asked for the ends of its texts only.
+    """
     monkeypatch.setattr(probe, "CHEAP_PRODUCT", 1.0)  # as if the models were large
     alone, early, packed = [24, 24, 4], [24], [15 + 2 * 8 + 2 + 1]
-    assert computed_by_trial(tiny_model("llama")) == [*alone, *early, *packed]
+    assert computed_by_trial(tiny_model("llama")) == [*alone, *early, *packed, *packed]
     window = {"sliding_window": 4096, "max_position_embeddings": 32768}
-    assert computed_by_trial(tiny_model("mistral", **window)) == [*alone, *early, *packed, *alone, *packed]
+    assert computed_by_trial(tiny_model("mistral", **window)) == [*alone, *early, *packed, *alone, *packed, *packed]
     assert sum(computed_by_trial(tiny_model("phi3", **long_rope(4096), max_position_embeddings=131072))) < 400
 
 
