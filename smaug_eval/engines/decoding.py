@@ -41,7 +41,7 @@ def can_cache(model: Any) -> bool:
     cache = DynamicCache(config=model.config)
     ids = torch.zeros((1, 2), dtype=torch.long, device=next(model.parameters()).device)
     with torch.inference_mode():
-        model(input_ids=ids, past_key_values=cache, use_cache=True)
+        model(input_ids=ids, use_cache=True, **{_cache_argument(model): cache})
     keys = (getattr(layer, "keys", None) for layer in cache.layers)
     return all(each.shape[-2] <= ids.shape[1] for each in keys if isinstance(each, Tensor) and each.ndim == 4)
 
@@ -131,6 +131,7 @@ class _Decoder:
         arguments = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in arguments
         self._takes_last = "logits_to_keep" in arguments
+        self._cache_argument = _cache_argument(model)
         self._cache = DynamicCache(config=model.config) if cached else None
         self._ids = torch.zeros((0, 0), dtype=torch.long)
         self._mask = torch.ones((0, 0), dtype=torch.long)
@@ -169,7 +170,7 @@ class _Decoder:
         self.computed += ids.numel()
         options: dict[str, Any] = {"use_cache": self._cache is not None}
         if self._cache is not None:
-            options["past_key_values"] = self._cache
+            options[self._cache_argument] = self._cache
         if self._takes_positions:
             options["position_ids"] = (self._mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         if self._takes_last:
@@ -178,6 +179,11 @@ class _Decoder:
             output = self._model(input_ids=ids, attention_mask=self._mask, **options)
         logits: Tensor = output.logits[:, -1].float()
         return logits
+
+
+def _cache_argument(model: Any) -> str:
+    """The name that a model's ``forward`` has for its cache; ``past_key_values`` ends with transformers 5.40."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
