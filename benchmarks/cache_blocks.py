@@ -7,9 +7,9 @@ No model runs. Of each column and block size, tokens computed / tokens of the re
 ours: by the prompts that smaug-vllm plans, against a cache that forgets nothing. least: whatever the order and the
 prompts. A text takes a prompt up to its last but one token, unless a longer prompt begins with it; of these prompts
 together each distinct full block is computed once, and what is behind a prompt's last full block each time, as is the
-last block of a prompt that is all full blocks and all in the cache. shuffled: ours with the texts in random order, which
-shows what sorting gains. lm-eval: every request whole, as vLLM reads no cache for its log-probabilities. tokens: texts,
-their mean tokens, and those of the trie by the texts.
+last block of a prompt that is all full blocks and all in the cache. shuffled: ours with the texts in random order: what
+sorting gains. lm-eval: every request whole, as vLLM reads no cache for its log-probabilities. tokens: texts, their mean
+tokens, and those of the trie by the texts.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ def put_back(attentions: Attentions) -> None:
 def honour_soft_caps(model: PreTrainedModel) -> None:
     """Make a model cap the scores of its attention as its configuration states (Gemma 2).
 
-    transformers' ``sdpa``, which is what such a model is loaded with, silently leaves the cap out; its ``eager``
-    attention does not.
+    transformers' ``sdpa``, which is what such a model is loaded with before 5.21, silently leaves the cap out; its
+    ``eager`` attention does not.
     """
     capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None
     if capped and model.config._attn_implementation == "sdpa":

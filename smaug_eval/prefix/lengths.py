@@ -102,7 +102,7 @@ def shortened(model: nn.Module, lengths: Iterable[Length], tokens: int) -> Itera
         return
     values = {number for _, number in wanted}
     saved: list[tuple[Any, Any, Any]] = []
-    # transformers registers such a buffer anew before 5.20, and writes into it from then on.
+    # transformers registers such a buffer anew before 5.23, and writes into it from then on.
     buffers = [
         (module, {name: (buffer, buffer.clone()) for name, buffer in module._buffers.items() if buffer is not None})
         for module in model.modules()

@@ -286,7 +286,7 @@ def test_texts_beyond_a_limit_get_the_answers_of_hf_one_at_a_time() -> None:
 
 
 def test_the_soft_cap_of_gemma_2_is_kept(tmp_path: Path) -> None:
-    """transformers before 5.20 loads it with an attention that leaves the cap out."""
+    """transformers before 5.21 loads it with an attention that leaves the cap out."""
     size = len(AutoTokenizer.from_pretrained(embedded_path("demo-model")))
     model = tiny_model("gemma2", vocab_size=size, attention="eager", attn_logit_softcapping=0.05)
     folder = saved(model, tmp_path / "gemma2")
