@@ -7,12 +7,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 VLLM_STAMP := .venv-vllm/.installed
+NEWEST_STAMP := .venv-newest/.installed
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 # Threads that wait for each other must not spin: other work shares the cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup setup-vllm demo study study-remedies gpu test tests fast check format demo-model demo-data demo-search docs test-docs test-report test-vllm clean
+.PHONY: setup setup-vllm demo study study-remedies gpu test tests fast check format demo-model demo-data demo-search docs test-docs test-report test-vllm test-newest clean
 
 setup: $(STAMP)
 
@@ -99,5 +100,15 @@ $(VLLM_STAMP): pyproject.toml constraints.txt
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
+# What an upgrade would break: the fast tests and the demo under constraints-newest.txt, in an environment of their own.
+test-newest: $(NEWEST_STAMP)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -m 'not slow and not vllm' --numprocesses 2 --dist loadgroup
+	HF_HUB_OFFLINE=1 .venv-newest/bin/smaug-eval demo --runs-dir runs/newest
+
+$(NEWEST_STAMP): pyproject.toml constraints-newest.txt
+	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --disable-pip-version-check --constraint constraints-newest.txt --editable '.[dev]'
+	touch $@
+
 clean:
-	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf .venv .venv-vllm .venv-newest .mypy_cache .ruff_cache .pytest_cache build dist

@@ -1,10 +1,12 @@
 """Measure documents per second of log-likelihood scoring, ``smaug-torch`` beside lm-eval's ``hf``.
 
     python -m benchmarks.scoring --data-root MIRROR --tokenizer FOLDER [--suite v2] [--tasks arc hellaswag] [--docs 16]
+    python -m benchmarks.scoring --data-root MIRROR --tokenizer FOLDER --alone --shape 12x768 --docs 2 --rounds 1
 
 Both engines answer the same requests, a leaderboard's own, with one random-weight Llama that is loaded once, and take
 turns: tokenised requests to answers, no model loading. hf's batch size is the fastest of --batch-sizes on the first
-documents of each task. Ratios are taken within a round, and their median over rounds is reported.
+documents of each task. Ratios are taken within a round, and their median over rounds is reported. --alone leaves hf
+out; two documents of each task at 12x768 then take some minutes.
 
 ratios: ours / lm-eval's, documents per second. tokens_over_unique: tokens computed / tokens of the requests' prefix
 trie. max_abs_diff: largest difference of a log-likelihood; disagreements: answers that differ in is_greedy.
@@ -16,12 +18,14 @@ from __future__ import annotations
 
 import argparse
 import copy
+import datetime
 import functools
 import json
+import os
 import platform
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,9 +34,12 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from benchmarks.matmul_peak import clock_of, peak_flops, useful_flops
 from benchmarks.memory import peak_above
 from smaug_eval.engines.pace import Work
+from smaug_eval.engines.shared import ScoredText
 from smaug_eval.engines.torch_engine import TorchEngine
+from smaug_eval.engines.trie import Text
 from smaug_eval.leaderboard.protocol import build_documents, requests
 from smaug_eval.leaderboard.registry import find_suite
 from smaug_eval.leaderboard.suite import Suite
@@ -45,6 +52,21 @@ GROUPS = ("mmlu", "bbh", "gpqa", "musr")
 SHAPES = {"8x256": (8, 256, 8), "12x768": (12, 768, 12)}  # layers, hidden size, heads
 PROBED = 2  # documents on which hf's batch sizes are compared
 Answers = list[tuple[float, bool]]
+
+
+class CountedEngine(TorchEngine):
+    """Remember the texts that were scored last.
+
+    Attributes:
+        texts: The texts.
+    """
+
+    texts: Sequence[Text] = ()
+
+    def score_texts(self, texts: Sequence[Text], known: Collection[int]) -> Iterator[Sequence[ScoredText]]:
+        """Score texts as ever, and remember them."""
+        self.texts = texts
+        yield from super().score_texts(texts, known)
 
 
 def instances(
@@ -108,39 +130,51 @@ def differences(answers: Answers, exact: Answers) -> dict[str, float]:
 
 
 def compare(
-    ours: TorchEngine, theirs: HFLM, exact: TorchEngine | None, task: str, arguments: argparse.Namespace
+    ours: CountedEngine, theirs: HFLM | None, exact: TorchEngine | None, task: str, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Return one task's measurement."""
     suite = find_suite(f"open_llm_{arguments.suite}")
     asked = instances(task, arguments.docs, arguments.data_root, arguments.subjects, suite)
     documents = arguments.docs * (arguments.subjects if task in GROUPS else 1)
     per_document = max(1, len(asked) // documents)
-    theirs.batch_size_per_gpu = best_batch_size(theirs, asked[: PROBED * per_document], arguments.batch_sizes)
+    if theirs is not None:
+        theirs.batch_size_per_gpu = best_batch_size(theirs, asked[: PROBED * per_document], arguments.batch_sizes)
     timed(ours, asked[:per_document])
-    rounds = [(timed(ours, asked), timed(theirs, asked)) for _ in range(arguments.rounds)]
-    (_, answers), (_, expected) = rounds[-1]
-    pairs = list(zip(answers, expected, strict=True))
+    engines = [ours] if theirs is None else [ours, theirs]
+    clock, device = clock_of(arguments.device), arguments.device
+    rounds, shares = [], []
+    for _ in range(arguments.rounds):
+        before, start = peak_flops(ours.model, device), clock()
+        own = timed(ours, asked)
+        seconds = clock() - start
+        peak = max(before, peak_flops(ours.model, device))
+        shares.append(useful_flops(ours.model.config, ours.texts) / seconds / peak)
+        rounds.append([own, *(timed(engine, asked) for engine in engines[1:])])
     work = cast("Work", ours.work)
-    peaks = {
-        name: peak_above(arguments.device, functools.partial(timed, engine, asked))
-        for name, engine in {"ours": ours, "hf": theirs}.items()
-    }
-    rounding = {}
-    if exact is not None:
-        truth = timed(exact, asked)[1]
-        rounding = {"rounding": {"ours": differences(answers, truth), "hf": differences(expected, truth)}}
-    return {
+    answers = [own for _, own in rounds[-1]]
+    peaks = [peak_above(device, functools.partial(timed, engine, asked)) for engine in engines]
+    found: dict[str, Any] = {
         "requests": len(asked),
-        "batch_size": theirs.batch_size_per_gpu,
-        "ratio": round(statistics.median(hf / own for (own, _), (hf, _) in rounds), 2),
-        "documents_per_second": round(documents / statistics.median(own for (own, _), _ in rounds), 3),
+        "documents_per_second": round(documents / statistics.median(one[0][0] for one in rounds), 3),
+        "peak_share": round(statistics.median(shares), 3),
         "tokens_over_unique": round(work.computed / work.unique, 4),
         "tokens_saved": round(work.saved, 4),
-        "max_abs_diff": max(abs(one[0] - other[0]) for one, other in pairs),
-        "disagreements": sum(one[1] != other[1] for one, other in pairs),
-        "peak_mib": {name: round(found, 1) for name, found in peaks.items()},
-        **rounding,
+        "peak_mib": {name: round(each, 1) for name, each in zip(("ours", "hf"), peaks, strict=False)},
     }
+    if theirs is not None:
+        pairs = list(zip(*answers, strict=True))
+        found |= {
+            "batch_size": theirs.batch_size_per_gpu,
+            "ratio": round(statistics.median(hf[0] / own[0] for own, hf in rounds), 2),
+            "max_abs_diff": max(abs(one[0] - other[0]) for one, other in pairs),
+            "disagreements": sum(one[1] != other[1] for one, other in pairs),
+        }
+    if exact is not None:
+        truth = timed(exact, asked)[1]
+        found["rounding"] = {
+            name: differences(each, truth) for name, each in zip(("ours", "hf"), answers, strict=False)
+        }
+    return found
 
 
 def main() -> None:
@@ -152,6 +186,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", help=f"of v1 {', '.join(TASKS['v1'])}; of v2 {', '.join(TASKS['v2'])}")
     parser.add_argument("--docs", type=int, default=16, help="documents of each task")
     parser.add_argument("--subjects", type=int, default=1, help="tasks of each group, such as MMLU's subjects")
+    parser.add_argument("--alone", action="store_true", help="without lm-eval's hf")
     parser.add_argument("--shape", choices=list(SHAPES), default="8x256")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 8, 16])
@@ -167,26 +202,25 @@ def main() -> None:
     context = 4096 if arguments.suite == "v2" else 2048
     model = random_model(arguments.shape, tokenizer, arguments.dtype, arguments.device, context)
     shared = {"pretrained": model, "tokenizer": tokenizer, "device": arguments.device}
-    ours, theirs = TorchEngine(**shared, row_tokens=arguments.row_tokens), HFLM(**shared)
+    ours = CountedEngine(**shared, row_tokens=arguments.row_tokens)
+    theirs = None if arguments.alone else HFLM(**shared)
     exact = None
     if arguments.dtype != "float32":
         exact = TorchEngine(**shared | {"pretrained": copy.deepcopy(model).float()})
+    load = [os.getloadavg()[0]]
     tasks = {task: compare(ours, theirs, exact, task, arguments) for task in arguments.tasks}
     settings = {"shape": arguments.shape, "dtype": arguments.dtype, "device": arguments.device, "way": ours.way}
     machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
-    print(
-        json.dumps(
-            {
-                "ratios": {task: found["ratio"] for task, found in tasks.items()},
-                "tokens_over_unique": {task: found["tokens_over_unique"] for task, found in tasks.items()},
-                "max_abs_diff": max(found["max_abs_diff"] for found in tasks.values()),
-                "tasks": tasks,
-                "settings": settings,
-                "machine": machine | {"torch": torch.__version__},
-            },
-            indent=2,
-        )
-    )
+    machine |= {"torch": torch.__version__, "load": [round(each, 1) for each in (*load, os.getloadavg()[0])]}
+    columns = {} if theirs is None else {"ratios": "ratio"}
+    columns |= {"peak_share": "peak_share", "tokens_over_unique": "tokens_over_unique"}
+    summary: dict[str, Any] = {
+        title: {task: found[name] for task, found in tasks.items()} for title, name in columns.items()
+    }
+    if theirs is not None:
+        summary["max_abs_diff"] = max(found["max_abs_diff"] for found in tasks.values())
+    settings |= {"docs": arguments.docs, "rounds": arguments.rounds, "date": str(datetime.date.today())}
+    print(json.dumps(summary | {"tasks": tasks, "settings": settings, "machine": machine}, indent=2))
 
 
 if __name__ == "__main__":

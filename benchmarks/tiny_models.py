@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 FAMILIES: tuple[str, ...] = tuple(sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
 """Model types that ``AutoModelForCausalLM`` builds."""
@@ -140,6 +142,10 @@ OWN: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+SHARING = ("last twice", "first is last", "mlp", "attention", "index", "loop")
+"""Models whose last layer runs twice, or whose first layer has its MLP, its attention, or its index in the cache."""
+
+
 def tiny_config(family: str, **settings: Any) -> PreTrainedConfig:
     """Return a small configuration of a family, with some settings of one's own.
 
@@ -172,6 +178,39 @@ def tiny_model(family: str, *, attention: str | None = None, **settings: Any) ->
                 weight.mul_(GAIN)
             else:  # no norm is exactly 1, no bias or sink exactly 0
                 weight.add_(0.1 * torch.randn_like(weight))
+    return model
+
+
+class _LoopedLayer(LlamaDecoderLayer):
+    def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        once: torch.Tensor = super().forward(hidden_states, **kwargs)
+        twice: torch.Tensor = super().forward(once, **kwargs)
+        return twice
+
+
+def sharing_model(kind: str, **settings: Any) -> PreTrainedModel:
+    """Return a Llama of three layers that have something in common with the last one.
+
+    Args:
+        kind: One of :data:`SHARING`.
+        **settings: As of :func:`tiny_config`.
+    """
+    model: Any = tiny_model("llama", num_hidden_layers=3, **settings)
+    first, middle, last = model.model.layers
+    if kind == "last twice":
+        model.model.layers = nn.ModuleList([first, last, last])
+    elif kind == "first is last":
+        model.model.layers = nn.ModuleList([last, middle, last])
+    elif kind == "mlp":
+        first.mlp = last.mlp
+    elif kind == "attention":
+        first.self_attn = last.self_attn
+    elif kind == "index":
+        first.self_attn.layer_idx = last.self_attn.layer_idx
+    elif kind == "loop":
+        last.__class__ = _LoopedLayer
+    else:
+        raise ValueError(f"no kind {kind}")
     return model
 
 

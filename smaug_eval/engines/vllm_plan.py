@@ -12,12 +12,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from smaug_eval.engines.trie import Text, shared_lengths
+
+if TYPE_CHECKING:
+    from vllm import RequestOutput
+    from vllm.logprobs import FlatLogprobs
 
 MOST_CHOSEN = 128
 """Tokens whose log-probabilities vLLM returns behind one prompt; its own limit."""
@@ -181,6 +185,36 @@ def ask_again(text: Text, index: int, missing: Sequence[int]) -> list[Prompt]:
         return [Prompt(index, place, place, (int(text.ids[place]),)) for place in missing]
     last = len(text.ids) - 1
     return [Prompt(index, last, missing[0], (int(text.ids[last]),), cached=False)]
+
+
+def told_by(prompt: Prompt, output: RequestOutput) -> list[Told]:
+    """Read the log-probabilities of an answer: of the chosen tokens behind the prompt, and of the prompt's own.
+
+    Nothing is read of a token whose predecessor came from the cache: vLLM has no row there, or, by its version, a row
+    of what happened to be in the memory.
+    """
+    (completion,) = output.outputs
+    behind = completion.logprobs[0]
+    likeliest = behind[completion.token_ids[0]].logprob
+    found = [(prompt.fed, token, behind[token].logprob, behind[token].logprob >= likeliest) for token in prompt.chosen]
+    if prompt.first < prompt.fed:
+        found += _told_of_own(prompt, output.prompt_token_ids, output.prompt_logprobs, output.num_cached_tokens or 0)
+    return found
+
+
+def _told_of_own(prompt: Prompt, ids: Sequence[int], rows: FlatLogprobs, cached: int) -> list[Told]:
+    """The log-probabilities of the prompt's own tokens in an answer, in a row each of the token and the likeliest one.
+
+    The last row is that of the prompt's last token.
+    """
+    found: list[Told] = []
+    before = len(rows) - len(ids)
+    for place in range(max(prompt.first, cached + 1), prompt.fed):
+        row, token = before + place, int(ids[place])
+        if row > 0 and rows.token_ids[rows.start_indices[row]] == token:
+            own, likeliest = rows.logprobs[rows.start_indices[row] : rows.end_indices[row]]
+            found.append((place, token, own, own >= likeliest))
+    return found
 
 
 class Path:

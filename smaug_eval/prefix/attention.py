@@ -46,8 +46,8 @@ def put_back(attentions: Attentions) -> None:
 def honour_soft_caps(model: PreTrainedModel) -> None:
     """Make a model cap the scores of its attention as its configuration states (Gemma 2).
 
-    transformers' ``sdpa``, which is what such a model is loaded with, silently leaves the cap out; its ``eager``
-    attention does not.
+    transformers' ``sdpa``, which is what such a model is loaded with before 5.21, silently leaves the cap out; its
+    ``eager`` attention does not.
     """
     capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None
     if capped and model.config._attn_implementation == "sdpa":
@@ -108,6 +108,7 @@ def packed_attention(
 
     Raises:
         CannotPack: the layer has attention sinks or a position bias.
+        RunsTwice: it is of the last layer, which leaves positions out, and has run before.
     """
     if prefix_layout is None and softcap is None:
         return sdpa_attention_forward(
@@ -132,7 +133,7 @@ def packed_attention(
     queries, keys, values = (tensor.split(sizes, dim=2) for tensor in (query, key, value))
     outputs: list[Tensor] = []
     masks = prefix_layout.span_masks(window, query.device)
-    is_last = prefix_layout.last_layer is not None and getattr(module, "layer_idx", None) == prefix_layout.last_layer
+    is_last = prefix_layout.last_layer is not None and prefix_layout.last_layer.runs(module)
     needed = prefix_layout.needed_queries() if is_last else None
     for index, (span, mask) in enumerate(zip(prefix_layout.spans, masks, strict=True)):
         # Nodes stand at even places, the leaves behind each at the odd one that follows.

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from smaug_eval.prefix.last_layer import LastLayer
+
 TokenIds = npt.NDArray[np.int32]
 
 
@@ -133,7 +135,7 @@ class Layout:
         spans: The pieces of a packed row in order; empty for plain rows.
         row_lengths: Tokens of each row that goes through the model alone; empty where the rows go together.
         block_mask: FlexAttention's mask of a packed row, where that kernel is used.
-        last_layer: Index of the decoder's last layer, if its attention may leave out what no scored token needs.
+        last_layer: The decoder's last layer, if its attention may leave out what no scored token needs.
     """
 
     input_ids: Tensor
@@ -144,7 +146,7 @@ class Layout:
     spans: tuple[Span, ...] = ()
     row_lengths: tuple[int, ...] = ()
     block_mask: Any = None
-    last_layer: int | None = None
+    last_layer: LastLayer | None = None
     _masks: dict[tuple[int, int | None], list[SpanMasks]] = field(default_factory=dict, repr=False, compare=False)
 
     def on(self, device: torch.device | str, *, flex: bool = False) -> Layout:

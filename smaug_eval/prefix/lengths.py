@@ -102,8 +102,9 @@ def shortened(model: nn.Module, lengths: Iterable[Length], tokens: int) -> Itera
         return
     values = {number for _, number in wanted}
     saved: list[tuple[Any, Any, Any]] = []
+    # transformers registers such a buffer anew before 5.23, and writes into it from then on.
     buffers = [
-        (module, dict(module._buffers))
+        (module, {name: (buffer, buffer.clone()) for name, buffer in module._buffers.items() if buffer is not None})
         for module in model.modules()
         if not module._parameters and not module._modules and module._buffers
     ]
@@ -119,7 +120,8 @@ def shortened(model: nn.Module, lengths: Iterable[Length], tokens: int) -> Itera
         for holder, name, value in reversed(saved):
             _put(holder, name, value)
         for module, before in buffers:
-            module._buffers.update(before)
+            for name, (buffer, numbers) in before.items():
+                module._buffers[name] = buffer.copy_(numbers)
 
 
 def _block_size(holder: Any) -> int:

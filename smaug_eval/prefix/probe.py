@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.prefix.attention import CannotPack, attentions_of, put_back
+from smaug_eval.prefix.last_layer import RunsTwice
 from smaug_eval.prefix.layout import Layout, PrefixGroup, TokenIds, single_rows
 from smaug_eval.prefix.lengths import Length, context_length, named_lengths, shortened
 from smaug_eval.prefix.plain import Forward, plain_log_probs
@@ -46,7 +47,7 @@ BELOW = 12  # what it is made for a trial on texts that stay below it
 _PLACEHOLDER = re.compile(r"(image|video|audio|vision|bo[aiv]|eo[aiv])\w*_token_(id|index)$")
 
 ANSWER_ERRORS = (
-    *(CannotPack, TypeError, ValueError, RuntimeError, AttributeError),
+    *(CannotPack, RunsTwice, TypeError, ValueError, RuntimeError, AttributeError),
     *(LookupError, AssertionError, NotImplementedError, ArithmeticError),
 )
 """What a model raises that does not take an input. :class:`SmaugError` is none of them."""
@@ -168,6 +169,23 @@ class Probe:
     def agrees(self, ask: Ask) -> bool:
         """Check whether a way of scoring gives the model's own log-probabilities."""
         return self._agrees(ask, (), None, self._texts)
+
+    def agrees_at_ends(self, ask: Ask) -> bool:
+        """Check the same where nothing is scored but what follows the texts' shared beginnings."""
+        ends = [replace(group, scored_from=len(group.prefix)) for group in self._texts]
+        asked = [
+            torch.arange(len(group.prefix) - group.scored_from + len(tail)) >= len(group.prefix) - group.scored_from
+            for group in self._texts
+            for tail in group.tails
+        ]
+        expected = self._own()
+        try:
+            with _evaluating(self._core):
+                layout, found = ask(ends)
+        except _Refused:
+            return False
+        expected = expected[torch.cat(asked).to(expected.device)]
+        return _distance(_by_text(ends, layout, found), expected) <= self.tolerance
 
     def _early_difference(self, found: Tensor) -> float:
         """How far what is said of a text's first tokens changes with those behind them, as in a prefix model.

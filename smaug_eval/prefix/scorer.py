@@ -11,7 +11,7 @@ are tried the same way, and one that cannot take those either scores one text at
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 
 from smaug_eval.prefix.attention import ATTENTION, attentions_of, body_arguments, put_back
 from smaug_eval.prefix.head import head_answers, head_log_probs
+from smaug_eval.prefix.last_layer import LastLayer, last_layer_of, mlp_at
 from smaug_eval.prefix.layout import Layout, PrefixGroup, PrefixTree, pack, pack_trees, pad_rows, single_rows
 from smaug_eval.prefix.lengths import context_length
 from smaug_eval.prefix.plain import NoHiddenStates, plain_answers, plain_hidden, plain_log_probs
@@ -52,6 +53,7 @@ class Scorer:
         way: The fastest way that gives the model's own numbers.
         reason: Why it is not packed, or, one text at a time, why it is not padded either; None where it is packed.
         flex: Whether packed rows use FlexAttention.
+        narrow: Whether packed rows without gradients leave out, in the last layer, what no scored token needs.
         limit: Tokens of the longest text that is scored in this way; None for any. Where a longer one is among the
             texts of a layout, each of them is scored alone.
         because: What makes the limit: the name of a length in the model's configuration.
@@ -60,6 +62,7 @@ class Scorer:
     way: Way
     reason: str | None = None
     flex: bool = False
+    narrow: bool = False
     limit: int | None = None
     because: str | None = None
 
@@ -128,7 +131,7 @@ class Scorer:
     def _ask(self, model: nn.Module, layout: Layout, autocast: torch.dtype | None, **options: bool) -> Any:
         device = next(model.parameters()).device
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            return model(scored=layout.on(device, flex=self.flex), **options)
+            return model(scored=layout.on(device, flex=self.flex), narrow=self.narrow, **options)
 
     def describe(self) -> str:
         """Describe the scoring in one line for the user."""
@@ -161,7 +164,12 @@ def scoring(model: nn.Module, *, share: bool = True, known: Scorer | None = None
     patched = vars(core).get("forward")  # somebody else's, to be put back
 
     def forward(
-        *args: Any, scored: Layout | None = None, only_hidden: bool = False, with_greedy: bool = False, **kwargs: Any
+        *args: Any,
+        scored: Layout | None = None,
+        narrow: bool = False,
+        only_hidden: bool = False,
+        with_greedy: bool = False,
+        **kwargs: Any,
     ) -> Any:
         if scored is None:
             return original(*args, **kwargs)
@@ -172,7 +180,7 @@ def scoring(model: nn.Module, *, share: bool = True, known: Scorer | None = None
             plainly = plain_answers if with_greedy else plain_hidden if only_hidden else plain_log_probs
             return plainly(original, scored)
         # Body and head are looked up at each call: adapters replace modules later on.
-        with _only_where_scored(core, scored) as scored:
+        with _only_where_scored(core, scored) if narrow else nullcontext(scored) as scored:
             hidden = core.get_decoder()(**body_arguments(scored)).last_hidden_state
         hidden = hidden.flatten(0, 1)
         scored = scored if hidden.device == scored.sources.device else scored.on(hidden.device)
@@ -206,9 +214,10 @@ def scoring(model: nn.Module, *, share: bool = True, known: Scorer | None = None
         else:
             way, verdict = Way.SINGLE, ProbeVerdict()
         flex = way is Way.PACKED and _on_one_gpu(core) and _can_flex(model, core, probe)
+        narrow = way is Way.PACKED and _can_be_narrow(model, core, probe, flex)
         # Why no rows of several texts at all is what the padded ones' trial says.
         reason = reasons[1 if way is Way.SINGLE else 0] if reasons else None
-        yield Scorer(way, reason, flex, limit=verdict.limit, because=verdict.because)
+        yield Scorer(way, reason, flex, narrow, limit=verdict.limit, because=verdict.because)
     finally:
         del core.forward
         if patched is not None:
@@ -234,6 +243,13 @@ def _can_flex(model: nn.Module, core: PreTrainedModel, probe: Probe) -> bool:
     return bool(core._supports_flex_attn) and probe.agrees(_asking(model, Scorer(Way.PACKED, flex=True)))
 
 
+def _can_be_narrow(model: nn.Module, core: PreTrainedModel, probe: Probe, flex: bool) -> bool:
+    """Whether the last layer may leave out what no scored token needs; not where layers share modules."""
+    if last_layer_of(core) is None:
+        return False
+    return probe.agrees_at_ends(_asking(model, Scorer(Way.PACKED, flex=flex, narrow=True)))
+
+
 def _asking(model: nn.Module, scorer: Scorer) -> Ask:
     def ask(groups: Sequence[PrefixGroup]) -> tuple[Layout, Tensor]:
         layout = scorer.layout(groups)
@@ -243,42 +259,19 @@ def _asking(model: nn.Module, scorer: Scorer) -> Ask:
 
 
 @contextmanager
-def _only_where_scored(core: Any, layout: Layout) -> Iterator[Layout]:
+def _only_where_scored(core: PreTrainedModel, layout: Layout) -> Iterator[Layout]:
     """In the last layer, compute attention and MLP for nothing but the positions that predict a scored token.
 
     No other position's output is looked at. With gradients all goes its usual way: checkpointing would run the layer
     again after this context has ended.
     """
-    mlp = _last_mlp(core)
-    if mlp is None or torch.is_grad_enabled() or not layout.spans:
+    layer = last_layer_of(core)
+    if layer is None or torch.is_grad_enabled() or not layout.spans:
         yield layout
         return
-    original, patched = mlp.forward, vars(mlp).get("forward")
-    places = layout.sources.unique()
-
-    def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if hidden.shape[:2] != layout.input_ids.shape:
-            return original(hidden, *args, **kwargs)
-        chosen = places.to(hidden.device)
-        few = original(hidden[:, chosen], *args, **kwargs)
-        output = few.new_zeros((*hidden.shape[:2], few.shape[-1]))  # of another type than hidden under autocast
-        output[:, chosen] = few
-        return output
-
-    mlp.forward = forward
-    try:
-        yield replace(layout, last_layer=core.config.get_text_config().num_hidden_layers - 1)
-    finally:
-        del mlp.forward
-        if patched is not None:
-            mlp.forward = patched
-
-
-def _last_mlp(core: Any) -> Any:
-    """The MLP of the last decoder layer; None where there is none of that name."""
-    decoder = core.get_decoder()
-    layers = getattr(decoder, "layers", None) or getattr(decoder, "h", None)
-    return getattr(layers[-1], "mlp", None) if layers else None
+    last = LastLayer(layer)
+    with mlp_at(layer, last, layout.sources.unique(), tuple(layout.input_ids.shape)):
+        yield replace(layout, last_layer=last)
 
 
 def _on_one_gpu(core: PreTrainedModel) -> bool:

@@ -13,6 +13,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.tiny_models import sharing_model
 from smaug_eval.common.embedded import embedded_path
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.sampled import drawn_apart
@@ -256,6 +257,28 @@ def test_generations_are_told_as_they_finish(demo: tuple[Any, Any]) -> None:
     told: dict[int, Generation] = {}
     found = ours.generate(prompts, [Sampling(max_new_tokens=5)] * len(prompts), told.__setitem__)
     assert [told[index] for index in range(len(prompts))] == found
+
+
+@pytest.mark.parametrize("kind", ["first is last", "index", "mlp"])
+def test_layers_with_one_place_in_the_cache_are_continued_without_it(
+    kind: str, demo: tuple[Any, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """transformers' cache would hold both runs' keys behind each other: the logits are then 0.7 off."""
+    tokenizer = demo[1]
+    model: Any = sharing_model(kind, vocab_size=len(tokenizer))
+    ours, _ = engines(model, tokenizer, max_length=256)
+    prompts = encoded(tokenizer, PROMPTS)
+    found = ours.generate(prompts, [Sampling(max_new_tokens=6 - index) for index in range(len(prompts))])
+    assert ("without a cache" in caplog.text) is (kind != "mlp")
+    for index, (prompt, generation) in enumerate(zip(prompts, found, strict=True)):
+        new: list[int] = []
+        while len(new) < 6 - index and not {model.config.eos_token_id, tokenizer.eos_token_id} & set(new):
+            with torch.no_grad():
+                logits = model(input_ids=torch.tensor([[*prompt, *new]]), use_cache=False).logits
+            new.append(int(logits[0, -1].argmax()))
+        assert generation.tokens == len(new)
+        assert tokenizer.decode(new, skip_special_tokens=True).startswith(generation.text)
+        assert generation.text or len(new) == 1
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,8 @@ from smaug_eval.engines.registry import EngineSpec
 from smaug_eval.engines.shared import Request
 from smaug_eval.engines.torch_engine import TorchEngine
 from smaug_eval.engines.trie import Text, sort_key
-from smaug_eval.engines.vllm_engine import VLLM, VllmEngine, _told_of_own
-from smaug_eval.engines.vllm_plan import Prompt
+from smaug_eval.engines.vllm_engine import VLLM, VllmEngine
+from smaug_eval.engines.vllm_plan import Prompt, told_by
 from smaug_eval.engines.watch import Watch
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
@@ -317,7 +318,11 @@ def test_rows_of_cached_tokens_are_not_believed(only_computed: bool) -> None:
         # A row may hold the token by chance.
         log_prob = -float(place) if place > cached else 1e20
         rows.append_fast([ids[place], 99], [log_prob, -4.0], iter([1, 1]), [None, None])
-    told = _told_of_own(Prompt(0, 6, 2, ()), ids, rows, cached)
+    behind = SimpleNamespace(token_ids=[9], logprobs=[{9: SimpleNamespace(logprob=-1.0)}])
+    output: Any = SimpleNamespace(
+        outputs=[behind], prompt_token_ids=ids, prompt_logprobs=rows, num_cached_tokens=cached
+    )
+    told = told_by(Prompt(0, 6, 2, ()), output)
     assert told == [(4, 7, -4.0, True), (5, 8, -5.0, False)]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smaug_eval.engines.trie import Text, shared_lengths, sort_key, unique_tokens
-from smaug_eval.engines.vllm_plan import MOST_CHOSEN, Prompt, Told, ask_again, plan, score
+from smaug_eval.engines.vllm_plan import MOST_CHOSEN, Prompt, Told, ask_again, plan, score, told_by
 
 
 def text(*ids: int, scored: int = 1) -> Text:
@@ -71,8 +73,39 @@ class Blocks:
         if not self.deaf:
             longer = [[*ids, token] for token in prompt.chosen]
             told = [(len(ids), each[-1], log_prob(each, len(ids)), is_greedy(each, len(ids))) for each in longer]
+        return told + self._told_of_own(prompt, ids, cached)
+
+    def _told_of_own(self, prompt: Prompt, ids: list[int], cached: int) -> list[Told]:
         own = range(max(prompt.first, cached + 1), len(ids))
-        return told + [(place, ids[place], log_prob(ids, place), is_greedy(ids, place)) for place in own]
+        return [(place, ids[place], log_prob(ids, place), is_greedy(ids, place)) for place in own]
+
+
+class StaleBlocks(Blocks):
+    """The same, whose answers have rows of cached tokens too, with ``planted`` in them, and are read as vLLM's are."""
+
+    planted, planted_rows = 1e20, 0
+
+    def _told_of_own(self, prompt: Prompt, ids: list[int], cached: int) -> list[Told]:
+        rows: Any = SimpleNamespace(start_indices=[0], end_indices=[0], token_ids=[], logprobs=[])
+        for place in range(1, len(ids)):
+            stale = place <= cached
+            own = self.planted if stale else log_prob(ids, place)
+            likeliest = own if stale or is_greedy(ids, place) else own + 1
+            self.planted_rows += stale and place >= prompt.first
+            rows.start_indices.append(len(rows.logprobs))
+            rows.token_ids += [ids[place], -1]
+            rows.logprobs += [own, likeliest]
+            rows.end_indices.append(len(rows.logprobs))
+        behind = SimpleNamespace(token_ids=[0], logprobs=[{0: SimpleNamespace(logprob=0.0)}])
+        output: Any = SimpleNamespace(
+            outputs=[behind], prompt_token_ids=ids, prompt_logprobs=_Rows(**vars(rows)), num_cached_tokens=cached
+        )
+        return told_by(Prompt(prompt.text, prompt.fed, prompt.first, (), prompt.cached), output)
+
+
+class _Rows(SimpleNamespace):
+    def __len__(self) -> int:
+        return len(self.start_indices)
 
 
 def test_a_context_is_asked_once_with_the_first_tokens_of_its_continuations() -> None:
@@ -142,6 +175,23 @@ def test_every_token_is_told_rightly_whatever_texts_share(texts: list[Text], siz
             places = range(len(ids) - each.scored, len(ids))
             assert log_probs.tolist() == [log_prob(ids, place) for place in places]
             assert greedy.tolist() == [is_greedy(ids, place) for place in places]
+
+
+@pytest.mark.parametrize("planted", [1e20, 0.0, -3.5])
+def test_what_is_planted_inside_a_cached_block_changes_no_answer(planted: float) -> None:
+    """Some versions of vLLM answer with rows of cached tokens, which hold what happened to be in the memory."""
+    context = list(range(100, 121))
+    texts = [text(*context, *answer, scored=15) for answer in ([1, 2, 3], [1, 2, 4, 4, 5], [2, 5, 6, 1, 1, 1, 1])]
+    stale = StaleBlocks(4)
+    stale.planted = planted
+    honest = [answer for _ in range(2) for chunk in score(Blocks(4), texts) for answer in chunk]
+    found = [answer for _ in range(2) for chunk in score(stale, texts) for answer in chunk]
+    assert stale.planted_rows > 10  # rows that were wanted and are not to be believed
+    for (index, log_probs, greedy), (other, expected, likeliest) in zip(found, honest, strict=True):
+        assert index == other
+        ids = texts[index].ids.tolist()
+        assert log_probs.tolist() == expected.tolist() == [log_prob(ids, place) for place in range(len(ids))][-15:]
+        assert greedy.tolist() == likeliest.tolist()
 
 
 def test_with_blocks_of_one_token_the_trie_is_computed_and_no_more() -> None:

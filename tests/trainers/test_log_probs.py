@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from benchmarks.tiny_models import sharing_model
 from smaug_eval.common.errors import Interrupted
 from smaug_eval.prefix.scorer import Scorer, Way, scoring
 from smaug_eval.trainers.log_probs import computed_tokens, pair_layout, pair_log_probs, scoring_batches
@@ -110,6 +112,18 @@ def test_the_reference_of_each_pair(scorer: Scorer, model: LlamaForCausalLM, pai
         np.testing.assert_allclose(reference.sums[side], [t.sum().item() for t in tokens], atol=1e-4)
         found = np.concatenate(getattr(reference, name))
         np.testing.assert_allclose(found, torch.cat(tokens).numpy(), atol=2e-5)
+
+
+def test_the_reference_of_a_model_whose_first_layer_is_its_last(
+    tokenizer: PreTrainedTokenizerFast, pairs: list[EncodedPair]
+) -> None:
+    model: Any = sharing_model("first is last", vocab_size=len(tokenizer))
+    with scoring(model) as scorer:
+        assert scorer.way is Way.PACKED
+        reference = score_pairs(scorer, model, pairs, row_tokens=128, autocast=None)
+    for name in ("chosen", "rejected"):
+        tokens = [naive(model, pair.prompt, getattr(pair, name)) for pair in pairs]
+        np.testing.assert_allclose(np.concatenate(getattr(reference, name)), torch.cat(tokens).numpy(), atol=2e-5)
 
 
 def test_the_reference_is_scored_without_dropout_and_stops_on_request(
