@@ -88,11 +88,18 @@ def check_engine_args(engine_args: Mapping[str, Any]) -> None:
     """Make sure that nothing is among the further arguments that is set otherwise.
 
     Raises:
-        SmaugError: it is, or would let code of the checkpoint run.
+        SmaugError: it is, or would let code of the checkpoint run; a context has no tokens.
     """
     for name, instead in _RESERVED.items():
         if name in engine_args:
             raise SmaugError(f"engine_args.{name} is set by smaug-eval", fix=instead)
+    for name in ("max_length", "max_model_len"):
+        given = engine_args.get(name)
+        if given is not None and (not isinstance(given, int) or given < 2):
+            raise SmaugError(
+                f"engine_args.{name} must be a whole number of tokens above 1, not {given!r}",
+                fix="leave it out for the model's own context",
+            )
     refuse_smuggled_code(engine_args)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from lm_eval.models.huggingface import HFLM
 
+from smaug_eval.common.errors import SmaugError
 from smaug_eval.engines.shared import without_seeds
 from smaug_eval.models.adapter_effect import check_effect, probe_tokens, probed_log_probs
 from smaug_eval.models.adapters import attach
@@ -55,8 +56,19 @@ class CheckedLoading(HFLM):
             check_effect(self._adapter, before, probed_log_probs(self._model, tokens), dtype=dtype)
 
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
-        """Compute lm-eval's ``generate_until``; a seed is given to torch, as transformers takes none."""
-        found: list[str] = super().generate_until(without_seeds(requests), disable_tqdm=disable_tqdm)
+        """Compute lm-eval's ``generate_until``; a seed is given to torch, as transformers takes none.
+
+        Raises:
+            SmaugError: transformers does not take a setting.
+        """
+        try:
+            found: list[str] = super().generate_until(without_seeds(requests), disable_tqdm=disable_tqdm)
+        except (ValueError, TypeError) as error:
+            named = sorted({name for request in requests for name in request.args[1]})
+            raise SmaugError(
+                f"transformers cannot generate with these settings ({', '.join(named)}): {error}",
+                fix="correct gen_kwargs of the evaluation, or generation_kwargs in the task's YAML",
+            ) from error
         return found
 
 

@@ -24,6 +24,7 @@ from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normaliz
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
+from smaug_eval.common.errors import SmaugError
 from smaug_eval.common.files import canonical_json
 from smaug_eval.engines.encoding import TextEncoder
 from smaug_eval.engines.generation import Generation, Sampling
@@ -373,7 +374,10 @@ class SharedPrefixes(TemplateLM):
     def _prompt(self, context: str, sampling: Sampling) -> list[int]:
         room = self.max_length - sampling.max_new_tokens
         if room <= 0:
-            raise ValueError(f"max_gen_toks {sampling.max_new_tokens} leaves no room in a context of {self.max_length}")
+            raise SmaugError(
+                f"max_gen_toks {sampling.max_new_tokens} leaves no room for a prompt in a context of {self.max_length}",
+                fix="lower max_gen_toks (gen_kwargs), thinking.max_tokens where there is such, or take another model",
+            )
         ids: list[int] = self.tok_encode(context)[-room:] if context else []
         return ids or [self.prefix_token_id]
 
@@ -450,7 +454,10 @@ def _cut(request: Request, max_length: int) -> TokenIds:
     """A request's text, cut from the left to what a model can be asked: it reads all tokens but the last."""
     _, context, continuation = request
     if not 0 < len(continuation) <= max_length or not len(context):
-        raise ValueError(f"a continuation of {len(continuation)} tokens cannot be scored in {max_length}")
+        raise SmaugError(
+            f"an answer of {len(continuation)} tokens cannot be scored in a context of {max_length}",
+            fix="leave the task out for this model, or raise engine_args.max_length",
+        )
     return np.concatenate([context, continuation])[-max_length - 1 :].astype(np.int32, copy=False)
 
 

@@ -170,8 +170,8 @@ def evaluate_share(
         lm.share = None
 
 
-class _AllAsked(Exception):
-    """All requests of lm-eval's tasks have been put to the model."""
+class _AllAsked(BaseException):
+    """All requests of lm-eval's tasks have been put to the model; no error, so that nothing takes it for one."""
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -46,19 +47,47 @@ def check_chat_templates(models: RunModels) -> None:
     for name, evaluation in models.recipe.evaluations.items():
         asked = evaluation.apply_chat_template
         for model in models.recipe.asked_of(name) if asked else ():
-            folder, source = models.tokenizer_of(model), (models.given.get(model) or models.base).source
-            tokenizer = _tokenizer(folder, models.is_trusted(model))
-            try:
-                if tokenizer.get_chat_template(asked if isinstance(asked, str) else None):
-                    continue
-                reason = "it is empty"
-            except (ValueError, KeyError) as error:
-                reason = str(error).split(". ", 1)[0]
-            raise SmaugError(
-                f"evaluations.{name}.apply_chat_template: the tokenizer of {source} has no such chat template: "
-                f"{reason}",
-                fix="leave it out for a base model, or put a chat_template.jinja beside the tokenizer",
-            )
+            given = models.given.get(model) or models.base
+            folder = _served_tokenizer(name, evaluation) if given.is_served else models.tokenizer_of(model)
+            if folder is None:
+                continue  # its server writes the chats
+            problem = _template_problem(_tokenizer(folder, models.is_trusted(model)), asked)
+            if problem is not None:
+                raise SmaugError(
+                    f"evaluations.{name}.apply_chat_template: the tokenizer of {given.source} {problem}",
+                    fix="leave it out for a base model, or put a chat_template.jinja beside the tokenizer",
+                )
+
+
+def _served_tokenizer(name: str, evaluation: EvaluationConfig) -> Path | None:
+    """The folder of the tokenizer that writes a served model's chats here; None where that is done elsewhere."""
+    told = evaluation.engine_args
+    if told.get("chat"):
+        return None
+    if not told.get("tokenizer"):
+        raise SmaugError(
+            f"evaluations.{name}.apply_chat_template: nothing says who writes the chats of a served model",
+            fix="set engine_args.chat: true for the server, or engine_args.tokenizer for that tokenizer's template",
+        )
+    folder = Path(str(told["tokenizer"]))
+    return folder if folder.is_dir() else None  # one on the Hub is fetched when the model is asked
+
+
+def _template_problem(tokenizer: Any, asked: bool | str) -> str | None:
+    """Why a chat cannot be written; None where it can."""
+    templates = tokenizer.chat_template
+    named = isinstance(templates, Mapping)
+    if not templates:
+        return "has no such chat template: it has none"
+    if isinstance(asked, str) and not (named and asked in templates):
+        there = f"there is {', '.join(templates)}" if named else "its only one has no name; set true"
+        return f"has no such chat template: {there}"
+    chat, name = [{"role": "user", "content": "What is it?"}], asked if isinstance(asked, str) else None
+    try:
+        tokenizer.apply_chat_template(chat, chat_template=name, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # templates of many authors
+        return f"has a chat template that fails: {type(error).__name__}: {str(error).partition('. ')[0]}"
+    return None
 
 
 def _why(evaluation: EvaluationConfig) -> str:
@@ -73,6 +102,8 @@ def _begins_with_bos(models: RunModels, model: str, evaluation: EvaluationConfig
     wanted = evaluation.begins_with_bos
     if wanted is not None:
         return wanted
+    if (models.given.get(model) or models.base).is_served:
+        return False  # here none is put before a prompt
     tokenizer = _tokenizer(models.tokenizer_of(model), models.is_trusted(model))
     bos = tokenizer.bos_token_id
     return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]

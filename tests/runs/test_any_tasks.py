@@ -21,6 +21,7 @@ from smaug_eval.engines.shares import Share
 from smaug_eval.runs.jobs import EvaluationJob, Workplace
 from smaug_eval.runs.recipe import Recipe, recipe_as_dict
 from smaug_eval.runs.recipe_file import load_recipe, parse_recipe
+from tests.engines.served.server import serving
 from tests.lm_eval_folder import rows, write_mirror, write_tasks
 
 MODEL = "embedded:demo-model"
@@ -190,6 +191,49 @@ class TestChecks:
         with pytest.raises(SmaugError, match=r"evaluations.mine.apply_chat_template: .* no such chat template"):
             self.prepared(tmp_path, content).run()
 
+    @pytest.mark.parametrize(
+        ("template", "asked", "words"),
+        [
+            ("{{ messages[0].content }}", "tools", "has no such chat template: its only one has no name; set true"),
+            ("{{ messages[0].nosuch.x }}", True, "has a chat template that fails: UndefinedError"),
+            ("{% for", True, "has a chat template that fails: TemplateSyntaxError"),
+        ],
+    )
+    def test_a_template_that_cannot_write_a_chat(
+        self, template: str, asked: bool | str, words: str, place: Path, tmp_path: Path
+    ) -> None:
+        model = shutil.copytree(embedded_path(MODEL), tmp_path / "model")
+        (model / "chat_template.jinja").write_text(template)
+        content = recipe(place, ["own_blank"], evaluation={"apply_chat_template": asked}, model=str(model))
+        with pytest.raises(
+            SmaugError, match=r"evaluations.mine.apply_chat_template: the tokenizer of .*model "
+        ) as told:
+            self.prepared(tmp_path, content).run()
+        assert words in told.value.message
+
+    @pytest.mark.parametrize(
+        ("evaluation", "words"),
+        [
+            ({"engine_args": {"max_length": "x"}}, "engine_args.max_length must be a whole number of tokens above 1"),
+            ({"engine_args": {"max_length": 0}}, "engine_args.max_length must be a whole number of tokens above 1"),
+            ({"engine_args": {"max_length": 3}}, r"an answer of \d+ tokens cannot be scored in a context of 3"),
+            ({"tasks": ["own_generation"], "gen_kwargs": {"max_gen_toks": 5000}}, "leaves no room for a prompt"),
+            ({"tasks": ["own_generation"], "gen_kwargs": {"nosuch": 1}}, "transformers cannot generate with these"),
+        ],
+    )
+    def test_settings_that_the_model_cannot_take(
+        self, evaluation: dict[str, Any], words: str, place: Path, tmp_path: Path
+    ) -> None:
+        with pytest.raises(SmaugError, match=words) as error:
+            self.prepared(tmp_path, recipe(place, ["own_choice"], evaluation={"limit": 1, **evaluation})).run()
+        assert error.value.fix
+
+    def test_a_text_without_words_is_no_division_by_zero(self, place: Path, tmp_path: Path) -> None:
+        folder = write_tasks(tmp_path / "tasks", own_rolling={"doc_to_target": "{{''}}"})
+        content = recipe(place, ["own_rolling"], evaluation={"include_path": str(folder), "limit": 1})
+        with pytest.raises(SmaugError, match="cannot put the scores of own_rolling together: ZeroDivisionError"):
+            self.prepared(tmp_path, content).run()
+
     def test_a_model_that_is_not_there_is_named(self, place: Path, tmp_path: Path) -> None:
         with pytest.raises(SmaugError, match=r"models.other: model './nowhere'"):
             self.prepared(tmp_path, recipe(place, ["own_blank"], models={"other": "./nowhere"}))
@@ -226,6 +270,33 @@ class TestChecks:
             *({"gen_kwargs": {"max_gen_toks": 2}}, {"metadata": {"x": 1}}, {"add_bos_token": True}),
         ]
         assert len({plain, *(key(**change) for change in changes)}) == 1 + len(changes)
+
+
+class TestServed:
+    """Any task of a served model, which has no tokenizer here."""
+
+    def content(self, place: Path, url: str, told: dict[str, Any], **evaluation: Any) -> dict[str, Any]:
+        asked = {"engine": "api", "engine_args": {"base_url": url, **told}, "limit": 2, **evaluation}
+        content = recipe(place, ["own_generation"], evaluation=asked, models={"theirs": "api:demo"})
+        del content["evaluations"]["mine"]["device"], content["model"]
+        return content
+
+    def test_it_is_asked_as_it_is_and_in_chats(self, place: Path, tmp_path: Path) -> None:
+        with serving() as server:
+            path = smaug_eval.run(self.content(place, server.base_url, {}), runs=tmp_path / "plain").path
+            assert {request["path"].rpartition("/v1")[2] for request in server.requests} == {"/completions"}
+            content = self.content(place, server.base_url, {"chat": True}, apply_chat_template=True)
+            server.requests.clear()
+            smaug_eval.run(content, runs=tmp_path / "chat")
+            roles = [[turn["role"] for turn in request["messages"]] for request in server.requests]
+        assert roles == [["user", "assistant", "user"]] * 2  # one shot
+        assert len(list(path.glob("eval/theirs/mine/own_generation/samples_*.jsonl"))) == 1
+
+    def test_nobody_who_writes_the_chats(self, place: Path, tmp_path: Path) -> None:
+        content = self.content(place, "http://127.0.0.1:9/v1", {}, apply_chat_template=True)
+        with pytest.raises(SmaugError, match="nothing says who writes the chats of a served model") as error:
+            smaug_eval.run(content, runs=tmp_path)
+        assert "engine_args.chat: true" in str(error.value.fix)
 
 
 @pytest.mark.slow

@@ -109,7 +109,7 @@ def unknown_task(name: str, manager: TaskManager, include_path: Path | None) -> 
     within = [each for each in manager.all_tasks if name.lower() in each.lower()]
     offered = list(dict.fromkeys([*(match[0] for match in near), *sorted(within, key=len)]))[:_NAMED]
     what = f"there is {', '.join(offered)}" if offered else f"none of {len(manager.all_tasks):,} names is like it"
-    broken = unreadable_files(include_path) if include_path is not None else []
+    broken = unreadable_files(include_path, manager.task_index) if include_path is not None else []
     unread = f"; in {include_path} these could not be read: {'; '.join(broken[:_NAMED])}" if broken else ""
     return SmaugError(
         f"lm-eval has no task, tag or group called {name!r}",
@@ -174,4 +174,8 @@ def _index_of(folder: Path | None) -> dict[str, Entry]:
         raise SmaugError(f"include_path: {folder} is not a folder", fix="name the folder that holds the tasks' YAML")
     if not any(folder.rglob("*.yaml")):
         raise SmaugError(f"include_path: {folder} holds no *.yaml", fix="name the folder that holds the tasks' YAML")
-    return index_of(folder.resolve())
+    index = index_of(folder.resolve())
+    for name, entry in index.items():
+        if not isinstance(name, str):
+            raise SmaugError(f"{entry.yaml_path}: the name {name!r} is no text", fix="put it between quotes")
+    return index

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import random
-from collections.abc import Collection, Iterator, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from smaug_eval.leaderboard.lm_eval.task_code import (
     refuse_programs,
     sandboxed_templates,
 )
+from smaug_eval.leaderboard.lm_eval.task_keys import check_generation
 from smaug_eval.leaderboard.lm_eval_data import reading_at
 
 if TYPE_CHECKING:
@@ -100,10 +101,13 @@ def documents_of(task: Any) -> Any:
 @contextmanager
 def _failures_named() -> Iterator[None]:
     """Let what goes wrong in a task's own templates and functions name the task."""
+    from lm_eval import evaluator
     from lm_eval.api.task import ConfigurableTask, Task
 
     steps: dict[tuple[type, str], str] = {
         (Task, "build_all_requests"): "make its prompts",
+        (Task, "apply_filters"): "filter answers",
+        (ConfigurableTask, "apply_filters"): "filter answers",
         (ConfigurableTask, "process_results"): "score an answer",
     }
     originals = {step: step[0].__dict__[step[1]] for step in steps}
@@ -124,11 +128,25 @@ def _failures_named() -> Iterator[None]:
 
         return run
 
+    put_together = evaluator._process_results
+
+    def scores(collected: Mapping[str, Any], *arguments: Any) -> Any:
+        try:
+            return put_together(collected, *arguments)
+        except Exception as error:
+            reason = str(error).strip().split("\n", 1)[0]
+            raise SmaugError(
+                f"lm-eval cannot put the scores of {', '.join(collected)} together: {type(error).__name__}: {reason}",
+                fix="check metric_list of the tasks, and whether a document is empty",
+            ) from error
+
     for (kind, name), what in steps.items():
         setattr(kind, name, named(originals[kind, name], what))
+    evaluator._process_results = scores
     try:
         yield
     finally:
+        evaluator._process_results = put_together
         for (kind, name), original in originals.items():
             setattr(kind, name, original)
 
@@ -180,13 +198,15 @@ def load_tasks(
     refuse_code(name, definition, trusted=settings.trust_task_code)
     noted = _Noted(commits)
     with reading_tasks(data_root, noted, [definition]), _seeded():
-        built = _build(name, manager)
+        built = _build(name, manager, definition)
     tasks = tuple(built.get_all_tasks()) if isinstance(built, Group) else (built,)
     if not tasks:
         raise SmaugError(f"group {name!r} of lm-eval has no tasks", fix="name its tasks")
     for task in tasks:
         _refuse_kind(task)
         _settle(task, settings)
+    if isinstance(built, Group) and definition.places:
+        _refuse_metrics(built, tasks, definition)
     used = {each: commits[each] for each in noted.used}
     return LoadedTasks(name, tasks, built if isinstance(built, Group) else None, definition, used)
 
@@ -230,7 +250,7 @@ def _seeded() -> Iterator[None]:
             np.random.set_state(numpy)
 
 
-def _build(name: str, manager: TaskManager) -> Any:
+def _build(name: str, manager: TaskManager, definition: Definition) -> Any:
     try:
         with contextlib.redirect_stdout(None):
             return manager._load_spec(name)
@@ -243,11 +263,23 @@ def _build(name: str, manager: TaskManager) -> Any:
             fix=f"pip install {missing}, or the extra of lm-eval that its task's README names",
         ) from error
     except Exception as error:  # tasks run code of many authors on data of many more
-        reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
+        cause = error.__cause__ if isinstance(error.__cause__, ValueError) else error  # of data that cannot be read
+        reason = str(cause).strip().split("\n", 1)[0] or type(error).__name__
+        named = str(cause.args[0]) if isinstance(cause, KeyError) and cause.args else None
+        if named is not None:
+            reason = f"there is no {named!r} where it looks for that"
         raise SmaugError(
-            f"task {name!r} of lm-eval cannot be loaded: {type(error).__name__}: {reason}",
+            f"task {name!r} of lm-eval cannot be loaded{_where(definition, named)}: {type(cause).__name__}: {reason}",
             fix="check its data set and its YAML; data made to measure take their settings from metadata",
         ) from error
+
+
+def _where(definition: Definition, named: str | None) -> str:
+    """The place in a user's file that an error is about, or the file; nothing for lm-eval's own tasks."""
+    if named is not None and named in definition.places:
+        return f" ({definition.places[named]})"
+    place = next(iter(definition.places.values()), None)
+    return "" if place is None else f" ({place.rpartition(', line ')[0]})"
 
 
 def _refuse_kind(task: Any) -> None:
@@ -260,6 +292,20 @@ def _refuse_kind(task: Any) -> None:
         )
 
 
+def _refuse_metrics(group: Group, tasks: Collection[Task], definition: Definition) -> None:
+    """Refuse a user's group that is to have a metric of which none of its tasks knows: it would have no score."""
+    if any(callable(task.get_config("process_results")) for task in tasks):
+        return  # what such a function returns is known when it has run
+    known = sorted({metric for task in tasks for metric in task.aggregation()})
+    for each in group.aggregate_metric_list or ():
+        if each.metric not in known:
+            raise SmaugError(
+                f"group {group.name!r}{_where(definition, str(each.metric))}: none of its tasks has the metric "
+                f"{each.metric!r}; they have {', '.join(known)}",
+                fix="correct aggregate_metric_list",
+            )
+
+
 def _settle(task: Any, settings: TaskSettings) -> None:
     """Settle shots and generation as ``simple_evaluate`` does: a task that fixes no shots keeps none."""
     own = task.get_config("num_fewshot")
@@ -268,3 +314,5 @@ def _settle(task: Any, settings: TaskSettings) -> None:
     task.set_fewshot_seed(seed=settings.fewshot_seed)
     if settings.gen_kwargs and task.get_config("output_type") == "generate_until":
         task.set_config(key="generation_kwargs", value=dict(settings.gen_kwargs), update=True)
+    if task.get_config("output_type") == "generate_until":
+        check_generation(task.task_name, task.get_config("generation_kwargs") or {})

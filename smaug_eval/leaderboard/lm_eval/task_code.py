@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,12 @@ import yaml
 
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.leaderboard.lm_eval.task_index import members_of
+from smaug_eval.leaderboard.lm_eval.task_keys import FUNCTION, check_keys, keys_of
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
 SWITCH = "trust_task_code"
-FUNCTION = "!function"
 _PICKLED = ("pandas",)
 """Builders of ``datasets`` that unpickle."""
 _NAMED = 3
@@ -40,11 +40,13 @@ class Definition:
             SHA-256 of its bytes as they were checked.
         code: What of a user's folder would run; empty where nothing would.
         runs_programs: Whether one says that it runs what a model wrote.
+        places: Of texts in a user's files, file and line.
     """
 
     files: Mapping[Path, str]
     code: tuple[str, ...]
     runs_programs: bool = False
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def sha256(self) -> str:
         """Return one hash over names and bytes of the files, whatever folder they are in."""
@@ -58,21 +60,28 @@ def read_definition(name: str, manager: TaskManager) -> Definition:
     """Return the files that define a task or group, its members included.
 
     Raises:
-        SmaugError: a file cannot be read, or is no YAML.
+        SmaugError: a file cannot be read, or is no YAML; a key of a user's file is unknown or has a value that lm-eval
+            does not take; a group is a member of itself.
     """
     read = _Files()
-    for path in _paths_of(name, manager, set()):
+    for path in _paths_of(name, manager, set(), ()):
         read.included(path, ())
     code: list[str] = []
     scripts: dict[Path, str] = {}
+    places: dict[str, str] = {}
     for file, tree in read.trees.items():
         found = _code_of(tree)
         if found:
             beside = file.parent.glob("*.py") if _is_lm_evals(file) else file.parent.rglob("*.py")
             scripts |= {script: _sha256(_content(script)) for script in sorted(beside)}
         if not _is_lm_evals(file):
+            check_keys(file, tree, manager.task_index)
             code += [f"{file}, line {line}: {what}" for line, what in found]
-    return Definition({**read.sha256s, **scripts}, tuple(code), any(map(_runs_programs, read.trees.values())))
+            for node in _nodes(tree):
+                if isinstance(node, yaml.ScalarNode):
+                    places.setdefault(node.value, f"{file}, line {node.start_mark.line + 1}")
+    programs = any(map(_runs_programs, read.trees.values()))
+    return Definition({**read.sha256s, **scripts}, tuple(code), programs, places)
 
 
 def refuse_code(name: str, definition: Definition, *, trusted: bool) -> None:
@@ -114,15 +123,23 @@ def trust_warning(names: Sequence[str], folder: Path | None) -> str:
     return f"tasks {', '.join(names)} of {folder} may run Python code of their own: the recipe sets {SWITCH}"
 
 
-def unreadable_files(folder: Path) -> list[str]:
-    """Return which YAML files of a folder lm-eval cannot read, each with the reason: it leaves them out in silence."""
+def unreadable_files(folder: Path, known: Collection[str]) -> list[str]:
+    """Return which YAML files of a folder lm-eval cannot read, each with the reason: it leaves them out in silence.
+
+    Args:
+        folder: The folder.
+        known: Names of tasks, tags and groups.
+    """
     found = []
     for path in sorted(folder.rglob("*.yaml")):
+        files = _Files()
         try:
-            _Files().included(path.resolve(), ())
+            files.included(path.resolve(), ())
+            for file, tree in files.trees.items():
+                check_keys(file, tree, known)
         except SmaugError as error:
             found.append(error.message)
-    return found
+    return list(dict.fromkeys(found))
 
 
 @contextmanager
@@ -181,16 +198,22 @@ def sandboxed_templates() -> Iterator[None]:
         utils.env = before
 
 
-def _paths_of(name: str, manager: TaskManager, seen: set[str]) -> Iterator[Path]:
+def _paths_of(name: str, manager: TaskManager, seen: set[str], above: tuple[str, ...]) -> Iterator[Path]:
     """The YAML files of a name and of everything that it names."""
     entry = manager.task_index.get(name)
+    if name in above:
+        file = "" if entry is None else entry.yaml_path
+        raise SmaugError(
+            f"{file}: group {name!r} is a member of itself: {' > '.join((*above[above.index(name) :], name))}",
+            fix="take it out of that list",
+        )
     if entry is None or name in seen:
         return
     seen.add(name)
     if entry.yaml_path is not None:
         yield Path(entry.yaml_path).resolve()
     for member in members_of(entry):
-        yield from _paths_of(member, manager, seen)
+        yield from _paths_of(member, manager, seen, (*above, name))
 
 
 def _refuse_unchecked(path: Path, content: bytes, checked: Mapping[Path, Collection[str]]) -> None:
@@ -257,7 +280,7 @@ def _tree(path: Path, content: bytes) -> yaml.MappingNode:
 
 
 def _runs_programs(tree: yaml.Node) -> bool:
-    unsafe = _keys(tree).get("unsafe_code")
+    unsafe = keys_of(tree).get("unsafe_code")
     return isinstance(unsafe, yaml.ScalarNode) and str(unsafe.value).lower() in ("true", "yes", "on")
 
 
@@ -267,19 +290,14 @@ def _code_of(tree: yaml.Node) -> list[tuple[int, str]]:
     for node in _nodes(tree):
         if node.tag == FUNCTION:
             found.append((node.start_mark.line + 1, f"{FUNCTION} {node.value}"))
-        keys = _keys(node)
+        keys = keys_of(node)
         data = keys.get("dataset_path")
         if isinstance(data, yaml.ScalarNode) and data.value in _PICKLED:
             found.append((data.start_mark.line + 1, f"dataset_path {data.value}, which unpickles its files"))
         metrics = keys.get("metric_list")
         for metric in metrics.value if isinstance(metrics, yaml.SequenceNode) else ():
-            found += _fetched(_keys(metric))
+            found += _fetched(keys_of(metric))
     return sorted(found)
-
-
-def _keys(node: yaml.Node | None) -> dict[Any, yaml.Node]:
-    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
-    return {key.value: value for key, value in pairs if isinstance(key, yaml.ScalarNode)}
 
 
 def _fetched(keys: Mapping[Any, yaml.Node]) -> Iterator[tuple[int, str]]:
