@@ -277,9 +277,13 @@ def test_every_block_is_run_or_says_why_not() -> None:
 
 RUN = sorted({block.page for block in all_blocks(*SHELL, "python") if block.mark == "run"})
 SMALL = (
-    *("pairs.arithmetic.limit=16", "pairs.arithmetic.holdout=8", "evaluations.demo.limit=4", "mt_bench={}"),
-    "evaluations.demo.tasks=[facts,subjects]",
-    *(f"trainings.{name}.{key}" for name in ("dpo", "dpop") for key in ("steps=2", "gradient_cosine_pairs=0")),
+    *("pairs.arithmetic.limit=8", "pairs.arithmetic.holdout=4", "evaluations.demo.limit=2", "mt_bench={}"),
+    *("evaluations.demo.tasks=[facts,endings]", "evaluations.demo.batch_size=8"),
+    *(
+        f"trainings.{name}.{key}"
+        for name in ("dpo", "dpop")
+        for key in ("steps=1", "batch_size=4", "gradient_cosine_pairs=0")
+    ),
 )
 RUNNER = """
 import contextlib, io, json, os, shutil, sys, traceback

@@ -124,7 +124,7 @@ def prevented(study: StudyResults) -> StudyFinding:
         sentence=sentence,
         rule=rule,
         tests=tests,
-        remarks=[*_one_seed(decides), *_remedy_remarks(study, tests, level)],
+        remarks=[*_one_seed(decides), *_premise_remarks(study), *_remedy_remarks(study, tests, level)],
         tables=[margins_table(study, asked.low)],
         trainings=_names(study, (asked.subject, asked.remedy), (asked.low,)),
     )
@@ -262,6 +262,18 @@ def _region_remarks(study: StudyResults) -> list[str]:
             f"{first.shown} a pair {first.interval_words}, {fixed(100 * share, 0)}% of the whole."
         )
     return remarks
+
+
+def _premise_remarks(study: StudyResults) -> list[str]:
+    """Say where RQ2 asks for a remedy of what RQ1 does not show."""
+    asked = study.questions
+    found = change(study, asked.subject, asked.low)
+    if found is None or (fall := deciding("", found, NATS)).is_below:
+        return []
+    return [
+        f"That {asked.subject} lowers the preferred answers is itself not shown ({fall.shown} {fall.interval_words}); "
+        "what is tested here is the difference between the two losses."
+    ]
 
 
 def _remedy_remarks(study: StudyResults, tests: Sequence[Test], level: Test) -> list[str]:

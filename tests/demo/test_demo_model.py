@@ -96,11 +96,11 @@ def test_the_model_solves_a_problem_in_the_shots_form() -> None:
 
 @pytest.mark.slow
 def test_the_model_has_something_to_learn_and_knows_the_small_products() -> None:
-    """The first 60 development problems: more are solved than not, and of those with larger products the fewest."""
-    found = solved(MODEL_DIR, "development", limit=60)
+    """The first 24 development problems: about half are solved, and of those with larger products the fewest."""
+    found = solved(MODEL_DIR, "development", limit=24)
     assert 0.45 <= found.mean() <= 0.70
     largest = {problem.answer: problem.largest_product for problem in development_problems()}
-    asked = demo_suite(arithmetic_split="development").documents("demo_arithmetic")[:60]
+    asked = demo_suite(arithmetic_split="development").documents("demo_arithmetic")[:24]
     larger = np.array([largest[document["answer"]] > largest_sure_product() for document in asked])
     assert found[~larger].mean() > 0.85
     assert found[larger].mean() < 0.5
@@ -115,12 +115,12 @@ def test_solved_problems_are_those_of_the_suite() -> None:
         model_args={"pretrained": str(MODEL_DIR), "dtype": "float32", "device": "cpu"},
         tasks=[task],
         task_manager=TaskManager(include_path=str(demo_suite().folder), include_defaults=False),
-        batch_size=12,
-        limit=12,
+        batch_size=6,
+        limit=6,
     )["samples"][task]
     expected = [row["acc"] for row in sorted(rows, key=lambda row: row["doc_id"])]
-    assert solved(MODEL_DIR, "test", limit=12).tolist() == expected
-    assert 0 < sum(expected) < 12
+    assert solved(MODEL_DIR, "test", limit=6).tolist() == expected
+    assert 0 < sum(expected) < 6
 
 
 def test_the_development_problems_are_asked_with_shots_from_the_pairs_problems() -> None:

@@ -270,6 +270,12 @@ def test_preventing_takes_the_reference_and_the_margin(run: Any, write_run: Call
     assert told in finding(path, 1).remarks
 
 
+def test_a_remedy_of_a_fall_that_is_not_shown_says_so(run: Any, write_run: Callable[[str], Any]) -> None:
+    told = "That dpo lowers the preferred answers is itself not shown (−3.00 nats"
+    assert any(each.startswith(told) for each in finding(write_study(run, PAPER, drift=4.0), 1).remarks)
+    assert not any(told in each for each in finding(write_study(write_run("clear"), PAPER), 1).remarks)
+
+
 def test_baselines_and_ablations_stand_beside_the_verdict(run: Any) -> None:
     effects = {
         **PAPER,
