@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from smaug_eval.reports.study.answers import StudyFinding, StudyTable, contradictions
+from smaug_eval.reports.study.pairs import arm_matrices, arm_tables
 from smaug_eval.reports.study.positions import after_edit_table
 from smaug_eval.reports.study.questions import findings
 from smaug_eval.reports.study.tables import arms_table, trained_words, trainings_table
@@ -19,8 +20,8 @@ def study_numbers(study: StudyResults) -> Mapping[str, Any]:
 
     Returns:
         ``questions`` (who plays which part), ``missing`` trainings, ``findings``
-        (:meth:`smaug_eval.reports.study.answers.StudyFinding.numbers`), ``contradictions`` (sentences), ``after_edit``,
-        ``arms`` and ``trainings`` (tables of text).
+        (:meth:`smaug_eval.reports.study.answers.StudyFinding.numbers`), ``contradictions`` (sentences), ``pairs``
+        (every two arms), ``after_edit``, ``arms`` and ``trainings`` (tables of text).
     """
     after = after_edit_table(study)
     return {
@@ -28,6 +29,7 @@ def study_numbers(study: StudyResults) -> Mapping[str, Any]:
         "missing": study.missing,
         "findings": [finding.numbers() for finding in findings(study)],
         "contradictions": contradictions(findings(study)),
+        "pairs": [each.numbers() for each in arm_matrices(study)],
         "after_edit": None if after is None else after._asdict(),
         "arms": arms_table(study)._asdict(),
         "trainings": trainings_table(study)._asdict(),
@@ -52,6 +54,8 @@ def study_lines(study: StudyResults, escaped: Escape) -> Iterator[str]:
     after = after_edit_table(study)
     if after is not None:
         yield from ("### Where in the answers (Fig. 4)", "", *table_lines(after, escaped))
+    if tables := list(arm_tables(study)):
+        yield from ("### Any two arms", "", *(line for each in tables for line in table_lines(each, escaped)))
     yield from ("### Arms", "", *table_lines(arms_table(study), escaped))
 
 

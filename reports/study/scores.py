@@ -97,20 +97,25 @@ def better_scores(study: StudyResults) -> StudyFinding:
     first = compared[0]
     apart = {asked.remedy: 1.0, asked.subject: -1.0}
     pair = f"{asked.remedy} less {asked.subject}"
-    average = deciding(f"{pair}: {_label(first)}", first.average(apart), POINTS, 1)
+    average = deciding(f"{pair}: {scores_label(first)}", first.average(apart), POINTS, 1)
     tests = [average, *_column_tests(first, pair, apart)]
-    tests += [beside(f"{pair}: {_label(scores)}", scores.average(apart), POINTS, 1) for scores in compared[1:]]
+    tests += [beside(f"{pair}: {scores_label(scores)}", scores.average(apart), POINTS, 1) for scores in compared[1:]]
     for scores in scores_on(study, asked.high) if asked.high != asked.low else ():
         if asked.subject in scores.values and asked.remedy in scores.values:
-            tests += [beside(f"{pair}: {_label(scores)}, {asked.high}", scores.average(apart), POINTS, 1)]
+            tests += [beside(f"{pair}: {scores_label(scores)}, {asked.high}", scores.average(apart), POINTS, 1)]
     tests += [
-        beside(f"{arm} less {asked.remedy}: {_label(first)}", first.average({arm: 1.0, asked.remedy: -1.0}), POINTS, 1)
+        beside(
+            f"{arm} less {asked.remedy}: {scores_label(first)}",
+            first.average({arm: 1.0, asked.remedy: -1.0}),
+            POINTS,
+            1,
+        )
         for arm in first.values
         if arm not in (asked.subject, asked.remedy, BASE)
     ]
     if BASE in first.values:
         tests += [
-            beside(f"{arm} less {BASE}: {_label(first)}", first.average({arm: 1.0, BASE: -1.0}), POINTS, 1)
+            beside(f"{arm} less {BASE}: {scores_label(first)}", first.average({arm: 1.0, BASE: -1.0}), POINTS, 1)
             for arm in (asked.subject, asked.remedy)
         ]
     tests = adjusted(tests)
@@ -119,7 +124,7 @@ def better_scores(study: StudyResults) -> StudyFinding:
     else:
         answer = StudyAnswer.INCONCLUSIVE
     sentence = (
-        f"On the {_label(first)}, models of {asked.remedy} on {asked.low} score "
+        f"On the {scores_label(first)}, models of {asked.remedy} on {asked.low} score "
         f"{distance_words(average.contrast.estimate, POINTS, 'higher', 'lower', 1)} those of {asked.subject}: "
         f"{fixed(first.average({asked.remedy: 1.0}).estimate)} against "
         f"{fixed(first.average({asked.subject: 1.0}).estimate)} ({average.evidence})."
@@ -171,7 +176,8 @@ def _any(study: StudyResults, pair_set: str) -> bool:
     return bool(scores_on(study, pair_set))
 
 
-def _label(scores: Scores) -> str:
+def scores_label(scores: Scores) -> str:
+    """Name what the scores are of: the only column, or the average."""
     names = [column.title for column in scores.columns]
     return names[0] if len(names) == 1 else f"{AVERAGE} of {len(names)} ({scores.suite.name})"
 
@@ -201,11 +207,14 @@ def _remarks(study: StudyResults, scores: Scores, tests: Sequence[Test]) -> list
     ):
         if names:
             remarks.append(f"{asked.remedy} is {word} on {names_words(names)}.")
-    ahead = [test for test in tests if test.name.endswith(f"less {asked.remedy}: {_label(scores)}") and test.is_above]
+    ahead = [
+        test for test in tests if test.name.endswith(f"less {asked.remedy}: {scores_label(scores)}") and test.is_above
+    ]
     for test in ahead:
         arm = test.name.partition(" less ")[0]
         remarks.append(
-            f"{arm} scores higher than {asked.remedy} on the {_label(scores)}: {test.shown} {test.interval_words}."
+            f"{arm} scores higher than {asked.remedy} on the {scores_label(scores)}: {test.shown} "
+            f"{test.interval_words}."
         )
     if BASE in scores.values:
         remarks += _base_remarks(study, scores, by_name)
@@ -216,7 +225,7 @@ def _base_remarks(study: StudyResults, scores: Scores, by_name: Mapping[str, Tes
     """What became of the scores before the training; in the paper the remedy improves on them, the subject fails."""
     asked, base = study.questions, scores.average({BASE: 1.0}).estimate
     for arm in (asked.subject, asked.remedy):
-        test = by_name[f"{arm} less {BASE}: {_label(scores)}"]
+        test = by_name[f"{arm} less {BASE}: {scores_label(scores)}"]
         against = test.is_above if arm == asked.subject else test.is_below
         lead = f"{AGAINST}'s account, " if against else ""
         words = {"above 0": "improves on", "below 0": "falls behind"}
@@ -224,7 +233,7 @@ def _base_remarks(study: StudyResults, scores: Scores, by_name: Mapping[str, Tes
         verb = words.get(test.outcome_words, f"is{alone} not shown to differ from")
         yield (
             f"{lead}{arm} {verb} the model before the training: {fixed(base + test.contrast.estimate)} against "
-            f"{fixed(base)} on the {_label(scores)}, {test.interval_words}."
+            f"{fixed(base)} on the {scores_label(scores)}, {test.interval_words}."
         )
 
 

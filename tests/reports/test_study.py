@@ -20,6 +20,7 @@ from smaug_eval.common.errors import SmaugError
 from smaug_eval.reports import build_report
 from smaug_eval.reports.study.answers import StudyAnswer, StudyFinding, contradictions
 from smaug_eval.reports.study.distance import curve_places, curves
+from smaug_eval.reports.study.pairs import arm_matrices
 from smaug_eval.reports.study.questions import findings
 from smaug_eval.results.comparison import compare
 from smaug_eval.results.frame import scores
@@ -306,6 +307,42 @@ def test_baselines_and_ablations_stand_beside_the_verdict(run: Any) -> None:
     assert [test.adjusted_p for test in others] == pytest.approx(multipletests(raw, method="holm")[1].tolist())
 
 
+def test_any_two_arms_are_compared_and_adjusted_together(run: Any, tmp_path: Path) -> None:
+    effects = {**PAPER, "ipo": Effect(DPO.chosen, right=62), "sft": Effect(DPOP.chosen, right=61)}
+    path = write_study(run, effects, drift=0.02)
+    matrices = {each.title: each for each in arm_matrices(study_of(path))}
+    scores_on_low = matrices["average of 2 (demo) in percent, trained on low"]
+    assert scores_on_low.means == {"dpo": "37.5", "dpop": "75.0", "ipo": "77.5", "sft": "76.2", "base": "50.0"}
+    assert len(scores_on_low.tests) == 10
+    for each in matrices.values():
+        p_values = [test.contrast.p_value for test in each.tests.values()]
+        expected = multipletests(p_values, method="holm")[1]
+        assert [test.adjusted_p for test in each.tests.values()] == pytest.approx(list(expected), abs=1e-12)
+    apart = scores_on_low.of("dpop", "dpo")
+    back = scores_on_low.of("dpo", "dpop")
+    assert apart is not None
+    assert back is not None
+    assert apart.contrast.estimate == pytest.approx(37.5)
+    assert apart.contrast.interval is not None
+    assert back.contrast.estimate == -apart.contrast.estimate
+    assert back.contrast.interval == (-apart.contrast.interval[1], -apart.contrast.interval[0])
+    assert (apart.outcome_words, back.outcome_words) == ("above 0", "below 0")
+    assert back.adjusted_p == apart.adjusted_p
+    answers_on_low = matrices["Log-ratio of held-out preferred answers in nats, trained on low"]
+    likelier = answers_on_low.of("dpop", "dpo")
+    assert likelier is not None
+    assert likelier.contrast.estimate == pytest.approx(3.5)
+
+    out = build_report([path], tmp_path / "study.json", format_="json")
+    pairs = json.loads(out.read_text())["study"]["pairs"]
+    assert [each["title"] for each in pairs] == list(matrices)
+    (cell,) = (each for each in pairs[0]["pairs"] if (each["arm"], each["other"]) == ("dpop", "dpo"))
+    assert cell["adjusted_p"] == apart.adjusted_p
+    text = build_report([path], tmp_path / "study.md", format_="md").read_text()
+    assert "### Any two arms" in text
+    assert f"▲ +37.5 {apart.interval_words}, {apart.p_words}, above 0" in text.replace("\\", "")
+
+
 def test_what_adjusting_decides_is_said_to_be(run: Any) -> None:
     """-0.25 ± 0.2157 leaves out 0 (p = 0.025), which does not outlast Holm's method over seven tests."""
     null = Effect({"low": 0.0}, right=40)
@@ -434,7 +471,7 @@ def test_the_page_begins_with_the_verdicts_and_leads_to_the_numbers(run: Any, pa
     assert "<b>" not in built.html
     assert "<b>sft.low.s1" in built.text
     keys = [attributes.get("id") for tag, attributes in built.elements if tag == "section"]
-    assert keys[:7] == ["study", "rq1", "rq2", "rq3", "rq4", "positions", "arms"]
+    assert keys[:7] == ["study", "rq1", "rq2", "rq3", "rq4", "positions", "arm-pairs"]
     assert "headline" not in keys
     assert len(re.findall(r"supported (?:Does|Is) ", built.text)) == 4
     assert "27 trainings: 3 arms (losses and settings) on 4 pair sets, 3 seeds." in built.text
