@@ -50,13 +50,13 @@ from smaug_eval.results.sources import read_sources
 from smaug_eval.stats import (
     ALPHA,
     Drawn,
-    Floored,
     Outcome,
     Values,
     average_interval,
     capital_paths,
     decided,
     difference_above_floors,
+    log_capital,
     look_sizes,
     mean_interval,
 )
@@ -396,29 +396,32 @@ class SecondColumn:
         looks = look_sizes(order.size)[:-1]
         has_floors = bool(order.floored([]))
         limit = math.log((2 if has_floors else 1) / alpha)
-        drawn = order.drawn(own - other)
-        paths = capital_paths(drawn.values[None, :], 0.0, looks, population=order.size, bound=order.bound)[0]
+        apart = order.drawn(own - other).values
+        paths = capital_paths(apart[None, :], 0.0, looks, population=order.size, bound=order.bound)[0]
         for seen, capital in zip(looks, paths, strict=True):
-            if not order.may_end(seen):
-                continue
-            short = [order.floored(side[:seen]) for side in (own, other)] if has_floors else []
-            least = [shortfall_least(each) for each in short]
-            # Only where the linear part leaves out 0, or a task is known to be below its floor, can anything show.
-            if capital >= limit or (least and abs(least[0] - least[1]) > 1e-12):
+            # What tasks are short of their floors whatever comes moves the point that the linear part has to leave out.
+            point = self.least(order, other[:seen]) - self.least(order, own[:seen]) if has_floors else 0.0
+            if abs(point) > 1e-12:
+                capital = log_capital(Drawn(apart[:seen], order.size, order.bound), np.array([point]))[0]
+            if capital >= limit and order.may_end(seen):
+                short = [order.floored(side[:seen]) for side in (own, other)] if has_floors else []
                 interval = difference_above_floors(order.drawn((own - other)[:seen]), short, alpha)
                 if (found := decided(interval)) is not Outcome.INCONCLUSIVE:
                     return seen, found
         return order.size, Outcome.INCONCLUSIVE
 
+    def least(self, order: DocumentOrder, values: Values) -> float:
+        """Return what tasks are short of their floors though all answers that are left were right."""
+        if order.floor:
+            return max(0.0, order.floor - (values.sum() + order.size - len(values)) / order.size) / (1 - order.floor)
+        sizes, floors, tasks = np.array(list(order.sizes.values())), np.array(order.floors), order.tasks[: len(values)]
+        wrong = np.bincount(tasks, 1 - values, minlength=len(sizes))
+        return float((np.maximum(0.0, floors - 1 + wrong / sizes) / (1 - floors)).mean())
+
 
 DISAGREE_SECOND = 0.15
 INSTRUCTIONS = (1,) * 305 + (2,) * 179 + (3,) * 57
 """IFEval's 541 prompts have 834 instructions."""
-
-
-def shortfall_least(parts: Sequence[Floored]) -> float:
-    """Return what tasks are short of their floors whatever comes."""
-    return sum(float(each.short(np.array(each.drawn.possible[1]))) for each in parts)
 
 
 def second_columns() -> list[SecondColumn]:

@@ -196,7 +196,7 @@ def _judged(
 ) -> JudgeResult:
     file = judging.file(folder / JUDGMENTS)
     plan = judging.plan(files)
-    forecast = judging.forecast(plan, file)
+    forecast = ("" if rule is None else "at most ") + judging.forecast(plan, file)
     if dry_run:
         return JudgeResult(file, judging.name, forecast, None)
     judging.check()

@@ -149,6 +149,7 @@ def test_later_completion_asks_only_for_the_rest(within: tuple[Path, Judge], tmp
         (r.model, r.question_id, r.turn, r.score) for r in files[1]
     ]
     assert not any("stopped" in each.smaug for each in files[0])
+    assert not list(folder.glob("model_judgment/*.decisions.json"))
     assert single_scores(files[0]) == single_scores(files[1])
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ from smaug_eval.leaderboard.orders import DocumentOrder, order_of
 from smaug_eval.leaderboard.registry import find_suite
 from smaug_eval.reports import build_report
 from smaug_eval.results.kept_values import scored_samples
+from smaug_eval.results.pairing import ColumnPair, _is_what_was_decided
 from smaug_eval.results.sources import read_source
+from smaug_eval.results.stopping import Decided, EarlyStop
 from smaug_eval.runs import deciding
 from smaug_eval.runs.jobs import EvaluationJob, Workplace
 from smaug_eval.runs.recipe_file import parse_recipe
-from smaug_eval.stats import Drawn, mean_interval
+from smaug_eval.stats import Drawn, Outcome, mean_interval
 from tests.leaderboard import v2_mirror
 from tests.lm_eval_folder import write_mirror, write_tasks
 
@@ -254,6 +257,44 @@ class TestSecondLeaderboard:
         assert order.bound == pytest.approx((1 + 3 * 60 / sum(entries)) / 2)
         low, high = course_of(order, rows[0][:30], rows[1][:30]).difference_interval(0.05)
         assert low < scores[0] - scores[1] < high
+
+    def test_documents_of_two_levels_are_known_again(self) -> None:
+        # Rows as the report reads IFEval's: prompt followed, instructions followed, instructions.
+        own, other = np.array([[1, 2, 2], [0, 1, 3]], float), np.array([[0, 1, 2], [0, 2, 3]], float)
+        # With 2/3 for an instruction: (1 + 2/3) and -2/3, so 1/2 on average.
+        stopped = EarlyStop(2, 9, found=Decided(1.0, (0, 2), Outcome.INCONCLUSIVE), apart=50.0, per_entry=2 / 3)
+        pair = ColumnPair([(own, other)], None)
+        assert _is_what_was_decided(pair, stopped)
+        assert not _is_what_was_decided(pair, replace(stopped, apart=49.9))
+        assert not _is_what_was_decided(pair, replace(stopped, n=3))
+        plain = ColumnPair([(np.array([1.0]), np.array([0.0])), (np.array([0.0]), np.array([0.0]))], None)
+        assert _is_what_was_decided(plain, stopped)
+
+    @pytest.mark.slow
+    def test_a_run_stops_and_the_report_shows_the_normalised_difference(self, place: Path) -> None:
+        """BBH of a mirror: 24 tasks of three documents."""
+        root = v2_mirror.write_mirror(place / "v2")
+        asked = {"suite": "open_llm_v2", "tasks": ["bbh"], "stop": "decided", "within": 95}
+        done = smaug_eval.run({**recipe(place, "second", **asked), "data_root": str(root)}, runs=place / "runs")
+        found = json.loads((done.path / "decided/demo/decisions.json").read_text())["models"]
+        column = found["worse"]["columns"]["BBH"]
+        assert (column["outcome"], column["of"]) == ("no detectable difference", 72)
+        n = column["n"]
+        assert n < 72
+        bbh = next(each for each in find_suite("open_llm_v2").columns if each.title == "BBH")
+        scores = []
+        for model in ("worse", "base"):
+            folder = next(iter((done.path / "eval" / model / "demo").iterdir()))
+            results = json.loads(next(folder.glob("results_*")).read_text())["results"]
+            scores.append(100 * bbh.normalised([results[leaf.name]["acc_norm,none"] for leaf in bbh.leaves], [1] * 24))
+        low, high = column["interval"]
+        assert low <= scores[0] - scores[1] <= high
+        page = re.sub(r"<[^>]+>", " ", done.report.read_text())
+        assert f"stopped after {n} of 72 documents, anytime-valid: interval for all 72" in page
+        numbers = json.dumps(json.loads(build_report([done.path], place / "v2.json", format_="json").read_text()))
+        assert json.dumps(low)[:8] in numbers
+        own = found["base"]["columns"]["BBH"]["score_interval"]
+        assert 0 <= own[0] <= scores[1] <= own[1]
 
     def test_orders_of_the_suite_have_its_rules(self, tmp_path: Path) -> None:
         suite = find_suite("open_llm_v2")

@@ -203,6 +203,7 @@ class Judging:
         self._reporter.say(f"  {self.name}: {self.forecast(plan, file)}")
         write_json(settings_file(file), settings.as_json())
         outcome, stopped = self._asked(plan, file, failed)
+        decisions_file(file).unlink(missing_ok=True)  # of a judging that stopped before
         return self._ended(plan, file, settings, outcome, stopped)
 
     def judge_until_decided(
@@ -236,6 +237,7 @@ class Judging:
         take_over(file, superseded, settings.base_url)
         unmark(file)
         failed = refused_before(file, plan)
+        self._reporter.say(f"  {self.name}: at most {self.forecast(plan, file)}")
         write_json(settings_file(file), settings.as_json())
         rounds = QuestionRounds(plan.matches, rule)
         part, outcome, stopped = replace(plan, matches=()), None, None
