@@ -82,8 +82,10 @@ class PreferenceConfig(TrainingArguments):
         disable_dropout: Whether the model is trained without dropout, which prefix sharing needs; only True.
         precompute_ref_log_probs: Accepted: the reference is always scored once, before the first step.
         dataset_num_proc: Accepted: rows are encoded in this process.
-        share_prefix: Whether what the completions of a pair share is computed once.
+        share_prefix: Whether what completions share is computed once.
         row_tokens: Tokens of a packed row.
+        batching: ``pairs``, or ``question``: the pairs of a question (those with the same prompt) in one batch, which
+            computes its prompt and chosen answer once.
         model_init_kwargs: ``revision`` and ``dtype`` of a model given by its name.
         trust_remote_code: Whether Python code that came with a model given by its name may run.
     """
@@ -122,6 +124,7 @@ class PreferenceConfig(TrainingArguments):
     dataset_num_proc: int | None = field(default=None, metadata={"help": "Rows are encoded in this process."})
     share_prefix: bool = field(default=True, metadata={"help": "Compute what a pair shares once."})
     row_tokens: int = field(default=8192, metadata={"help": "Tokens of a packed row."})
+    batching: str = field(default="pairs", metadata={"help": "pairs, or question: its pairs in one batch."})
     model_init_kwargs: dict[str, Any] | str | None = field(default=None, metadata={"help": "revision and dtype."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Run Python code that came with the model."})
     padding_free: Any = field(default=None, metadata={"help": "Refused."})
@@ -148,6 +151,12 @@ class PreferenceConfig(TrainingArguments):
         self.bf16 = False
         super().__post_init__()
         self.remove_unused_columns = False
+        if self.batching == "question" and self.train_sampling_strategy != "random":
+            raise SmaugError(
+                f"train_sampling_strategy={self.train_sampling_strategy!r} orders pairs otherwise than "
+                "batching='question'",
+                fix="leave one of them out",
+            )
         # Says what is wrong with the loss before a model is loaded.
         if self.settings().entry.unpaired:
             self.train_sampling_strategy = "sequential"  # as TRL: mismatched completions are those of a batch
@@ -188,6 +197,7 @@ class PreferenceConfig(TrainingArguments):
                     **weights,
                     "share_prefix": self.share_prefix,
                     "row_tokens": self.row_tokens,
+                    "batching": self.batching,
                     "max_length": self.max_length,
                     "max_prompt_length": self.max_prompt_length,
                     "max_completion_length": self.max_completion_length,
