@@ -4,10 +4,11 @@
         [--device cpu]
 
 Four trainers take the same optimiser steps on the same pairs, one after the other in each round, from the same random
-weights (a GPT-NeoX of Pythia's smallest shape): ours with what the completions of a pair share computed once (ours), ours
-with what the pairs of a question share computed once (question), ours with padded rows (dense), and TRL's of the same
-loss. Batches hold whole questions where they fit, as with batching: question. That is DPOTrainer for dpo and dpo_nll, with the reference computed beforehand; for simpo and orpo, which have
-none, the experimental CPOTrainer and ORPOTrainer, whose forward pass computes chosen and rejected in one padded batch.
+weights (a GPT-NeoX of Pythia's smallest shape): ours, which computes once what the completions of a pair share (ours);
+ours, which computes once what all pairs of a question share (question); ours with padded rows (dense); and TRL's of the
+same loss (trl). Batches hold whole questions where these fit, as with batching: question. TRL's trainer is DPOTrainer
+for dpo and dpo_nll, with the reference computed beforehand; for simpo and orpo, which have none, the experimental
+CPOTrainer and ORPOTrainer, whose forward pass computes chosen and rejected in one padded batch.
 TRL averages dpo_nll's likelihood over the tokens of a batch, and orpo's over the prompt's as well: there
 largest_loss_difference compares ours with each other alone. Ratios are taken within a round; their median over rounds
 is reported. Peak memory is measured in a process of its own for each trainer. Without --data-root the pairs are random
@@ -283,9 +284,7 @@ def measure(form: str, arguments: argparse.Namespace, vocabulary: int, pairs: li
                 taken, loss = contestant.step(batches[turn % len(batches)])
                 seconds[name].append(taken)
                 losses[name].append(loss)
-        computed = {
-            name: sum(contestants[name].computed(batch) for batch in batches) for name in ("ours", "question")
-        }
+        computed = {name: sum(contestants[name].computed(batch) for batch in batches) for name in ("ours", "question")}
         for contestant in contestants.values():
             contestant.close()
     ratios = {

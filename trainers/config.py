@@ -292,8 +292,8 @@ class TrainingConfig(StartKeys, RowKeys, FollowKeys, OptimiserKeys, _WeightKeys)
             )
         if self.entry.unpaired and self.batching != "pairs":
             raise ValueError(
-                f"batching: {self.batching} is for losses of pairs: {self.loss} sets a completion beside one of another "
-                "prompt; leave it out"
+                f"batching: {self.batching} is for losses of pairs, and {self.loss} sets a completion "
+                "beside one of another prompt: leave it out"
             )
         self._check_keeping()
         self._check_optimiser()

@@ -18,6 +18,8 @@ from smaug_eval.prefix.scorer import Scorer, Way
 from smaug_eval.trainers.questions import question_numbers
 from smaug_eval.trainers.tokenization import EncodedPair
 
+FEWEST_SAVED = 2
+"""Tokens whose saving is worth another piece of a row, among the texts of a question."""
 SHARED_SHOTS = 64
 """Tokens that prompts of different questions must begin with alike to share them: for fewer, the attention behind them
 costs more than they do."""
@@ -90,7 +92,7 @@ def pair_layout(scorer: Scorer, pairs: Sequence[EncodedPair]) -> PairLayout:
     places: dict[bytes, npt.NDArray[np.int64]] = {}
     scored = 0
     for keys in _alike(texts):
-        forest = grow([texts[key] for key in keys])
+        forest = grow([texts[key] for key in keys], FEWEST_SAVED)
         places |= {key: scored + found for key, found in zip(keys, forest.places, strict=True)}
         trees += forest.trees
         scored += sum(tree.scored for tree in forest.trees)
@@ -133,7 +135,7 @@ def pair_rows(scorer: Scorer, pairs: Iterable[EncodedPair], row_tokens: int) -> 
     Args:
         scorer: How texts are batched and scored.
         pairs: The pairs.
-        row_tokens: Most tokens of a row, padding aside, and beginnings of few tokens that are not worth sharing.
+        row_tokens: Most tokens of a row, but for padding and for single tokens that are not worth sharing.
     """
     rows: list[list[int]] = []
     row = _Row(scorer)

@@ -120,7 +120,7 @@ class QuestionSampler(Sampler[int]):
         _, cut = question_order(self._members, self._batch_size, f"{self._seed}:questions:0")
         sizes = [len(part) for part in self._members]
         several = sum(size > 1 for size in sizes)
-        line = f"batches of whole questions: {len(sizes):,} questions of up to {max(sizes)} pairs, {several:,} of several"
+        line = f"batches of questions: {len(sizes):,} of up to {max(sizes)} pairs, {several:,} of several"
         if not cut:
             return line
         return f"{line}; {cut:,} do not fit into a batch of {self._batch_size} and continue in the next one"

@@ -43,9 +43,7 @@ class _Drawing(Trainer):
         return self.sampler or super()._get_train_sampler(train_dataset)
 
 
-def seen_pairs(
-    config: TrainingConfig, arguments: TrainingArguments, pairs: Sequence[EncodedPair]
-) -> list[int] | None:
+def seen_pairs(config: TrainingConfig, arguments: TrainingArguments, pairs: Sequence[EncodedPair]) -> list[int] | None:
     """Return the numbers of the pairs that a training will see, in order; None where it sees all.
 
     They are those that transformers' trainer draws with the same arguments.

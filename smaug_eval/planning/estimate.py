@@ -298,7 +298,7 @@ class _Planner:
         sharing = sharing_of(training.launch)
         processes = 1 if training.launch is None else process_number(training.launch)
         figures = self.figures[str(training.pairs)]
-        longest = figures.longest(self._length(training))
+        longest = figures.longest(self._length(training), together=training.batching == "question")
         return MemorySetting(training, self.dtype, sharing, processes, self.machine.count, longest)
 
     def _length(self, training: TrainingConfig) -> int:
@@ -306,7 +306,8 @@ class _Planner:
 
     def _reference(self, name: str, training: TrainingConfig) -> StagePlan:
         figures, setting = self.figures[str(training.pairs)], self._setting(training)
-        pair, pairs = figures.within(self._length(training)), figures.pairs + figures.held_out
+        # Where nothing trains, the pairs of a question always go together.
+        pair, pairs = figures.within(self._length(training), together=True), figures.pairs + figures.held_out
         memory = training_memory(self.shape, setting)
         seconds = [
             pairs * pair_flops(self.shape, pair, share) / (self.flops * setting.processes)
@@ -315,7 +316,7 @@ class _Planner:
         held = {"weights": memory.weights, "gathered": memory.gathered}
         return self._stage(
             f"reference/{name}",
-            [float(pairs * pair_tokens(pair, share)) for share in (training.share_prefix, False)],
+            [pairs * pair_tokens(pair, share) for share in (training.share_prefix, False)],
             seconds,
             setting.processes,
             held,
@@ -324,16 +325,19 @@ class _Planner:
 
     def _training(self, name: str, training: TrainingConfig) -> StagePlan:
         figures, setting = self.figures[str(training.pairs)], self._setting(training)
-        pair = figures.within(self._length(training))
+        length = self._length(training)
+        pair = figures.within(length, together=training.batching == "question")
+        held_out = figures.within(length, together=True)
         steps = steps_of(training, figures.pairs, setting.processes)
         trained = pairs_seen(training, figures.pairs, setting.processes)
         looks = 0 if not figures.held_out else 2 + steps // (training.eval_every or steps + 1)
         tokens, seconds = [], []
         for share in (training.share_prefix, False):
             each = training_flops(self.shape, training, pair, share, setting.pairs_at_a_time)
-            work = trained * each + looks * figures.held_out * pair_flops(self.shape, pair, share)
+            looked = looks * figures.held_out
+            work = trained * each + looked * pair_flops(self.shape, held_out, share)
             seconds.append(work / (self.flops * setting.processes))
-            tokens.append(float((trained + looks * figures.held_out) * pair_tokens(pair, share)))
+            tokens.append(trained * pair_tokens(pair, share) + looked * pair_tokens(held_out, share))
         memory = training_memory(self.shape, setting)
         parts = {key: getattr(memory, key) for key in ("weights", "gradients", "optimiser", "gathered", "activations")}
         stage = self._stage(f"train/{name}", tokens, seconds, setting.processes, parts, memory.total)

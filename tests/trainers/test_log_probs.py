@@ -94,7 +94,9 @@ def test_autocast_computes_in_half_precision(scorer: Scorer, model: LlamaForCaus
 def test_batches_hold_every_pair_once_within_the_budget(scorer: Scorer, pairs: list[EncodedPair]) -> None:
     batches = scoring_batches(scorer, pairs, 150)
     assert sorted(index for batch in batches for index in batch) == list(range(7))
-    sizes = [sum(2 * len(p.prompt) + len(p.chosen) + len(p.rejected) - 2 for p in map(pairs.__getitem__, b)) for b in batches]
+    sizes = [
+        sum(2 * len(p.prompt) + len(p.chosen) + len(p.rejected) - 2 for p in map(pairs.__getitem__, b)) for b in batches
+    ]
     if scorer.way is Way.PACKED:
         sizes = [pair_layout(scorer, [pairs[index] for index in batch]).input.computed for batch in batches]
     assert all(size <= 150 or len(batch) == 1 for size, batch in zip(sizes, batches, strict=True))
