@@ -72,7 +72,7 @@ def page(run: Path) -> str:
         f"(`batching: pairs`) in {names_words([test.name for test in tests])}. A difference {what}.",
         "",
     ]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (test.name, f"{signed(test.contrast.estimate, test.digits)} {test.unit}", test.interval_words, test.p_words)
         for test in tests
     ]
@@ -83,7 +83,8 @@ def page(run: Path) -> str:
 
 
 def _means(study: StudyResults) -> list[str]:
-    asked, rows = study.questions, []
+    asked = study.questions
+    rows: list[tuple[str, ...]] = []
     for arm in (asked.subject, asked.remedy):
         both = [mean_of(study, arm, asked.low, quantity) for quantity in (chosen, margin)]
         shown = [beside(arm, each, NATS) for each in both if each is not None]

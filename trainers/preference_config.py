@@ -151,15 +151,15 @@ class PreferenceConfig(TrainingArguments):
         self.bf16 = False
         super().__post_init__()
         self.remove_unused_columns = False
+        # Says what is wrong with the loss before a model is loaded.
+        if self.settings().entry.unpaired:
+            self.train_sampling_strategy = "sequential"  # as TRL: mismatched completions are those of a batch
         if self.batching == "question" and self.train_sampling_strategy != "random":
             raise SmaugError(
                 f"train_sampling_strategy={self.train_sampling_strategy!r} orders pairs otherwise than "
                 "batching='question'",
                 fix="leave one of them out",
             )
-        # Says what is wrong with the loss before a model is loaded.
-        if self.settings().entry.unpaired:
-            self.train_sampling_strategy = "sequential"  # as TRL: mismatched completions are those of a batch
 
     @property
     def columns_by_name(self) -> dict[str, str]:
