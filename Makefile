@@ -1,6 +1,7 @@
 # make setup   fill .venv            make demo   the main job on the embedded default
 # make test    checks and all tests  make check  lint, format, types and the arrows between rooms; make tests  the tests
 # make study   the paper's questions, answered at the size of the demo; make study-remedies  other losses beside them
+# make study-batching   what the order of the pairs does to the result
 # make docs    the documentation as a site: build/site/index.html
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
@@ -13,7 +14,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Threads that wait for each other must not spin: other work shares the cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup setup-vllm demo study study-remedies gpu test tests fast check format demo-model demo-data demo-search docs test-docs test-report test-vllm test-newest clean
+.PHONY: setup setup-vllm demo study study-remedies study-batching gpu test tests fast check format demo-model demo-data demo-search docs test-docs test-report test-vllm test-newest clean
 
 setup: $(STAMP)
 
@@ -36,6 +37,11 @@ study: setup
 study-remedies: setup
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/smaug-eval run study-remedies
 	$(BIN)/python -m benchmarks.remedies_page runs/study-remedies
+
+# The grid of recipes/study-batching.yaml, and the page about it.
+study-batching: setup
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/smaug-eval run study-batching
+	$(BIN)/python -m benchmarks.batching_page runs/study-batching
 
 # What the project claims, measured on one GPU in at most eight minutes; the JSON is gpu.json.
 gpu: setup

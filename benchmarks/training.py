@@ -1,26 +1,31 @@
 """Measure pairs per second and peak memory of preference training, beside TRL and an ordinary padded batch.
 
     python -m benchmarks.training --data-root MIRROR --tokenizer FOLDER [--loss dpo dpo_nll simpo orpo]
-        [--vocabulary 4096 50304] [--device cpu] [--no-memory]
+        [--vocabulary 4096 50304] [--device cpu] [--memory ours question dense trl]
 
-Three trainers of each loss take the same optimiser steps on the same pairs, one after the other in each round, from the
-same random weights (a GPT-NeoX of Pythia's smallest shape): ours with shared prefixes, ours with padded rows, and TRL's
-of the same loss. That is DPOTrainer for dpo and dpo_nll, with the reference computed beforehand; for simpo and orpo,
-which have none, the experimental CPOTrainer and ORPOTrainer, whose forward pass computes chosen and rejected in one
-padded batch. TRL averages dpo_nll's likelihood over the tokens of a batch, and orpo's over the prompt's as well: there
+Four trainers of each loss take the same optimiser steps on the same pairs, one after the other in each round, from the
+same random weights (a GPT-NeoX of Pythia's smallest shape): ours, which computes once what the completions of a pair
+share (ours); ours, which computes once what all pairs of a question share (question); ours with padded rows (dense);
+and TRL's of the same loss (trl). Batches hold whole questions where these fit, as with batching: question. TRL's
+trainer is DPOTrainer for dpo and dpo_nll, with the reference computed beforehand; for simpo and orpo, which have none,
+the experimental CPOTrainer and ORPOTrainer, whose forward pass computes chosen and rejected in one padded batch. TRL
+averages dpo_nll's likelihood over the tokens of a batch, and orpo's over the prompt's as well: there
 largest_loss_difference compares ours with each other alone. Ratios are taken within a round; their median over rounds
 is reported. Several losses are measured in the same rounds, each round in another order. A single thread on a CPU is
 timed by its processor time, which other work on the machine hardly changes; everything else by the clock. Peak memory
 is measured in a process of its own for each trainer. Without --data-root the pairs are random tokens in the lengths of
 the real ones.
 
-ratios: ours / the faster of the two others, pairs per second. over_dpo: a loss's vs_dense or vs_trl / dpo's in the same
-round. tokens_over_unique: tokens of the forward pass / tokens that any trainer must compute.
+ratios: ours / the faster of padded and TRL's, pairs per second. over_dpo: a loss's vs_dense or vs_trl / dpo's in the
+same round. question_vs_ours: question / ours. tokens_over_unique: tokens of our forward pass / tokens that any trainer
+of single pairs must compute; question_tokens_over_unique and packed_tokens_over_unique: of question and of ours /
+distinct beginnings of texts in a batch.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -50,10 +55,14 @@ from transformers import (
 
 from benchmarks.memory import cpu_name, forget_peak, peak
 from benchmarks.peers import trl_peer
+from smaug_eval.engines.trie import Text, shared_lengths, sort_key
+from smaug_eval.engines.trie import unique_tokens as trie_tokens
 from smaug_eval.prefix.scorer import scoring
 from smaug_eval.runs.directory import now
 from smaug_eval.runs.environment import git_commit
 from smaug_eval.trainers.config import TrainingConfig
+from smaug_eval.trainers.log_probs import separate_layout
+from smaug_eval.trainers.questions import question_members, question_order
 from smaug_eval.trainers.reference import score_pairs
 from smaug_eval.trainers.tokenization import EncodedPair, PairEncoder
 from smaug_eval.trainers.trainer import PairTrainer, ScoredPairs
@@ -61,10 +70,11 @@ from smaug_eval.trainers.trainer import PairTrainer, ScoredPairs
 FORMS = ("metamath", "arc")
 LOSSES = ("dpo", "dpo_nll", "simpo", "orpo")
 SAME_IN_TRL = ("dpo", "simpo")
-CONTESTANTS = ("ours", "dense", "trl")
+CONTESTANTS = ("ours", "question", "dense", "trl")
 BETA = 0.3
 SHORTEST, LONGEST = 500, 900  # tokens of a MetaMath pair
 RATIOS = (3.0, 5.0)  # its prompt's length over its completions'
+ARC_PAIRS = 3  # of a question with four answers
 
 
 def make_pairs(form: str, count: int, data_root: Path | None, tokenizer: PreTrainedTokenizerBase | None) -> list[Any]:
@@ -74,9 +84,10 @@ def make_pairs(form: str, count: int, data_root: Path | None, tokenizer: PreTrai
     than MetaMath's, so those are taken that come near it.
     """
     if data_root is None or tokenizer is None:
-        return [_random_pair(form, random.Random(f"{form}:{index}")) for index in range(count)]
-    rows = _built_rows(form, data_root)
-    random.Random(0).shuffle(rows)
+        return _random_pairs(form, count)
+    questions = [list(rows) for _, rows in itertools.groupby(_built_rows(form, data_root), lambda row: row["prompt"])]
+    random.Random(0).shuffle(questions)
+    rows = [row for question in questions for row in question]
     pairs: list[EncodedPair] = []
     for start in range(0, len(rows), 64):
         encoded = PairEncoder(tokenizer, 2048).encode(rows[start : start + 64]).pairs
@@ -106,6 +117,15 @@ def _built_rows(form: str, data_root: Path) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         build_pairs(config, data_root=data_root, out_dir=Path(folder))
         return [dict(row) for row in read_pairs(Path(folder) / "train.jsonl")]
+
+
+def _random_pairs(form: str, count: int) -> list[EncodedPair]:
+    """Random tokens; of an ARC question three pairs, which have its prompt and its chosen answer."""
+    pairs = [_random_pair(form, random.Random(f"{form}:{index}")) for index in range(count)]
+    if form != "arc":
+        return pairs
+    first = [pairs[index - index % ARC_PAIRS] for index in range(count)]
+    return [replace(pair, prompt=own.prompt, chosen=own.chosen) for pair, own in zip(pairs, first, strict=True)]
 
 
 def _random_pair(form: str, rng: random.Random) -> EncodedPair:
@@ -146,11 +166,19 @@ def unique_tokens(pairs: Sequence[EncodedPair]) -> int:
     return sum(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) - pair.common for pair in pairs)
 
 
+def distinct_tokens(pairs: Sequence[EncodedPair]) -> int:
+    """Return the tokens that any trainer must compute for a batch: distinct beginnings of its texts."""
+    ids = (np.concatenate([pair.prompt, side]) for pair in pairs for side in (pair.chosen, pair.rejected))
+    texts = [Text(text, 1) for _, text in sorted({sort_key(text): text for text in ids}.items())]
+    return trie_tokens(texts, shared_lengths(texts))
+
+
 class Contestant:
     """Step one trainer by hand.
 
     Args:
-        name: ``ours``, ``sdpa`` (ours, never with FlexAttention), ``dense`` or ``trl``.
+        name: ``ours``, ``question`` (as ours, and pairs share a question's prompt and chosen answer), ``sdpa`` (ours,
+            never with FlexAttention), ``dense`` or ``trl``.
         pairs: All pairs of the measurement.
         vocabulary: Rows of the embedding.
         device: ``cpu`` or ``cuda``.
@@ -211,6 +239,8 @@ class Contestant:
                 autocast=autocast,
                 callbacks=[],
             )
+            if name != "question":
+                self.trainer.data_collator = replace(self.trainer.data_collator, layout=separate_layout)
             self._items = [scored[index] for index in range(len(pairs))]
         self.trainer.create_optimizer()
         self.trainer.current_gradient_accumulation_steps = 1
@@ -232,7 +262,7 @@ class Contestant:
     def computed(self, indices: Sequence[int]) -> int:
         """Return the tokens of our forward pass over these pairs."""
         batch = self.trainer.data_collator([self._items[index] for index in indices])
-        return sum(part.layout.computed for part in batch)
+        return sum(part.layout.input.computed for part in batch)
 
     def close(self) -> None:
         """Leave the model as it was."""
@@ -249,9 +279,10 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """Time all contestants of every loss in turns, and their memory each alone; returns what was found by loss."""
     size, losses = arguments.batch_size, arguments.loss
-    batches = [list(range(start, start + size)) for start in range(0, len(pairs), size)]
+    order, _ = question_order(question_members(pairs), size, "benchmark")
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
     taking = [(loss, name) for loss in losses for name in CONTESTANTS]
-    order = random.Random(0)
+    turns = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         contestants = {
             (loss, name): Contestant(name, pairs, vocabulary, arguments.device, Path(folder), loss)
@@ -261,13 +292,17 @@ def measure(
             contestant.step(batches[0])  # warm up
         steps: dict[tuple[str, str], list[tuple[float, float]]] = {each: [] for each in taking}
         for turn in range(arguments.rounds):
-            for each in order.sample(taking, len(taking)):
+            for each in turns.sample(taking, len(taking)):
                 steps[each].append(contestants[each].step(batches[turn % len(batches)]))
-        computed = sum(contestants[losses[0], "ours"].computed(batch) for batch in batches)
+        computed = {
+            name: sum(contestants[losses[0], name].computed(batch) for batch in batches)
+            for name in ("ours", "question")
+        }
         for contestant in contestants.values():
             contestant.close()
     seconds = {each: np.array([taken for taken, _ in steps[each]]) for each in taking}
     ratios = {(loss, name): seconds[loss, name] / seconds[loss, "ours"] for loss in losses for name in ("trl", "dense")}
+    distinct = sum(distinct_tokens([pairs[index] for index in batch]) for batch in batches)
     return {
         loss: {
             "shapes": shapes(pairs),
@@ -280,19 +315,16 @@ def measure(
                 if "dpo" in losses and loss != "dpo"
                 else {}
             ),
-            "tokens_over_unique": round(computed / unique_tokens(pairs), 3),
+            "question_vs_ours": _middle(seconds[loss, "ours"] / seconds[loss, "question"]),
+            "tokens_over_unique": round(computed["ours"] / unique_tokens(pairs), 3),
+            "question_tokens_over_unique": round(computed["question"] / distinct, 3),
+            "packed_tokens_over_unique": round(computed["ours"] / distinct, 3),
             "largest_loss_difference": max(
                 abs(ours - other)
-                for name in (("trl", "dense") if loss in SAME_IN_TRL else ("dense",))
+                for name in ("question", "dense", *(("trl",) if loss in SAME_IN_TRL else ()))
                 for (_, ours), (_, other) in zip(steps[loss, "ours"], steps[loss, name], strict=True)
             ),
-            **(
-                {}
-                if arguments.no_memory
-                else {
-                    "peak_memory_mib": {name: _peak_of(form, name, loss, arguments, vocabulary) for name in CONTESTANTS}
-                }
-            ),
+            "peak_memory_mib": {name: _peak_of(form, name, loss, arguments, vocabulary) for name in arguments.memory},
         }
         for loss in losses
     }
@@ -362,7 +394,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--no-memory", action="store_true", help="measure time alone")
+    parser.add_argument("--memory", nargs="*", choices=CONTESTANTS, default=CONTESTANTS, help="whose peak to measure")
     parser.add_argument("--memory-of", choices=CONTESTANTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer) if arguments.tokenizer else None
@@ -390,6 +422,8 @@ def main() -> None:
                         "ratios": worst(loss, "ratio", min),
                         "vs_trl": worst(loss, "vs_trl", min),
                         "vs_dense": worst(loss, "vs_dense", min),
+                        "question_vs_ours": worst(loss, "question_vs_ours", min),
+                        "question_tokens_over_unique": worst(loss, "question_tokens_over_unique", max),
                         "tokens_over_unique": worst(loss, "tokens_over_unique", max),
                     }
                     for loss in arguments.loss
@@ -398,6 +432,7 @@ def main() -> None:
                 "machine": {
                     "device": torch.cuda.get_device_name() if arguments.device == "cuda" else cpu_name(),
                     "threads": torch.get_num_threads(),
+                    "cores": os.cpu_count(),
                     "torch": torch.__version__,
                     "clock": "processor" if clock_of(arguments.device) is time.process_time else "wall",
                     "load": [round(part, 1) for part in os.getloadavg()],

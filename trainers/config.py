@@ -197,11 +197,16 @@ class TrainingConfig(StartKeys, RowKeys, FollowKeys, OptimiserKeys, _WeightKeys)
     )
     share_prefix: bool = Field(
         True,
-        description="Compute what the completions of a pair share once, in packed rows, where the model can; "
-        "false: padded rows.",
+        description="Compute what completions share once, in packed rows, where the model can; false: padded rows.",
     )
     row_tokens: PositiveInt = Field(
         8192, description="Tokens of one packed row; a batch that needs more is computed in several, one by one."
+    )
+    batching: Literal["pairs", "question"] = Field(
+        "pairs",
+        description="Order of the pairs. pairs: each by itself at random; question: questions at random, and the pairs "
+        "of a question (those with the same prompt) in one batch, which computes its prompt and chosen answer once.",
+        json_schema_extra=ADDED,
     )
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations to save memory, at a third more time."
@@ -284,6 +289,11 @@ class TrainingConfig(StartKeys, RowKeys, FollowKeys, OptimiserKeys, _WeightKeys)
             raise ValueError(
                 f"{self.loss} estimates its divergence from the other completions of a batch: give a batch_size of 2 "
                 "at least"
+            )
+        if self.entry.unpaired and self.batching != "pairs":
+            raise ValueError(
+                f"batching: {self.batching} is for losses of pairs, and {self.loss} sets a completion "
+                "beside one of another prompt: leave it out"
             )
         self._check_keeping()
         self._check_optimiser()

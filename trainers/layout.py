@@ -15,6 +15,8 @@ from smaug_eval.common.errors import SmaugError
 
 TRAIN_FILE, EVAL_FILE, STATS_FILE = "train.jsonl", "eval.jsonl", "stats.json"
 """Of a built pair set: pairs to train on, held-out pairs, and what was read, dropped and kept."""
+QUESTIONS_FILE = "questions.json"
+"""Of a built pair set: a digest of each pair's question."""
 
 LOG_FILE, SUMMARY_FILE, DIAGNOSTICS_FILE = "log.jsonl", "summary.json", "diagnostics.jsonl"
 HELD_OUT_FILE = "held_out.jsonl"

@@ -103,6 +103,8 @@ class PreferenceConfig(TrainingArguments):
         dataset_num_proc: Only None or 1: rows are encoded in this process.
         share_prefix: Whether what the completions of a pair share is computed once.
         row_tokens: Tokens of a packed row.
+        batching: ``pairs``, or ``question``: the pairs of a question (those with the same prompt) in one batch, which
+            computes its prompt and chosen answer once.
         model_init_kwargs: ``revision`` and ``dtype`` of a model given by its name.
         trust_remote_code: Whether Python code that came with a model given by its name may run.
     """
@@ -141,6 +143,7 @@ class PreferenceConfig(TrainingArguments):
     dataset_num_proc: int | None = field(default=None, metadata={"help": "Rows are encoded in this process."})
     share_prefix: bool = field(default=True, metadata={"help": "Compute what a pair shares once."})
     row_tokens: int = field(default=8192, metadata={"help": "Tokens of a packed row."})
+    batching: str = field(default="pairs", metadata={"help": "pairs, or question: its pairs in one batch."})
     model_init_kwargs: dict[str, Any] | str | None = field(default=None, metadata={"help": "revision and dtype."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Run Python code that came with the model."})
     padding_free: Any = field(default=None, metadata={"help": "Refused."})
@@ -178,6 +181,12 @@ class PreferenceConfig(TrainingArguments):
                     "PreferenceConfig(auto_find_batch_size=True) is not taken with kto",
                     fix="give per_device_train_batch_size: completions stand beside others of their batch",
                 )
+        if self.batching == "question" and self.train_sampling_strategy != "random":
+            raise SmaugError(
+                f"train_sampling_strategy={self.train_sampling_strategy!r} orders pairs otherwise than "
+                "batching='question'",
+                fix="leave one of them out",
+            )
 
     @property
     def columns_by_name(self) -> dict[str, str]:
@@ -236,6 +245,7 @@ class PreferenceConfig(TrainingArguments):
                     **weights,
                     "share_prefix": self.share_prefix,
                     "row_tokens": self.row_tokens,
+                    "batching": self.batching,
                     "max_length": self.max_length,
                     "max_prompt_length": self.max_prompt_length,
                     "max_completion_length": self.max_completion_length,

@@ -118,6 +118,8 @@ class PreferenceTrainer(PairTrainer):
             processing_class=tokenizer,
             optimizers=optimizers,
         )
+        if self.sampler is not None:
+            log.info("%s", self.sampler.describe())
         if weights_are_sharded():
             raise SmaugError(
                 "PreferenceTrainer does not train with sharded weights (FSDP, DeepSpeed)",

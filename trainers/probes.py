@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from smaug_eval.prefix.scorer import Scorer
-from smaug_eval.trainers.log_probs import pair_layout, pair_log_probs, scoring_batches, split_pairs
+from smaug_eval.trainers.log_probs import pair_layout, pair_log_probs, scoring_batches
 from smaug_eval.trainers.tokenization import EncodedPair
 
 
@@ -68,8 +68,8 @@ def ches(
                 continue
             before_batch(len(found), len(pairs))
             layout = pair_layout(scorer, [pairs[index] for index in indices])
-            hidden = scorer.hidden_states(model, layout, autocast=autocast)
-            sides = zip(indices, *split_pairs(layout, hidden), strict=True)
+            hidden = scorer.hidden_states(model, layout.input, autocast=autocast)
+            sides = zip(indices, *layout.split(hidden), strict=True)
             new = {index: _ches(chosen.float(), rejected.float()) for index, chosen, rejected in sides}
             after_batch(new)
             found |= new

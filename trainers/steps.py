@@ -145,6 +145,8 @@ class Steps:
                 on_held_out=on_held_out,
                 moving=moving,
             )
+            if trainer.sampler is not None:
+                listeners.on_note(trainer.sampler.describe())
             self._score_when_training_begins(trainer, [train_pairs, eval_pairs])
             trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
             weights = {} if schedule.stopped else trainer.full_weights()

@@ -329,7 +329,7 @@ def _scored_training_pairs(
         tokens = reference.scored(scorer, model, whole.train).reference
         few = TokenLogProbs(Selected(tokens.chosen, kept), Selected(tokens.rejected, kept))
         return pairs, ScoredPairs(pairs.train.pairs, few)
-    seen = seen_pairs(training.config, arguments, len(pairs.train.pairs))
+    seen = seen_pairs(training.config, arguments, pairs.train.pairs)
     return pairs, reference.scored(scorer, model, pairs.train, seen=seen)
 
 

@@ -12,19 +12,19 @@ from typing import Any
 import torch
 from accelerate.utils import DistributedType, gather_object
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainingArguments
 
 from smaug_eval.engines.journal import StreamedJournal
-from smaug_eval.prefix.layout import Layout, row_budgets
 from smaug_eval.prefix.scorer import Scorer
 from smaug_eval.trainers.base_model import not_finite
 from smaug_eval.trainers.config import TrainingConfig
-from smaug_eval.trainers.log_probs import computed_tokens, pair_layout, pair_log_probs
+from smaug_eval.trainers.log_probs import PairLayout, pair_layout, pair_log_probs, pair_rows
 from smaug_eval.trainers.losses import PairScores, preference_loss
 from smaug_eval.trainers.metrics import Records, pair_metrics, pair_scores, summarise
 from smaug_eval.trainers.moving_reference import MovingReference
 from smaug_eval.trainers.optimisers import schedule_arguments
+from smaug_eval.trainers.questions import sampler_of
 from smaug_eval.trainers.reference import TokenLogProbs, score_pairs
 from smaug_eval.trainers.router_loss import RouterLoss
 from smaug_eval.trainers.tokenization import EncodedPair
@@ -64,7 +64,7 @@ class ScoredPart:
         labels: Of unpaired completions whether each is desirable, shape ``(pairs,)``; None for pairs.
     """
 
-    layout: Layout
+    layout: PairLayout
     reference: Tensor
     reference_heads: Tensor
     weights: Tensor
@@ -73,25 +73,28 @@ class ScoredPart:
 
 @dataclass(frozen=True)
 class Collator:
-    """Make the parts of a batch: rows of at most ``row_tokens`` tokens.
+    """Make the parts of a batch: rows of about ``row_tokens`` tokens.
 
     Attributes:
         scorer: How texts are batched and scored.
-        row_tokens: Most tokens of a part; None for one part whatever its size.
+        row_tokens: About how many tokens a part has at most; None for one part whatever its size.
+        layout: Lays the pairs of a part out.
     """
 
     scorer: Scorer
     row_tokens: int | None
+    layout: Callable[[Scorer, Sequence[EncodedPair]], PairLayout] = pair_layout
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> list[ScoredPart]:
-        lengths = [computed_tokens(self.scorer, item["pair"]) for item in items]
-        rows = row_budgets(lengths, self.row_tokens or sum(lengths))
+        rows = [list(range(len(items)))]
+        if self.row_tokens is not None:
+            rows = pair_rows(self.scorer, (item["pair"] for item in items), self.row_tokens)
         return [self._part([items[index] for index in row]) for row in rows]
 
     def _part(self, items: Sequence[Mapping[str, Any]]) -> ScoredPart:
         labels = [item["pair"].label for item in items]
         return ScoredPart(
-            pair_layout(self.scorer, [item["pair"] for item in items]),
+            self.layout(self.scorer, [item["pair"] for item in items]),
             torch.tensor([item["reference"] for item in items], dtype=torch.float64),
             torch.tensor([item["reference_heads"] for item in items], dtype=torch.float64),
             torch.tensor([item["pair"].weight for item in items]),
@@ -149,6 +152,7 @@ class PairTrainer(Trainer):
         self._router = RouterLoss(model) if config.router_aux_loss_coef else None
         self._records = Records()
         self._divergence: float | None = None  # of the batch at hand, where that has several parts or processes
+        self.sampler = sampler_of(config, self.args, train_pairs.pairs)
         if self._sharded:
             # Every process must take part in every forward pass, so all must do the same number of them.
             self.data_collator = Collator(scorer, None)
@@ -156,6 +160,14 @@ class PairTrainer(Trainer):
     @property
     def _sharded(self) -> bool:
         return self.accelerator.distributed_type in SHARDED
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        return super()._get_train_sampler(train_dataset) if self.sampler is None else self.sampler
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of the batches; it tells the sampler its epochs."""
+        loader = super().get_train_dataloader()
+        return loader if self.sampler is None else self.sampler.used_by(loader)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """Make the schedule of the learning rate."""
@@ -216,7 +228,7 @@ class PairTrainer(Trainer):
         # Gradients are averaged over processes, of which each holds its own pairs.
         weighted = losses * inputs.weights.to(losses)
         if self._router is not None:  # for each pair of this part, so that parts of a batch count by their pairs
-            weighted = weighted + (self._config.router_aux_loss_coef or 0.0) * self._router.loss(inputs.layout)
+            weighted = weighted + (self._config.router_aux_loss_coef or 0.0) * self._router.loss(inputs.layout.input)
         return weighted.sum() * self.accelerator.num_processes / (num_items_in_batch or len(losses))
 
     def _scores(self, model: nn.Module, inputs: ScoredPart) -> PairScores:

@@ -13,11 +13,12 @@ import numpy.typing as npt
 import torch
 from accelerate.utils import gather_object
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainingArguments
 
 from smaug_eval.trainers.config import TrainingConfig
 from smaug_eval.trainers.processes import process_count, weights_are_sharded
+from smaug_eval.trainers.questions import sampler_of
 from smaug_eval.trainers.ragged import Floats
 from smaug_eval.trainers.reference import TokenLogProbs
 from smaug_eval.trainers.tokenization import EncodedPair
@@ -36,7 +37,16 @@ class _Numbers(Dataset):
         return index
 
 
-def seen_pairs(config: TrainingConfig, arguments: TrainingArguments, count: int) -> list[int] | None:
+class _Drawing(Trainer):
+    """Draws as the trainer of a training does."""
+
+    sampler: Sampler[int] | None = None
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        return self.sampler or super()._get_train_sampler(train_dataset)
+
+
+def seen_pairs(config: TrainingConfig, arguments: TrainingArguments, pairs: Sequence[EncodedPair]) -> list[int] | None:
     """Return the numbers of the pairs that a training will see, in order; None where it sees all.
 
     They are those that transformers' trainer draws with the same arguments.
@@ -44,15 +54,17 @@ def seen_pairs(config: TrainingConfig, arguments: TrainingArguments, count: int)
     Args:
         config: The settings.
         arguments: The trainer's.
-        count: Pairs there are.
+        pairs: The training pairs.
     """
+    count = len(pairs)
     batches = (config.steps or 0) * config.gradient_accumulation
     if not batches or batches * config.batch_size * process_count() >= count or weights_are_sharded():
         return None
     with torch.random.fork_rng():
-        trainer = Trainer(
+        trainer = _Drawing(
             nn.Linear(1, 1), arguments, train_dataset=_Numbers(count), data_collator=torch.tensor, callbacks=[]
         )
+        trainer.sampler = sampler_of(config, arguments, pairs)
         loader = trainer.get_train_dataloader()
         own = [int(number) for batch in itertools.islice(loader, batches) for number in batch]
     everybody = {number for share in gather_object([own]) for number in share} if process_count() > 1 else set(own)

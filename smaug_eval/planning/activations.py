@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -46,26 +47,30 @@ class PairLengths:
         common: Of the beginning that both completions share.
         chosen: Of the rest of the chosen completion.
         rejected: Of the rest of the rejected one.
+        together: Pairs of a question that are computed together: all but the rejected completion once among them.
     """
 
     prompt: int
     common: int
     chosen: int
     rejected: int
+    together: int = 1
 
     @property
-    def shared_tokens(self) -> int:
-        """Return the tokens that a packed row computes; a text's last token predicts nothing."""
-        return self.prompt + self.common + max(0, self.chosen - 1) + max(0, self.rejected - 1)
+    def shared_tokens(self) -> float:
+        """Return the tokens that a packed row computes for a pair; a text's last token predicts nothing."""
+        return (self.prompt + self.common + max(0, self.chosen - 1)) / self.together + max(0, self.rejected - 1)
 
     @property
     def padded_tokens(self) -> int:
         """Return the tokens that two padded rows compute."""
         return 2 * (self.prompt + self.common + max(self.chosen, self.rejected) - 1)
 
-    def scored_tokens(self, share: bool) -> int:
+    def scored_tokens(self, share: bool) -> float:
         """Return the tokens that go through the output head; those shared count once where the prefix is shared."""
-        return (1 if share else 2) * self.common + self.chosen + self.rejected
+        if not share:
+            return 2 * self.common + self.chosen + self.rejected
+        return (self.common + self.chosen) / self.together + self.rejected
 
 
 @dataclass(frozen=True)
@@ -191,10 +196,12 @@ def _layout(step: Step) -> Layout:
     def ids(count: int) -> Any:
         return np.zeros(count, np.int32)
 
-    group = PrefixGroup(ids(pair.prompt + pair.common), (ids(pair.chosen), ids(pair.rejected)), max(1, pair.prompt))
+    together = pair.together if step.share else 1
+    tails = (ids(pair.chosen), *[ids(pair.rejected)] * together)
+    groups = [PrefixGroup(ids(pair.prompt + pair.common), tails, max(1, pair.prompt))] * ceil(step.pairs / together)
     if not step.share:
-        return pad_rows([group] * step.pairs)
-    packed = pack([group] * step.pairs)
+        return pad_rows(groups)
+    packed = pack(groups)
     if not step.flex:
         return packed
     return Layout(packed.input_ids, None, packed.sources, packed.targets, packed.lengths)

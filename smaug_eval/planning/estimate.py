@@ -298,7 +298,7 @@ class _Planner:
     def _setting(self, training: TrainingConfig) -> MemorySetting:
         sharing = sharing_of(training.launch)
         processes = 1 if training.launch is None else process_number(training.launch)
-        longest = self._figures(training).longest(self._length(training))
+        longest = self._figures(training).longest(self._length(training), together=training.batching == "question")
         return MemorySetting(training, self.dtype, sharing, processes, self.machine.count, longest)
 
     def _figures(self, training: TrainingConfig) -> PairFigures:
@@ -311,7 +311,8 @@ class _Planner:
 
     def _reference(self, name: str, training: TrainingConfig) -> StagePlan:
         figures, setting = self._figures(training), self._setting(training)
-        pair, pairs = figures.within(self._length(training)), figures.pairs + figures.held_out
+        # Where nothing trains, the pairs of a question always go together.
+        pair, pairs = figures.within(self._length(training), together=True), figures.pairs + figures.held_out
         memory = training_memory(self.shape, setting)
         seconds = [
             pairs * pair_flops(self.shape, pair, share) / (self.flops * setting.processes)
@@ -320,7 +321,7 @@ class _Planner:
         held = {"weights": memory.weights, "gathered": memory.gathered}
         return self._stage(
             f"reference/{name}",
-            [float(pairs * pair_tokens(pair, share)) for share in (training.share_prefix, False)],
+            [pairs * pair_tokens(pair, share) for share in (training.share_prefix, False)],
             seconds,
             setting.processes,
             held,
@@ -329,7 +330,9 @@ class _Planner:
 
     def _training(self, name: str, training: TrainingConfig) -> StagePlan:
         figures, setting = self._figures(training), self._setting(training)
-        pair = figures.within(self._length(training))
+        length = self._length(training)
+        pair = figures.within(length, together=training.batching == "question")
+        held_out = figures.within(length, together=True)
         steps = steps_of(training, figures.pairs, setting.processes)
         trained = pairs_seen(training, figures.pairs, setting.processes)
         looks = 0 if not figures.held_out else 2 + steps // (training.eval_every or steps + 1)
@@ -340,9 +343,10 @@ class _Planner:
         for share in (training.share_prefix, False):
             each = training_flops(self.shape, training, pair, share, setting.pairs_at_a_time)
             each += twice * pair_flops(self.shape, pair, share)
-            work = trained * each + looks * figures.held_out * pair_flops(self.shape, pair, share)
+            looked = looks * figures.held_out
+            work = trained * each + looked * pair_flops(self.shape, held_out, share)
             seconds.append(work / (self.flops * setting.processes))
-            tokens.append(float((trained + looks * figures.held_out) * pair_tokens(pair, share)))
+            tokens.append(trained * pair_tokens(pair, share) + looked * pair_tokens(held_out, share))
         memory = training_memory(self.shape, setting)
         parts = {key: getattr(memory, key) for key in ("weights", "gradients", "optimiser", "gathered", "activations")}
         stage = self._stage(f"train/{name}", tokens, seconds, setting.processes, parts, memory.total)

@@ -12,7 +12,7 @@ from smaug_eval.common.errors import SmaugError
 from smaug_eval.common.files import read_json
 from smaug_eval.planning.activations import PairLengths
 from smaug_eval.runs.recipe import Recipe
-from smaug_eval.trainers.layout import STATS_FILE
+from smaug_eval.trainers.layout import QUESTIONS_FILE, STATS_FILE
 from smaug_eval.trainers.pairs.config import MixturePairs, SourcedPairs
 from smaug_eval.trainers.pairs.stats import BUCKET_EDGES
 
@@ -34,6 +34,7 @@ class PairFigures:
         source: Where the figures are from.
         unpaired: Share of them that are single completions with a label; of these ``chosen`` is the mean length of the
             desirable ones, and ``rejected`` that of the others.
+        of_a_question: Pairs that ask one question, on average.
     """
 
     pairs: int
@@ -44,6 +45,7 @@ class PairFigures:
     rejected: float
     source: str
     unpaired: float = 0.0
+    of_a_question: float = 1.0
 
     @property
     def length(self) -> float:
@@ -58,20 +60,37 @@ class PairFigures:
         lengths = [self.common + rest for rest in (self.chosen, self.rejected) if self.common + rest]
         mean = sum(lengths) / max(1, len(lengths))
         pairs, held_out = (round((2 - self.unpaired) * count) for count in (self.pairs, self.held_out))
-        return replace(self, pairs=pairs, held_out=held_out, common=0.0, chosen=mean, rejected=mean, unpaired=1.0)
+        return replace(
+            self,
+            pairs=pairs,
+            held_out=held_out,
+            common=0.0,
+            chosen=mean,
+            rejected=mean,
+            unpaired=1.0,
+            of_a_question=1.0,
+        )
 
     def lengths(self, scale: float = 1.0) -> PairLengths:
         """Return a pair with every part ``scale`` times the mean, in whole tokens."""
         parts = (max(1, round(scale * part)) for part in (self.prompt, self.common, self.chosen, self.rejected))
         return PairLengths(*parts)
 
-    def within(self, max_length: int) -> PairLengths:
-        """Return the mean pair, shortened to ``max_length`` tokens where it is longer."""
-        return self.lengths(min(1.0, max_length / self.length))
+    def within(self, max_length: int, *, together: bool = False) -> PairLengths:
+        """Return the mean pair, shortened to ``max_length`` tokens where it is longer.
 
-    def longest(self, max_length: int) -> PairLengths:
-        """Return a pair of the same proportions as long as ``max_length`` allows."""
-        return self.lengths(max_length / self.length)
+        Args:
+            max_length: Most tokens of a pair.
+            together: Whether the pairs of a question are computed together.
+        """
+        return self._together(self.lengths(min(1.0, max_length / self.length)), together)
+
+    def longest(self, max_length: int, *, together: bool = False) -> PairLengths:
+        """Return a pair of the same proportions as long as ``max_length`` allows; arguments as of :meth:`within`."""
+        return self._together(self.lengths(max_length / self.length), together)
+
+    def _together(self, pair: PairLengths, together: bool) -> PairLengths:
+        return replace(pair, together=max(1, round(self.of_a_question))) if together else pair
 
 
 @dataclass(frozen=True)
@@ -82,6 +101,7 @@ class _Known:
     chosen: float
     rejected: float
     source: str
+    of_a_question: float = 1.0
 
 
 _CHOICES = "pairs as published; lengths estimated from the leaderboard's prompts, two shots on average"
@@ -89,8 +109,8 @@ _CHAT = "pairs and lengths recalled, not verified"
 _METAMATH = _Known(
     393_999, 694, 89, 89, 89, "published: pairs, median length, prompt to completion; the edit is taken to be half way"
 )
-_ARC = _Known(3_357, 108, 1, 5, 5, _CHOICES)
-_HELLASWAG = _Known(119_715, 253, 1, 28, 28, _CHOICES)
+_ARC = _Known(3_357, 108, 1, 5, 5, _CHOICES, 3)
+_HELLASWAG = _Known(119_715, 253, 1, 28, 28, _CHOICES, 3)
 _KNOWN = {
     "abacusai/MetaMath_DPO_FewShot": _METAMATH,
     "abacusai/ARC_DPO_FewShot": _ARC,
@@ -119,7 +139,7 @@ def pair_figures(recipe: Recipe, name: str, run: Path | None = None) -> PairFigu
     config = recipe.pairs[name]
     built = None if run is None else run / "pairs" / name / STATS_FILE
     if built is not None and built.is_file():
-        return _measured(read_json(built), str(built), config.holdout)
+        return _measured(read_json(built), str(built), config.holdout, _of_a_question(built.parent))
     if isinstance(config, MixturePairs):
         return _mixed(config, {part: pair_figures(recipe, part, run) for part in config.sets})
     if config.is_file or recipe.data_root:
@@ -131,7 +151,8 @@ def pair_figures(recipe: Recipe, name: str, run: Path | None = None) -> PairFigu
             fix="build them first (smaug-eval run builds them before it trains), or give a pair file",
         )
     lengths = (known.prompt, known.common, known.chosen, known.rejected)
-    return PairFigures(min(known.pairs, config.limit or known.pairs), config.holdout, *lengths, known.source)
+    pairs = min(known.pairs, config.limit or known.pairs)
+    return PairFigures(pairs, config.holdout, *lengths, known.source, known.of_a_question)
 
 
 def _built(config: SourcedPairs, data_root: Path | None) -> PairFigures:
@@ -140,10 +161,18 @@ def _built(config: SourcedPairs, data_root: Path | None) -> PairFigures:
 
     with tempfile.TemporaryDirectory() as folder:
         stats = build_pairs(config, data_root=data_root, out_dir=Path(folder))
-    return _measured(stats.model_dump(mode="json"), config.path, config.holdout)
+        of_a_question = _of_a_question(Path(folder))
+    return _measured(stats.model_dump(mode="json"), config.path, config.holdout, of_a_question)
 
 
-def _measured(stats: Mapping[str, Any], source: str, holdout: int) -> PairFigures:
+def _of_a_question(folder: Path) -> float:
+    """Training pairs for each question, by the digests that ``pairs build`` wrote; 1 where it wrote none."""
+    file = folder / QUESTIONS_FILE
+    digests = read_json(file)["train"] if file.is_file() else []
+    return len(digests) / len(set(digests)) if digests else 1.0
+
+
+def _measured(stats: Mapping[str, Any], source: str, holdout: int, of_a_question: float) -> PairFigures:
     """From what ``pairs build`` counted.
 
     How much the completions share was not counted. Completions that differ little are taken to differ half way;
@@ -158,15 +187,14 @@ def _measured(stats: Mapping[str, Any], source: str, holdout: int) -> PairFigure
     common = min(chosen, rejected) / 2 if alike else 0.0
     how = "in tokens" if unit == 1 else f"{CHARACTERS_PER_TOKEN} characters a token"
     rows = stats.get("formats") or {}
+    lengths = (prompt, common, chosen - common, rejected - common)
     return PairFigures(
         int(stats["train"]),
         holdout,
-        prompt,
-        common,
-        chosen - common,
-        rejected - common,
+        *lengths,
         f"measured ({source}, {how})",
         rows.get("unpaired", 0) / max(1, sum(rows.values())),
+        of_a_question,
     )
 
 
@@ -189,4 +217,5 @@ def _mixed(config: MixturePairs, parts: Mapping[str, PairFigures]) -> PairFigure
         mean("rejected"),
         sources,
         mean("unpaired"),
+        mean("of_a_question"),
     )

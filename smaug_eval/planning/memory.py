@@ -110,7 +110,7 @@ class MemorySetting:
             return self.config.batch_size
         pair = self.longest
         tokens = pair.shared_tokens if self.config.share_prefix else pair.padded_tokens
-        return max(1, min(self.config.batch_size, self.config.row_tokens // tokens))
+        return max(1, min(self.config.batch_size, int(self.config.row_tokens / tokens)))
 
     def step(self) -> Step:
         """Return the forward and backward pass of the longest pairs."""

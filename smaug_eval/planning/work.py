@@ -73,7 +73,7 @@ def forward_flops(shape: ModelShape, tokens: float, length: float, scored: float
     return _body(shape, tokens, length) + 2.0 * shape.head * scored
 
 
-def pair_tokens(pair: PairLengths, share: bool) -> int:
+def pair_tokens(pair: PairLengths, share: bool) -> float:
     """Return the tokens that a pair takes."""
     return pair.shared_tokens if share else pair.padded_tokens
 

@@ -85,6 +85,11 @@ class PrefixTree:
         """Return the tokens that a packed row computes for the tree."""
         return sum(self.fed)
 
+    @property
+    def scored(self) -> int:
+        """Return the scored tokens of all nodes."""
+        return sum(len(node) - first for node, first in zip(self.nodes, self.scored_from, strict=True))
+
 
 @dataclass(frozen=True)
 class Span:
@@ -283,27 +288,6 @@ def _rows(groups: Sequence[PrefixGroup], *, whole: bool) -> Layout:
     lengths = tuple(len(tail) for _, tail in texts)
     row_lengths = tuple(fed) if whole else ()
     return Layout(input_ids, None, _long(sources), _long(targets), lengths, row_lengths=row_lengths)
-
-
-def row_budgets(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Split items into rows of at most ``budget`` tokens each, in order; an item longer than that has its own row.
-
-    Args:
-        lengths: Tokens of each item.
-        budget: Most tokens of a row.
-
-    Returns:
-        The indices of each row's items.
-    """
-    rows: list[list[int]] = []
-    filled = 0
-    for index, length in enumerate(lengths):
-        if not rows or filled + length > budget:
-            rows.append([])
-            filled = 0
-        rows[-1].append(index)
-        filled += length
-    return rows
 
 
 def _inputs_of(tail: TokenIds) -> int:

@@ -174,6 +174,37 @@ def test_steps() -> None:
     assert steps_of(training(epochs=2, batch_size=4, gradient_accumulation=2), 100, 2) == 14
 
 
+def test_pairs_of_a_question_share_all_but_the_rejected_answer() -> None:
+    figures = PairFigures(30, 9, 100.0, 0.0, 20.0, 20.0, "made up", 2.9)
+    together, alone = (figures.within(200, together=each) for each in (True, False))
+    assert alone.shared_tokens == 100 + 1 + 19 + 19
+    assert together.shared_tokens == pytest.approx((100 + 1 + 19) / 3 + 19)
+    assert together.scored_tokens(True) == pytest.approx((1 + 20) / 3 + 20)
+    assert together.scored_tokens(False) == alone.scored_tokens(False)
+    assert together.padded_tokens == alone.padded_tokens
+
+
+def test_trainings_by_question_are_planned_with_a_prompt_for_three_pairs() -> None:
+    keys = {"loss": "dpo", "steps": 100, "batch_size": 12}
+    arc = {"source": "arc", "path": "allenai/ai2_arc", "config": "ARC-Challenge", "holdout": 0}
+    recipe = parse_recipe(
+        {
+            "name": "questions",
+            "model": "embedded:demo-model",
+            "pairs": {"arc": arc},
+            "trainings": {"one": keys, "whole": {**keys, "batching": "question"}},
+        }
+    )
+    (machine,) = plan_recipe(recipe, [parse_machine("A100-80")]).machines
+    stages = {stage.name: stage for stage in machine.stages}
+    # 108 tokens of the prompt, 1 that the answers share, and 5 of each answer, whose last one predicts nothing.
+    assert stages["train/one"].tokens == pytest.approx(1200 * (109 + 4 + 4))
+    assert stages["train/whole"].tokens == pytest.approx(1200 * ((109 + 4) / 3 + 4))
+    assert stages["reference/one"].tokens == pytest.approx(3357 * ((109 + 4) / 3 + 4))
+    assert stages["train/whole"].hours < stages["train/one"].hours / 2
+    assert stages["train/whole"].hours_unshared == stages["train/one"].hours_unshared
+
+
 def test_pairs_share_their_beginning_once() -> None:
     pair = PairLengths(694, 89, 89, 89)
     assert pair.shared_tokens == 694 + 89 + 88 + 88

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from smaug_eval.prefix.layout import PrefixGroup, Span, _tail_mask, pack, pad_rows, row_budgets
+from smaug_eval.prefix.layout import PrefixGroup, Span, _tail_mask, pack, pad_rows
 
 
 def group(prefix: list[int], *tails: list[int], scored_from: int) -> PrefixGroup:
@@ -59,15 +57,3 @@ def test_tails_see_their_prefix_and_themselves() -> None:
     assert windowed is not None
     assert windowed.int().tolist() == [[0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 1, 0, 0, 1]]
     assert _tail_mask(Span(5, (0, 0)), None, torch.device("cpu")) is None
-
-
-def test_row_budgets_by_hand() -> None:
-    assert row_budgets([5, 5, 5, 20, 1, 9], 10) == [[0, 1], [2], [3], [4, 5]]
-    assert row_budgets([], 10) == []
-
-
-@given(st.lists(st.integers(1, 30), max_size=40), st.integers(1, 50))
-def test_rows_keep_order_and_budget(lengths: list[int], budget: int) -> None:
-    rows = row_budgets(lengths, budget)
-    assert [index for row in rows for index in row] == list(range(len(lengths)))
-    assert all(len(row) == 1 or sum(lengths[index] for index in row) <= budget for row in rows)

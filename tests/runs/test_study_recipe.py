@@ -117,7 +117,7 @@ def test_two_arms_cannot_make_one_name(tmp_path: Path) -> None:
     assert "two trainings are called 'dpo.x.low.s7'" in message(tmp_path, text)
 
 
-@pytest.mark.parametrize("name", ["study", "study-null", "study-remedies"])
+@pytest.mark.parametrize("name", ["study", "study-null", "study-remedies", "study-batching"])
 def test_the_committed_studies_hold(name: str) -> None:
     study = load_recipe(find_recipe(name)).study
     assert study is not None

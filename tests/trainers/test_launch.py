@@ -174,6 +174,31 @@ def test_two_processes_stop_together_and_go_on_as_if_they_had_not(
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("launch")
+def test_questions_stay_in_a_process_and_are_drawn_alike_after_a_stop(
+    spec: Callable[..., TrainingSpec], tmp_path: Path, sums: Sums
+) -> None:
+    """Eight questions of three pairs, 2 x 6 a step: two steps an epoch. Stopped later than in the first epoch."""
+    settings = {"batching": "question", "batch_size": 6, "steps": 20, "eval_every": None, "save_every": None}
+    made = {"two": spec("two", **settings), "one": spec("one", **settings, gradient_accumulation=2)}
+    questions = [{**row, "rejected": f"{row['rejected']}{more}"} for row in sums(8) for more in ("", "0", "1")]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in questions))
+    with pytest.raises(Interrupted, match="training two stopped after step"):
+        train_in_processes(
+            made["two"],
+            TWO,
+            should_stop=lambda: any(row["step"] >= 3 for row in read_log(tmp_path / "two" / "log.jsonl")),
+            on_progress=lambda done, total, row: None,
+        )
+    assert 3 <= max(row["step"] for row in rows(tmp_path / "two")) < 20
+    launch(made["two"])
+    notes: list[str] = []
+    train(made["one"], should_stop=never, on_note=notes.append)
+    assert "batches of questions: 8 of up to 3 pairs, 8 of several" in notes
+    assert_same_training(tmp_path / "two", tmp_path / "one", 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("launch")
 def test_an_error_is_one_message(spec: Callable[..., TrainingSpec], tmp_path: Path) -> None:
     wrong = spec("wrong", max_length=2)
     with pytest.raises(SmaugError, match="no pair is left to train on"):

@@ -15,7 +15,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from benchmarks.tiny_models import sharing_model
 from smaug_eval.common.errors import Interrupted
 from smaug_eval.prefix.scorer import Scorer, Way, scoring
-from smaug_eval.trainers.log_probs import computed_tokens, pair_layout, pair_log_probs, scoring_batches
+from smaug_eval.trainers.log_probs import pair_layout, pair_log_probs, scoring_batches
 from smaug_eval.trainers.reference import load_reference, reference_key, save_reference, score_pairs
 from smaug_eval.trainers.tokenization import EncodedPair, PairEncoder
 
@@ -83,12 +83,12 @@ def test_shared_tokens_are_computed_and_scored_once(model: LlamaForCausalLM, pai
     scored = len(pair.chosen) + len(pair.rejected) - pair.common
     assert seen == [scored]
     # Neither completion's last token is fed to the model.
-    assert layout.computed == len(pair.prompt) + scored - 2 == computed_tokens(scorer, pair)
+    assert layout.input.computed == len(pair.prompt) + scored - 2
 
 
 def test_autocast_computes_in_half_precision(scorer: Scorer, model: LlamaForCausalLM, pairs: list[EncodedPair]) -> None:
     layout = pair_layout(scorer, pairs)
-    exact, half = scorer.log_probs(model, layout), scorer.log_probs(model, layout, autocast=torch.bfloat16)
+    exact, half = (scorer.log_probs(model, layout.input, autocast=dtype) for dtype in (None, torch.bfloat16))
     assert half.dtype == torch.float32
     assert 1e-4 < (exact - half).abs().max() < 0.1
 
@@ -96,8 +96,12 @@ def test_autocast_computes_in_half_precision(scorer: Scorer, model: LlamaForCaus
 def test_batches_hold_every_pair_once_within_the_budget(scorer: Scorer, pairs: list[EncodedPair]) -> None:
     batches = scoring_batches(scorer, pairs, 150)
     assert sorted(index for batch in batches for index in batch) == list(range(7))
-    sizes = [[computed_tokens(scorer, pairs[index]) for index in batch] for batch in batches]
-    assert all(sum(batch) <= 150 or len(batch) == 1 for batch in sizes)
+    sizes = [
+        sum(2 * len(p.prompt) + len(p.chosen) + len(p.rejected) - 2 for p in map(pairs.__getitem__, b)) for b in batches
+    ]
+    if scorer.way is Way.PACKED:
+        sizes = [pair_layout(scorer, [pairs[index] for index in batch]).input.computed for batch in batches]
+    assert all(size <= 150 or len(batch) == 1 for size, batch in zip(sizes, batches, strict=True))
     assert [pairs[index].length for batch in batches for index in batch] == sorted(
         (pair.length for pair in pairs), reverse=True
     )

@@ -209,8 +209,8 @@ def test_the_routers_loss_is_that_of_transformers(tokenizer: PreTrainedTokenizer
         layout = pair_layout(scorer, pairs)
         router = RouterLoss(model)
         with router.collecting():
-            scorer.log_probs(model, layout)
-        found = router.loss(layout)
+            scorer.log_probs(model, layout.input)
+        found = router.loss(layout.input)
     found.backward()
     assert float(model.model.layers[0].mlp.gate.weight.grad.abs().max()) > 0
     if not share:

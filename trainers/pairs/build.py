@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from smaug_eval.common.digests import sha256_of_file
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.common.files import open_atomically, read_json, sha256_of_text, write_json
-from smaug_eval.trainers.layout import EVAL_FILE, STATS_FILE, TRAIN_FILE
+from smaug_eval.trainers.layout import EVAL_FILE, QUESTIONS_FILE, STATS_FILE, TRAIN_FILE
 from smaug_eval.trainers.pairs.config import (
     SOURCES,
     MixturePairs,
@@ -25,8 +25,6 @@ from smaug_eval.trainers.pairs.read import pairs_of_file
 from smaug_eval.trainers.pairs.sources import at_commit, benchmark_warnings, commits_of
 from smaug_eval.trainers.pairs.stats import Measures, load_tokenizer, measured_characters, measured_tokens
 from smaug_eval.trainers.shortfalls import built_warnings
-
-QUESTIONS_FILE = "questions.json"
 
 
 class PairStats(BaseModel):
