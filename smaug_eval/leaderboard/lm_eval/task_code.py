@@ -146,7 +146,7 @@ def unreadable_files(folder: Path, known: Collection[str]) -> list[str]:
 
 @contextmanager
 def loading_as_checked(definitions: Iterable[Definition]) -> Iterator[None]:
-    """Have lm-eval load YAML outside its own folder with the very bytes that were checked, while it lasts.
+    """Make lm-eval load YAML outside its own folder with the very bytes that were checked, while it lasts.
 
     lm-eval reads a task's files each time it loads the task. What it is given is compared before it is parsed, so that
     nothing runs that was not checked, however late a file is changed.
@@ -168,13 +168,13 @@ def loading_as_checked(definitions: Iterable[Definition]) -> Iterator[None]:
     def make_loader(base_dir: Path, *, resolve_funcs: bool) -> Any:
         loader: Any = original(base_dir, resolve_funcs=resolve_funcs)
 
-        class Checked(loader):
+        class CheckedYaml(loader):
             def __init__(self, stream: Any) -> None:
                 content = stream.read()
                 _refuse_unchecked(Path(stream.name), content, checked)
                 super().__init__(content)
 
-        return Checked if resolve_funcs else loader
+        return CheckedYaml if resolve_funcs else loader
 
     _yaml_loader._make_loader = make_loader
     try:
