@@ -278,7 +278,7 @@ class EvaluationJob:
         if self.definition not in (None, asked.definition(column)):
             raise SmaugError(
                 f"the files that define task {self.task!r} have changed since this run began",
-                fix="run again: what they decide is done anew, and the rest stays",
+                fix="run again: what they decide is done again, and the rest stays",
             )
         return asked, column
 

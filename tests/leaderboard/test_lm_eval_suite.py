@@ -397,7 +397,7 @@ class TestCode:
         mark = tmp_path / "mark"
         reach = f"{{{{ cycler.__init__.__globals__.os.system('touch {mark}') }}}}{{{{question}}}}"
         folder = write_tasks(tmp_path / "tasks", ["own_choice"], own_choice={"doc_to_text": reach})
-        with pytest.raises(SmaugError, match="cannot be loaded: SecurityError"):
+        with pytest.raises(SmaugError, match=r"cannot be loaded \(.*own_choice.yaml\): SecurityError"):
             self.load(place, folder)
         assert not mark.exists()
 

@@ -158,3 +158,15 @@ def test_settings_of_the_evaluation_are_looked_at_too(data: Path, tmp_path: Path
     error = refused(data, write_tasks(tmp_path), "own_generation", gen_kwargs={"max_gen_toks": "many"})
     assert error.message.startswith("task 'own_generation': generation_kwargs.max_gen_toks must be")
     check_generation("t", {"until": ["a"], "max_gen_toks": 3, "temperature": 0, "top_p": 1, "do_sample": False})
+
+
+def test_a_task_with_code_may_have_keys_and_functions_of_its_own(data: Path, tmp_path: Path) -> None:
+    """Its class reads them, and its modules register filters; the rest is looked at as ever."""
+    filters = [{"name": "a", "filter": [{"function": "mine"}]}]
+    folder = write_tasks(tmp_path, ["own_choice"], own_choice={"mine": 1, "filter_list": filters})
+    with (folder / "own_choice.yaml").open("a") as file:
+        file.write("process_docs: !function tools.docs\n")
+    assert "would run code that is not lm-eval's own" in refused(data, folder, "own_choice").message
+    with (folder / "own_choice.yaml").open("a") as file:
+        file.write("repeats: 0\n")
+    assert "repeats must be a whole number above 0" in refused(data, folder, "own_choice").message

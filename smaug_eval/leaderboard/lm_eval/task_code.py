@@ -69,13 +69,14 @@ def read_definition(name: str, manager: TaskManager) -> Definition:
     code: list[str] = []
     scripts: dict[Path, str] = {}
     places: dict[str, str] = {}
+    runs = {file: _code_of(tree) for file, tree in read.trees.items()}
     for file, tree in read.trees.items():
-        found = _code_of(tree)
+        found = runs[file]
         if found:
             beside = file.parent.glob("*.py") if _is_lm_evals(file) else file.parent.rglob("*.py")
             scripts |= {script: _sha256(_content(script)) for script in sorted(beside)}
         if not _is_lm_evals(file):
-            check_keys(file, tree, manager.task_index)
+            check_keys(file, tree, manager.task_index, with_code=any(runs.values()))
             code += [f"{file}, line {line}: {what}" for line, what in found]
             for node in _nodes(tree):
                 if isinstance(node, yaml.ScalarNode):
@@ -135,8 +136,9 @@ def unreadable_files(folder: Path, known: Collection[str]) -> list[str]:
         files = _Files()
         try:
             files.included(path.resolve(), ())
+            with_code = any(map(_code_of, files.trees.values()))
             for file, tree in files.trees.items():
-                check_keys(file, tree, known)
+                check_keys(file, tree, known, with_code=with_code)
         except SmaugError as error:
             found.append(error.message)
     return list(dict.fromkeys(found))
@@ -144,7 +146,7 @@ def unreadable_files(folder: Path, known: Collection[str]) -> list[str]:
 
 @contextmanager
 def loading_as_checked(definitions: Iterable[Definition]) -> Iterator[None]:
-    """Have lm-eval load YAML outside its own folder with the very bytes that were checked, while it lasts.
+    """Make lm-eval load YAML outside its own folder with the very bytes that were checked, while it lasts.
 
     lm-eval reads a task's files each time it loads the task. What it is given is compared before it is parsed, so that
     nothing runs that was not checked, however late a file is changed.
@@ -166,13 +168,13 @@ def loading_as_checked(definitions: Iterable[Definition]) -> Iterator[None]:
     def make_loader(base_dir: Path, *, resolve_funcs: bool) -> Any:
         loader: Any = original(base_dir, resolve_funcs=resolve_funcs)
 
-        class Checked(loader):
+        class CheckedYaml(loader):
             def __init__(self, stream: Any) -> None:
                 content = stream.read()
                 _refuse_unchecked(Path(stream.name), content, checked)
                 super().__init__(content)
 
-        return Checked if resolve_funcs else loader
+        return CheckedYaml if resolve_funcs else loader
 
     _yaml_loader._make_loader = make_loader
     try:

@@ -27,18 +27,19 @@ _FUNCTIONS = ("process_docs", "process_results", "custom_dataset")
 _BOOLS = ("should_decontaminate", "unsafe_code")
 
 
-def check_keys(path: Path, tree: yaml.Node, known: Collection[str]) -> None:
+def check_keys(path: Path, tree: yaml.Node, known: Collection[str], *, with_code: bool = False) -> None:
     """Make sure that the keys of a file that defines a task or group, or is included by one, are what lm-eval takes.
 
     Args:
         path: The file, for the message.
         tree: What it says.
         known: Names of tasks, tags and groups, which groups may list.
+        with_code: Whether the task runs code of its own, which may take other keys and register other functions.
 
     Raises:
         SmaugError: a key is unknown or of another type; with file, line and key.
     """
-    _Checker(path, known).definition(tree)
+    _Checker(path, known, with_code).definition(tree)
 
 
 def keys_of(node: yaml.Node | None) -> dict[Any, yaml.Node]:
@@ -48,13 +49,13 @@ def keys_of(node: yaml.Node | None) -> dict[Any, yaml.Node]:
 
 
 class _Checker:
-    def __init__(self, path: Path, known: Collection[str]) -> None:
-        self._path, self._known = path, known
+    def __init__(self, path: Path, known: Collection[str], with_code: bool) -> None:
+        self._path, self._known, self._with_code = path, known, with_code
 
     def definition(self, node: yaml.Node) -> None:
         """A file, or an entry of a group's list that says more than a name."""
         keys = keys_of(node)
-        if "class" not in keys:  # such a task has keys of its own
+        if not self._with_code:
             self._refuse_unknown(node)
         for names, is_right, words in (
             (_TEXTS, _is_text, "text"),
@@ -75,7 +76,7 @@ class _Checker:
             self._metric(metric)
         for filters in self._entries(keys, "filter_list"):
             self._filters(filters)
-        if "group" in keys:
+        if "group" in keys and "class" not in keys:
             self._members(keys)
 
     def _members(self, keys: Mapping[Any, yaml.Node]) -> None:
@@ -108,7 +109,7 @@ class _Checker:
         self._check(
             keys,
             "aggregation",
-            lambda value: _is_function(value) or value.value in aggregations,
+            lambda value: self._with_code or _is_function(value) or value.value in aggregations,
             f"one of {', '.join(aggregations)}, or {FUNCTION} FILE.NAME",
         )
         self._check(keys, "weight_by_size", _is_bool, "true or false")
@@ -128,7 +129,7 @@ class _Checker:
             self._check(
                 own,
                 "function",
-                lambda value: _is_function(value) or value.value in known,
+                lambda value: self._with_code or _is_function(value) or value.value in known,
                 f"one of {', '.join(known)}, or {FUNCTION} FILE.NAME",
             )
             self._check(own, "regex_pattern", _is_pattern, "a regular expression")
