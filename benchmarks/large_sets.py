@@ -3,13 +3,15 @@
     python -m benchmarks.large_sets [--pairs 100000 1000000] [--phases build encode trial reference] [--scored 20000]
         [--out FILE]
 
-Writes synthetic pairs (a prompt of some 20 words, completions of some 40, one word differs) and takes each phase in a
-process of its own: build makes the pair set of a recipe from a file; encode tokenises it; trial encodes it and takes
-two steps with a one-layer model, whose reference scores the pairs of these steps alone; reference scores the pairs with
-that model, and writes and reads the scores. A core would be busy for a quarter of an hour with all pairs of a million,
-so that the reference pass is one that resumes: the scores of all pairs but the longest --scored (0: none) are read from
-its journal, and these are computed, with room for the scores of all from the beginning. Its pairs are random ids of the
-lengths of the others, put into the file that encoding fills, and not tokenised again.
+Makes synthetic pairs (a prompt of some 20 words, completions of some 40, one word differs) and takes each phase in a
+process of its own: build makes the pair set of a recipe from a file; encode tokenises that file; trial takes two steps
+with a one-layer model, whose reference scores the pairs of these steps alone; reference scores the pairs with that
+model, and writes and reads the scores. trial and reference do not tokenise again: their pairs are random ids of the
+lengths of the others, put into the mapped file that encoding fills.
+
+A core would be busy for a quarter of an hour with the reference of a million pairs, so that the pass is one that
+resumes: the scores of all pairs but the longest --scored (0: none) are read from its journal, and these are computed,
+with room for the scores of all from the beginning.
 
 peak_gib is the most that the process held resident, the interpreter, its libraries and the pages of mapped files
 included; anonymous_gib leaves these pages, which the kernel takes back when it needs them, out (sampled every 50 ms).
@@ -92,7 +94,9 @@ def main() -> None:
         root = options.folder or Path(still.enter_context(tempfile.TemporaryDirectory()))
         for count in options.pairs:
             folder = root / str(count)
-            write_pairs(folder, count)
+            write_model(folder)
+            if {"build", "encode"} & set(options.phases):
+                write_pairs(folder, count)
             for phase in options.phases:
                 command = [sys.executable, "-m", "benchmarks.large_sets", "--phase", phase, "--folder", str(folder)]
                 command += ["--pairs", str(count), "--scored", str(options.scored)]
@@ -104,13 +108,9 @@ def main() -> None:
 
 
 def write_pairs(folder: Path, count: int) -> None:
-    """Write a file of so many synthetic pairs, and a tiny model with its tokenizer beside it."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    if (folder / "model").is_dir():
-        return  # of an earlier call
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a file of so many synthetic pairs, unless it is there."""
+    if (folder / "few.jsonl").is_file():
+        return
     rng = random.Random(count)
     with (folder / "rows.jsonl").open("w", encoding="utf-8") as file:
         for number in range(count):
@@ -121,6 +121,14 @@ def write_pairs(folder: Path, count: int) -> None:
             row = {"prompt": prompt, "chosen": f" {' '.join(chosen)}", "rejected": f" {' '.join(rejected)}"}
             file.write(f"{json.dumps(row)}\n")
     (folder / "few.jsonl").write_bytes(b"".join(_first_lines(folder / "rows.jsonl", HELD_OUT)))
+
+
+def write_model(folder: Path) -> None:
+    """Write a tiny model with its tokenizer, whose words are those of the pairs."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder.mkdir(parents=True, exist_ok=True)
     digits = {str(digit): place for place, digit in enumerate(range(10), 3)}
     vocabulary = {END: 0, UNKNOWN: 1, "never": 2, **digits}
     vocabulary |= {word: len(vocabulary) + place for place, word in enumerate(WORDS)}
@@ -136,17 +144,17 @@ def write_pairs(folder: Path, count: int) -> None:
 
 def measured(phase: str, folder: Path, count: int, scored: int) -> dict[str, Any]:
     """Do one phase in this process, and return what it held and how long it took."""
-    work: Callable[[Path], dict[str, Any]] = {
+    phases: dict[str, Callable[[Path], dict[str, Any]]] = {
         "build": _build,
         "encode": _encode,
-        "trial": _trial,
+        "trial": functools.partial(_trial, count=count),
         "reference": functools.partial(_reference, count=count, scored=scored or count),
-    }[phase]
+    }
     _import_everything()
     forget_peak("cpu")
     start, busy = time.monotonic(), time.process_time()
     with _anonymous() as most:
-        found = work(folder)
+        found = phases[phase](folder)
     seconds, busy = round(time.monotonic() - start, 1), round(time.process_time() - busy, 1)
     return {
         "peak_gib": _gib(peak("cpu")),
@@ -165,7 +173,7 @@ def _keep(path: Path, found: Mapping[str, Any]) -> None:
 
     row = {
         **found,
-        "command": f"python -m benchmarks.large_sets {' '.join(sys.argv[1:])}",
+        "command": f"python -m benchmarks.large_sets --pairs {found['pairs']} --phases {found['phase']}",
         "date": now()[:10],
         "git_commit": git_commit(),
         "machine": {
@@ -210,26 +218,36 @@ def _encode(folder: Path) -> dict[str, Any]:
     return {"tokens": sum(2 * len(p.prompt) + len(p.chosen) + len(p.rejected) for p in sets.train.pairs)}
 
 
-def _trial(folder: Path) -> dict[str, Any]:
-    from smaug_eval.trainers.config import TrainingConfig
-    from smaug_eval.trainers.spec import TrainingSpec
-    from smaug_eval.trainers.train import train
+def _trial(folder: Path, *, count: int) -> dict[str, Any]:
+    from transformers import AutoModelForCausalLM
 
-    result = train(
-        TrainingSpec(
-            config=TrainingConfig.model_validate({"loss": "dpop", "steps": 2}),
-            name="trial",
-            model_path=folder / "model",
-            dtype="float32",
-            train_file=folder / "rows.jsonl",
-            eval_file=folder / "few.jsonl",
-            out_dir=folder / "trial",
-            seed=1,
-            model_sha256="tiny",
-        ),
-        should_stop=lambda: False,
-    )
-    return {"steps": result.steps}
+    from smaug_eval.prefix.scorer import scoring
+    from smaug_eval.trainers.config import TrainingConfig
+    from smaug_eval.trainers.reference import score_pairs
+    from smaug_eval.trainers.steps import training_arguments
+    from smaug_eval.trainers.trainer import PairTrainer, ScoredPairs
+    from smaug_eval.trainers.trial import seen_pairs, spread
+
+    pairs = _random_pairs(folder, count)
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    config = TrainingConfig.model_validate({"loss": "dpop", "steps": 2, "warmup_steps": 0})
+    arguments = training_arguments(config, folder / "trial", 1)
+    seen = seen_pairs(config, arguments, len(pairs)) or list(range(len(pairs)))
+    with scoring(model) as scorer:
+        few = [pairs[number] for number in seen]
+        tokens = score_pairs(scorer, model, few, row_tokens=config.row_tokens, autocast=None, folder=folder)
+        trainer = PairTrainer(
+            model,
+            arguments,
+            config=config,
+            scorer=scorer,
+            train_pairs=ScoredPairs(pairs, spread(tokens, seen, pairs)),
+            eval_pairs=None,
+            autocast=None,
+            callbacks=[],
+        )
+        trainer.train()
+    return {"steps": trainer.state.global_step, "scored": len(seen)}
 
 
 def _reference(folder: Path, *, count: int, scored: int) -> dict[str, Any]:

@@ -179,7 +179,7 @@ class PreferenceConfig(TrainingArguments):
             if self.auto_find_batch_size:
                 raise SmaugError(
                     "PreferenceConfig(auto_find_batch_size=True) is not taken with kto",
-                    fix="give per_device_train_batch_size: completions stand beside others of their batch",
+                    fix="give per_device_train_batch_size: the divergence is that of a batch of this size",
                 )
         if self.batching == "question" and self.train_sampling_strategy != "random":
             raise SmaugError(

@@ -157,9 +157,11 @@ def _check_several(where: str, columns: Mapping[str, Any]) -> None:
     """Name what is no answer in a list of answers: nothing at all, or something that is no text among texts."""
     for side in ("chosen", "rejected"):
         answers = columns.get(side)
-        if answers == []:
+        if not isinstance(answers, list):
+            continue
+        if not answers:
             raise SmaugError(f"{where}: {side} is an empty list", fix="give at least one answer, or remove the row")
-        texts = [isinstance(each, str) for each in answers] if isinstance(answers, list) else []
+        texts = [isinstance(each, str) for each in answers]
         if any(texts) and not all(texts):
             number = texts.index(False)
             raise SmaugError(

@@ -70,6 +70,8 @@ def test_each_format_is_told_and_read(form: str, row: dict[str, Any], expected: 
     ("row", "message"),
     [
         ({**PLAIN, "chosen": "Because."}, "prompt is a list, but chosen is text: a row is all text or all messages"),
+        ({"prompt": "Why?", "chosen": "a", "rejected": []}, "rejected is an empty list"),
+        ({"prompt": "Why?", "chosen": "a", "rejected": ["b", 3]}, r"rejected\[1\] is a number, not text"),
         ({**PLAIN, "prompt": []}, "the prompt has no message; it must end with one of role user"),
         ({**PLAIN, "prompt": [GOOD]}, "the prompt ends with a message of role assistant"),
         ({**PLAIN, "prompt": [SYSTEM]}, "the prompt ends with a message of role system"),
