@@ -26,6 +26,7 @@ from smaug_eval.results.differences import p_text
 from smaug_eval.results.files import Unread, refuse_failures
 from smaug_eval.results.merging import with_distinct_labels
 from smaug_eval.results.metrics import chosen_metrics
+from smaug_eval.results.sample_files import held_states
 from smaug_eval.results.sources import Source, read_sources
 
 FORMATS = ("html", "md", "json")
@@ -73,12 +74,13 @@ def build_report(
         raise SmaugError("there is nothing to report on", fix="give a run directory, or lm-eval results")
     if archive is not None:
         read_archive(archive)
-    sources = with_distinct_labels(read_sources(paths))
-    choices = chosen_metrics(metrics)
-    comparison = compare(
-        sources, title=title, baseline=baseline, archive=archive, metrics=choices, shorten=format_ != "json"
-    )
-    written = {"html": render, "md": summary, "json": numbers}[format_](comparison)
+    with held_states():
+        sources = with_distinct_labels(read_sources(paths))
+        choices = chosen_metrics(metrics)
+        comparison = compare(
+            sources, title=title, baseline=baseline, archive=archive, metrics=choices, shorten=format_ != "json"
+        )
+        written = {"html": render, "md": summary, "json": numbers}[format_](comparison)
     write_text(out, without_keys(written))
     if strict:
         refuse_failures([*comparison.unread, *_unread(sources)], f"{out} is written")

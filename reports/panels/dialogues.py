@@ -100,7 +100,9 @@ def dialogue_warnings(comparison: Comparison) -> Iterator[str]:
 def _apart(each: JudgedSet, baseline: str | None) -> Iterator[str]:
     """Yield which models were not judged together with the baseline, or not alike."""
     models = scored_models(each)
-    for model in models if baseline is not None and baseline in models else ():
+    if baseline is None or baseline not in models:
+        return
+    for model in models:
         if model != baseline and (why := each.why_not(model, baseline)):
             yield f"{model} and {baseline} do not compare ({why}): no difference is shown."
         elif model != baseline and (unchecked := each.unchecked(model, baseline)):

@@ -49,6 +49,8 @@ CHANGED_SHOWN = 1000
 """Most documents on the page that some model gained or lost against the baseline."""
 SHOWN = 1300
 """Most documents on the page."""
+ALL_MODELS = 6
+"""Models up to which so many are shown; of more models fewer, so that a page of a dozen opens as quickly."""
 
 
 class Item(NamedTuple):
@@ -193,6 +195,11 @@ def outcome_rows(comparison: Comparison) -> list[OutcomeRow]:
     return list(_outcome_rows(_against(comparison), models, _place(comparison)))
 
 
+def shown_of(most: int, models: int) -> int:
+    """Return how many documents are on the page where ``most`` are for few models."""
+    return most if models <= ALL_MODELS else most * ALL_MODELS // models
+
+
 Located = dict[str, list[TaskRows]]
 _Page = tuple[Located, dict[str, list[OutcomesRow]], list[str]]
 _PAGES: WeakKeyDictionary[Given, _Page] = WeakKeyDictionary()
@@ -203,7 +210,8 @@ def _page(first: Comparison) -> _Page:
     found = _PAGES.get(first.given) if first.given is not None else None
     if found is None:
         located, unshown = _located(first, _place(first))
-        found = (located, choose(located, changed=CHANGED_SHOWN, total=SHOWN), unshown)
+        changed, total = (shown_of(most, len(first.models)) for most in (CHANGED_SHOWN, SHOWN))
+        found = (located, choose(located, changed=changed, total=total), unshown)
         if first.given is not None:
             _PAGES[first.given] = found
     return found

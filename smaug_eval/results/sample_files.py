@@ -10,6 +10,7 @@ import codecs
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,8 +50,29 @@ class FileState(NamedTuple):
 def state_of(samples: Samples) -> FileState:
     """Return the state of the file that samples lie in."""
     path = samples if isinstance(samples, Path) else samples.path
-    state = path.stat()
-    return FileState(path, state.st_mtime_ns, state.st_size)
+    found = _HELD.get(path)
+    if found is None:
+        state = path.stat()
+        found = FileState(path, state.st_mtime_ns, state.st_size)
+        if _HOLDERS:
+            _HELD[path] = found
+    return found
+
+
+_HELD: dict[Path, FileState] = {}
+_HOLDERS: list[object] = []
+
+
+@contextmanager
+def held_states() -> Iterator[None]:
+    """Ask for the state of each file but once until the end: a page of many models asks for the same ones 100 times."""
+    _HOLDERS.append(object())
+    try:
+        yield
+    finally:
+        _HOLDERS.pop()
+        if not _HOLDERS:
+            _HELD.clear()
 
 
 def is_line_by_line(samples: Samples) -> bool:

@@ -36,6 +36,9 @@ _TAIL = b'"filter": '
 _TRUTHS = {"True": 1.0, "False": 0.0}
 _TEXTS = ("doc", "arguments", "target", "resps", "filtered_resps")
 
+_BUFFER = 1 << 20
+"""Bytes read at once: a line with a long prompt is many times the default."""
+
 Key = tuple[str, str]
 
 
@@ -130,7 +133,7 @@ def _without_texts(sample: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     start = 0
-    with path.open("rb") as file:
+    with path.open("rb", buffering=_BUFFER) as file:
         for number, line in enumerate(file, start=1):
             ends = _ends(line)
             if ends is None and not line.removeprefix(codecs.BOM_UTF8).strip():
@@ -153,7 +156,8 @@ def _ends(line: bytes) -> dict[str, Any] | None:
     if head is None or tail < 0:
         return None
     try:
-        ends = {"doc_id": int(head[1]), **json.loads(b"{" + line[tail:])}
+        ends = json.loads("{" + line[tail:].decode())
+        ends["doc_id"] = int(head[1])
     except (ValueError, RecursionError):  # what stands between may be well, and is parsed as a whole
         return None
     return ends if "metrics" in ends and "doc_hash" in ends else None

@@ -129,7 +129,7 @@ def score_difference(
     count = _affordable([*first, *second], resamples)
     draws = Draws(seed) if draws is None else draws
     titles = map(str, range(len(first))) if names is None else names
-    pairs = [draws.pair(title, *both, count) for title, *both in zip(titles, first, second, strict=True)]
+    pairs = [draws.pair(title, own, other, count) for title, own, other in zip(titles, first, second, strict=True)]
     drawn = score([own for own, _ in pairs]) - score([other for _, other in pairs])
     if not _varies(drawn):
         return ScoreDifference(difference, None, None, n, count)
