@@ -110,7 +110,7 @@ class DecisionJob:
 
 @dataclass(frozen=True)
 class RoundShare:
-    """Describe what one model is asked of a column in a round, or a share of that; a job of its own.
+    """Describe the documents of a column on which a model is scored in a round, or a share of them; a job of its own.
 
     Attributes:
         name: The model's.
