@@ -86,7 +86,7 @@ def judge(
     allow_missing: options.AllowMissing = None,
     stop: Annotated[
         str | None,
-        typer.Option("--stop", help="decided: judge questions in random order until models are told apart."),
+        typer.Option("--stop", help="decided: judge questions in random order until models are shown to differ."),
     ] = None,
     against: Annotated[
         str | None, typer.Option("--against", help="With --stop: the model to compare with; the first one if empty.")

@@ -110,7 +110,7 @@ class DecisionJob:
 
 @dataclass(frozen=True)
 class RoundShare:
-    """Describe what one model is asked of a column in a round, or a share of that; a job of its own.
+    """Describe the documents of a column on which a model is scored in a round, or a share of them; a job of its own.
 
     Attributes:
         name: The model's.
@@ -150,12 +150,10 @@ class RoundShare:
             SmaugError: lm-eval left a document out, or a value is beyond what it can be.
         """
         order, metric = self.column.order, self.column.metric
-        own = slice(None) if self.share is None else slice(self.share.number, None, self.share.of)
-        keys = list(order.keys(self.start, self.end))[own]
-        documents: dict[str, list[int]] = {}
-        for task, number in sorted(keys, key=lambda key: (list(order.sizes).index(key[0]), key[1])):
-            documents.setdefault(task, []).append(number)
-        samples = self.job.samples(documents, place)
+        part = slice(None) if self.share is None else slice(self.share.number, None, self.share.of)
+        keys = list(order.keys(self.start, self.end))[part]
+        by_task = {task: sorted(number for other, number in keys if other == task) for task in order.sizes}
+        samples = self.job.samples({task: own for task, own in by_task.items() if own}, place)
         found = {
             (task, each.number): each
             for task, rows in samples.items()
@@ -165,7 +163,7 @@ class RoundShare:
             scored = [found[key] for key in keys]
         except KeyError as error:
             raise SmaugError(f"{self.column.title}: lm-eval scored no document {error.args[0]}") from error
-        largest = order.largest[self.start : self.end][own]
+        largest = order.largest[self.start : self.end][part]
         wrong = next(
             (each.value for each, most in zip(scored, largest, strict=True) if not 0 <= each.value <= most), None
         )

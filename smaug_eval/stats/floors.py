@@ -1,4 +1,6 @@
-r"""Bound scores that count from a floor on, such as that of guessing: ``max(0, (mean - floor) / (1 - floor))``.
+r"""Compute intervals of scores that count from a floor on, such as that of guessing.
+
+Such a score is ``max(0, (mean - floor) / (1 - floor))``.
 
 A score of several tasks is the sum of such terms with weights w. It is its linear part, the same without the maximum,
 plus what the tasks below their floors are short of them, :math:`G = \sum_k w_k \max(0, f_k - \mu_k) / (1 - f_k)`.

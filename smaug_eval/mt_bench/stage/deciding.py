@@ -51,7 +51,7 @@ class StopRule:
 
 
 @dataclass
-class _Course:
+class _JudgedCourse:
     """How the comparison of a model fares; ``order`` has the questions that both can be judged on."""
 
     order: list[QuestionId]
@@ -95,7 +95,7 @@ class QuestionRounds:
         order = [questions[place] for place in np.random.default_rng(seed).permutation(len(questions))]
         other = asked.get(rule.against, {})
         self._courses = {
-            model: _Course([question for question in order if question in own and question in other])
+            model: _JudgedCourse([question for question in order if question in own and question in other])
             for model, own in asked.items()
             if model != rule.against
         }
@@ -110,8 +110,8 @@ class QuestionRounds:
         """Return whether a comparison is open."""
         return any(each.is_open for each in self._courses.values())
 
-    def next(self) -> list[Match]:
-        """Begin the next round; return every judgment that it and those before it take."""
+    def next_round(self) -> list[Match]:
+        """Start the next round; return every judgment that it and those before it take."""
         for model, course in self._courses.items():
             if course.is_open:
                 for each in (model, self._rule.against):

@@ -242,7 +242,7 @@ class Judging:
         rounds = QuestionRounds(plan.matches, rule)
         part, outcome, stopped = replace(plan, matches=()), None, None
         while rounds.is_open and stopped is None:
-            part = replace(plan, matches=tuple(rounds.next()))
+            part = replace(plan, matches=tuple(rounds.next_round()))
             outcome, stopped = self._asked(part, file, failed)
             if stopped is None:
                 for line in rounds.look(self._records(file)):
