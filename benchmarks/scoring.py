@@ -55,7 +55,7 @@ Answers = list[tuple[float, bool]]
 
 
 class CountedEngine(TorchEngine):
-    """Remember the texts that were scored last.
+    """Record the texts that were scored last.
 
     Attributes:
         texts: The texts.
@@ -64,7 +64,7 @@ class CountedEngine(TorchEngine):
     texts: Sequence[Text] = ()
 
     def score_texts(self, texts: Sequence[Text], known: Collection[int]) -> Iterator[Sequence[ScoredText]]:
-        """Score texts as ever, and remember them."""
+        """Score texts as ever, and record them."""
         self.texts = texts
         yield from super().score_texts(texts, known)
 
