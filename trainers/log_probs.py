@@ -138,18 +138,18 @@ def pair_rows(scorer: Scorer, pairs: Iterable[EncodedPair], row_tokens: int) -> 
         row_tokens: Most tokens of a row, but for padding and for single tokens that are not worth sharing.
     """
     rows: list[list[int]] = []
-    row = _Row(scorer)
+    row = _RowTokens(scorer)
     for _, question in itertools.groupby(enumerate(pairs), key=lambda each: each[1].prompt.tobytes()):
         members = list(question)
         if rows and row.add(pair for _, pair in members) <= row_tokens:
             rows[-1] += [number for number, _ in members]
             continue
         rows.append([])
-        row = _Row(scorer)
+        row = _RowTokens(scorer)
         for number, pair in members:
             if row.add([pair]) > row_tokens and rows[-1]:
                 rows.append([])
-                row = _Row(scorer)
+                row = _RowTokens(scorer)
                 row.add([pair])
             rows[-1].append(number)
     return rows
@@ -170,7 +170,7 @@ def scoring_batches(scorer: Scorer, pairs: Sequence[EncodedPair], row_tokens: in
     return [[order[place] for place in row] for row in pair_rows(scorer, (pairs[n] for n in order), row_tokens)]
 
 
-class _Row:
+class _RowTokens:
     """Counts the tokens that one forward pass computes for some pairs, padding aside."""
 
     def __init__(self, scorer: Scorer) -> None:
