@@ -1,5 +1,5 @@
 # make setup   fill .venv            make demo   the main job on the embedded default
-# make test    checks and all tests  make check  lint, format, types and the arrows between rooms; make tests  the tests
+# make test    checks and all tests  make check  lint, format, types and the arrows between rooms
 # make study   the paper's questions, answered at the size of the demo; make study-remedies  other losses beside them
 # make study-batching   what the order of the pairs does to the result
 # make docs    the documentation as a site: build/site/index.html
@@ -14,7 +14,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Threads that wait for each other must not spin: other work shares the cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup setup-vllm demo study study-remedies study-batching gpu test tests fast check format demo-model demo-data demo-search docs test-docs test-report test-vllm test-newest clean
+.PHONY: setup setup-vllm demo study study-remedies study-batching gpu test fast check format demo-model demo-data demo-search docs test-docs test-report test-vllm test-newest clean
 
 setup: $(STAMP)
 
@@ -47,10 +47,8 @@ study-batching: setup
 gpu: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.gpu --out gpu.json
 
-test: check tests
-
-# On two processes, each of which takes whole files (tests/conftest.py).
-tests: setup
+# Two processes, each of which takes whole files (tests/conftest.py).
+test: check
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 30
 
 # Everything but the slow tests, in seconds: for use while editing.
