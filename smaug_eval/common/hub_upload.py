@@ -1,4 +1,4 @@
-"""Upload files to the Hub through Xet's storage where it answers, and over plain HTTP where it does not.
+"""Send files to the Hub through Xet's storage where it answers, and over plain HTTP where it does not.
 
 ``hf_xet`` retries for minutes, in silence, where its storage is away. Whether it is there is therefore asked in seconds
 before; where an upload to it fails after that, it is done again over plain HTTP, which every repository accepts.
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class Uploader:
-    """Do uploads to one repository.
+    """Send files to one repository.
 
     Args:
         repo: Its id.

@@ -123,7 +123,7 @@ class KnownScores:
         return self._apart[of, model, baseline]
 
     def announce(self, board: PageBoard, models: Iterable[str]) -> None:
-        """Have the documents of all models drawn together, where a difference on a board needs draws.
+        """Hold the documents of all models ready to be drawn together, where a difference on a board needs draws.
 
         Raises:
             SmaugError: a samples file is damaged.

@@ -42,7 +42,7 @@ class Draws:
         self._lock = Lock()
 
     def add(self, stratum: str, rows: Rows) -> None:
-        """Announce a model's rows, so that they are resampled together with the first that are asked for.
+        """Add a model's rows, so that they are resampled together with the first that are asked for.
 
         Args:
             stratum: Its name.

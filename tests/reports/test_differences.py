@@ -112,6 +112,7 @@ def test_averages_are_bootstrapped_within_tasks_and_adjusted_over_models(run: An
         stats.average_difference(
             [[np.array(columns[task, model])] for task in (ARC, HELLASWAG)],
             [[np.array(columns[task, "base"])] for task in (ARC, HELLASWAG)],
+            names=[[ARC], [HELLASWAG]],
         )
         for model in ("dpo", "dpop")
     ]
