@@ -10,7 +10,8 @@ model, and writes and reads the scores. trial and reference do not tokenise agai
 lengths of the others, put into the mapped file that encoding fills.
 
 A core would be busy for a quarter of an hour with the reference of a million pairs, so that the pass is one that
-resumes: the scores of all pairs but the longest --scored (0: none) are read from its journal, and these are computed,
+resumes: the scores of all pairs but the longest --scored (0: none) are read from its journal, where they are zeros that
+were written beforehand, and these are computed,
 with room for the scores of all from the beginning.
 
 peak_gib is the most that the process held resident, the interpreter, its libraries and the pages of mapped files
