@@ -28,7 +28,7 @@ import smaug_eval
 from smaug_eval.common.files import write_text
 from smaug_eval.leaderboard.registry import suite_names
 from smaug_eval.mt_bench.config import JudgeConfig, MtBenchConfig
-from smaug_eval.runs import recipe
+from smaug_eval.runs import recipe, recipe_entries
 from smaug_eval.trainers.config import LaunchConfig, LoraConfig, TrainingConfig
 from smaug_eval.trainers.pairs.config import SOURCES, ChesKeys, MixturePairs
 from smaug_eval.trainers.study import Arm, Study
@@ -39,7 +39,7 @@ WRITTEN = "<!-- Written by `python -m benchmarks.reference_pages`; do not edit. 
 
 SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("The recipe", recipe.Recipe, ""),
-    ("`model` and each of `models`", recipe.ModelSpec, "model"),
+    ("`model` and each of `models`", recipe_entries.ModelSpec, "model"),
     *((f"`pairs.<name>` with `source: {name}`", source.config, "pairs.<name>") for name, source in SOURCES.items()),
     ("`pairs.<name>` with `source: mixture`", MixturePairs, "pairs.<name>"),
     ("`trainings.<name>`", TrainingConfig, "trainings.<name>"),
@@ -50,9 +50,9 @@ SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("`study`", Study, "study"),
     ("`study.arms.<name>`", Arm, "study.arms.<name>"),
     ("`study.questions`", Questions, "study.questions"),
-    ("`evaluations.<name>`", recipe.EvaluationConfig, "evaluations.<name>"),
-    ("`evaluations.<name>.thinking`", recipe.ThinkingConfig, "evaluations.<name>.thinking"),
-    ("`evaluations.<name>.sampling`", recipe.SamplingConfig, "evaluations.<name>.sampling"),
+    ("`evaluations.<name>`", recipe_entries.EvaluationConfig, "evaluations.<name>"),
+    ("`evaluations.<name>.thinking`", recipe_entries.ThinkingConfig, "evaluations.<name>.thinking"),
+    ("`evaluations.<name>.sampling`", recipe_entries.SamplingConfig, "evaluations.<name>.sampling"),
     ("`mt_bench.<name>`", MtBenchConfig, "mt_bench.<name>"),
     ("`mt_bench.<name>.judge`", JudgeConfig, "mt_bench.<name>.judge"),
     ("`report`", recipe.ReportConfig, "report"),

@@ -45,7 +45,8 @@ from smaug_eval.planning.work import (
     training_flops,
 )
 from smaug_eval.runs.lineage import START, trained_part
-from smaug_eval.runs.recipe import BASE, EvaluationConfig, Recipe
+from smaug_eval.runs.recipe import BASE, Recipe
+from smaug_eval.runs.recipe_entries import EvaluationConfig
 from smaug_eval.trainers.config import LoraConfig, TrainingConfig
 from smaug_eval.trainers.launch import process_number
 

@@ -20,7 +20,7 @@ from smaug_eval.results.layout import JOURNAL
 from smaug_eval.runs.data import RunData
 from smaug_eval.runs.jobs import EvaluationJob
 from smaug_eval.runs.models import RunModels
-from smaug_eval.runs.recipe import PLACES
+from smaug_eval.runs.recipe_entries import PLACES
 
 
 class ColumnQuestions(NamedTuple):

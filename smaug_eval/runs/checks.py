@@ -17,7 +17,8 @@ from smaug_eval.mt_bench.files.layout import answers_stage, judgments_stage
 from smaug_eval.mt_bench.stage.judging import Judging
 from smaug_eval.results.layout import curve_stage, evaluation_stage, training_stage
 from smaug_eval.runs.models import RunModels, uses_of
-from smaug_eval.runs.recipe import BASE, EvaluationConfig, Recipe
+from smaug_eval.runs.recipe import BASE, Recipe
+from smaug_eval.runs.recipe_entries import EvaluationConfig
 from smaug_eval.trainers.optimisers import check_libraries
 
 

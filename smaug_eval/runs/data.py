@@ -19,7 +19,8 @@ from smaug_eval.results.layout import pairs_stage
 from smaug_eval.runs.directory import RunDirectory
 from smaug_eval.runs.following import shared_document
 from smaug_eval.runs.lineage import ancestors
-from smaug_eval.runs.recipe import EvaluationConfig, Recipe
+from smaug_eval.runs.recipe import Recipe
+from smaug_eval.runs.recipe_entries import EvaluationConfig
 from smaug_eval.trainers.config import PairsConfig
 from smaug_eval.trainers.pairs.config import MixturePairs, SourcedPairs
 from smaug_eval.trainers.pairs.read import source_files

@@ -11,7 +11,7 @@ from smaug_eval.common.errors import SmaugError
 from smaug_eval.models.checkpoint import bos_warning
 from smaug_eval.models.remote_code import SWITCH
 from smaug_eval.runs.models import RunModels
-from smaug_eval.runs.recipe import EvaluationConfig
+from smaug_eval.runs.recipe_entries import EvaluationConfig
 
 
 def prompt_warnings(models: RunModels) -> list[str]:

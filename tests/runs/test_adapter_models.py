@@ -97,7 +97,7 @@ def test_what_needs_whole_weights_is_refused(tmp_path: Path) -> None:
 
 def test_a_key_of_old_recipes_is_not_changed_by_the_new_one() -> None:
     from smaug_eval.common.settings import deciding_settings
-    from smaug_eval.runs.recipe import ModelSpec
+    from smaug_eval.runs.recipe_entries import ModelSpec
 
     assert "adapter" not in deciding_settings(ModelSpec(path=DEMO))
     assert json.dumps(deciding_settings(ModelSpec(path=DEMO, adapter="a/b"))).count("a/b") == 1

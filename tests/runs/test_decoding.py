@@ -20,7 +20,7 @@ from smaug_eval.engines.decoding_rules import SamplingRule
 from smaug_eval.engines.sampled import document_seed
 from smaug_eval.leaderboard.demo import demo_suite
 from smaug_eval.leaderboard.rescore import document_metrics
-from smaug_eval.runs.recipe import EvaluationConfig
+from smaug_eval.runs.recipe_entries import EvaluationConfig
 from tests.engines.served.server import serving
 
 DEMO = "embedded:demo-model"

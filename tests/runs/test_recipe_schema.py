@@ -19,7 +19,8 @@ from smaug_eval.common.embedded import recipes_folder
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.engines.registry import ENGINES
 from smaug_eval.leaderboard.registry import suite_names
-from smaug_eval.runs.recipe import EvaluationConfig, ModelSpec, Recipe
+from smaug_eval.runs.recipe import Recipe
+from smaug_eval.runs.recipe_entries import EvaluationConfig, ModelSpec
 from smaug_eval.runs.recipe_file import load_recipe, parse_recipe
 from smaug_eval.runs.recipe_schema import SCHEMA_FILE, SCHEMA_LINE, recipe_schema, schema_text
 from smaug_eval.trainers.config import TrainingConfig
