@@ -198,3 +198,7 @@ def test_one_model_alone_is_right_or_wrong(run: Any, page: Callable[..., Any]) -
     assert (
         "t 1 wrong How many? How many? right answer: 3 * 4 = 12 #### 12 base ✗ wrong (acc); wrong number" in report.text
     )
+
+
+def test_of_many_models_fewer_documents_are_on_the_page() -> None:
+    assert [sample_panel.shown_of(1300, models) for models in (2, 6, 12, 50)] == [1300, 1300, 650, 156]
