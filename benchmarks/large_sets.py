@@ -233,7 +233,7 @@ def _trial(folder: Path, *, count: int) -> dict[str, Any]:
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
     config = TrainingConfig.model_validate({"loss": "dpop", "steps": 2, "warmup_steps": 0})
     arguments = training_arguments(config, folder / "trial", 1)
-    seen = seen_pairs(config, arguments, len(pairs)) or list(range(len(pairs)))
+    seen = seen_pairs(config, arguments, pairs) or list(range(len(pairs)))
     with scoring(model) as scorer:
         few = [pairs[number] for number in seen]
         tokens = score_pairs(scorer, model, few, row_tokens=config.row_tokens, autocast=None, folder=folder)
