@@ -152,7 +152,7 @@ def pair_figures(recipe: Recipe, name: str, run: Path | None = None) -> PairFigu
         )
     lengths = (known.prompt, known.common, known.chosen, known.rejected)
     pairs = min(known.pairs, config.limit or known.pairs)
-    return PairFigures(pairs, config.holdout, *lengths, known.source, known.of_a_question)
+    return PairFigures(pairs, config.holdout, *lengths, known.source, of_a_question=known.of_a_question)
 
 
 def _built(config: SourcedPairs, data_root: Path | None) -> PairFigures:
@@ -193,8 +193,8 @@ def _measured(stats: Mapping[str, Any], source: str, holdout: int, of_a_question
         holdout,
         *lengths,
         f"measured ({source}, {how})",
-        rows.get("unpaired", 0) / max(1, sum(rows.values())),
-        of_a_question,
+        unpaired=rows.get("unpaired", 0) / max(1, sum(rows.values())),
+        of_a_question=of_a_question,
     )
 
 
@@ -216,6 +216,6 @@ def _mixed(config: MixturePairs, parts: Mapping[str, PairFigures]) -> PairFigure
         mean("chosen"),
         mean("rejected"),
         sources,
-        mean("unpaired"),
-        mean("of_a_question"),
+        unpaired=mean("unpaired"),
+        of_a_question=mean("of_a_question"),
     )

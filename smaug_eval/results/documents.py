@@ -53,7 +53,11 @@ def logged(path: Samples, metric: str) -> Logged | None:
     Raises:
         SmaugError: a line is not a JSON object.
     """
-    return _logged(path, metric, state_of(path))
+    state = state_of(path)
+    name, _, filter_name = metric.partition(",")
+    if filter_name and _filters(path, state) == {filter_name}:
+        metric = name  # the same lines, which are read once
+    return _logged(path, metric, state)
 
 
 def logged_documents(path: Samples) -> int:
@@ -62,7 +66,19 @@ def logged_documents(path: Samples) -> int:
     Raises:
         SmaugError: a line is not a JSON object.
     """
+    return _document_count(path, state_of(path))
+
+
+@lru_cache(maxsize=KEPT_FILES)
+def _document_count(path: Samples, _state: FileState) -> int:
     return len({(str(line.get("doc_id")), str(line.get("doc_hash"))) for _, line in scanned(path)})
+
+
+@lru_cache(maxsize=KEPT_FILES)
+def _filters(path: Samples, _state: FileState) -> frozenset[Any]:
+    """The filters of a file's lines; None stands for a line without one."""
+    filters = (line.get("filter") for _, line in scanned(path))
+    return frozenset(each if isinstance(each, str) else None for each in filters)
 
 
 @lru_cache(maxsize=KEPT_FILES)

@@ -175,7 +175,7 @@ def test_steps() -> None:
 
 
 def test_pairs_of_a_question_share_all_but_the_rejected_answer() -> None:
-    figures = PairFigures(30, 9, 100.0, 0.0, 20.0, 20.0, "made up", 2.9)
+    figures = PairFigures(30, 9, 100.0, 0.0, 20.0, 20.0, "made up", of_a_question=2.9)
     together, alone = (figures.within(200, together=each) for each in (True, False))
     assert alone.shared_tokens == 100 + 1 + 19 + 19
     assert together.shared_tokens == pytest.approx((100 + 1 + 19) / 3 + 19)

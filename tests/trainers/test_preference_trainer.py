@@ -227,6 +227,7 @@ def test_what_is_not_taken_is_named(tmp_path: Path, given: dict[str, Any], expec
 
 
 CHANGES: dict[str, dict[str, Any]] = {
+    "batching": {"batching": "question"},
     "loss_type": {"loss_type": "ipo"},
     "loss_weights": {"loss_weights": [2.0]},
     "beta": {"beta": 0.7},
