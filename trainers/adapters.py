@@ -14,7 +14,7 @@ from smaug_eval.common.suggest import nearest
 from smaug_eval.models.adapter_files import adapter_settings
 from smaug_eval.models.adapters import attach
 from smaug_eval.trainers.config import LoraConfig
-from smaug_eval.trainers.model_parts import without_towers
+from smaug_eval.trainers.model_parts import has_fused_experts, without_towers
 
 
 def with_adapter(
@@ -85,6 +85,8 @@ def _token_ids(lora: LoraConfig, tokenizer: PreTrainedTokenizerBase | None) -> l
 def check_adapter(model: PreTrainedModel, lora: LoraConfig, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
     """Refuse names of modules, parameters and tokens that a model has none of: PEFT passes over some without a word.
 
+    With fused experts any target module is taken: PEFT translates the names that the layers of single experts had.
+
     Args:
         model: The base.
         lora: The adapter's settings.
@@ -96,8 +98,9 @@ def check_adapter(model: PreTrainedModel, lora: LoraConfig, tokenizer: PreTraine
     _token_ids(lora, tokenizer)
     modules = [name for name, _ in model.named_modules()]
     parameters = [name for name, _ in model.named_parameters()]
+    any_target = isinstance(lora.target_modules, str) or has_fused_experts(model)
     for key, names, known in (
-        ("target_modules", [] if isinstance(lora.target_modules, str) else lora.target_modules, modules),
+        ("target_modules", () if any_target else lora.target_modules, modules),
         ("exclude_modules", lora.exclude_modules, modules),
         ("modules_to_save", lora.modules_to_save, modules),
         ("target_parameters", lora.target_parameters, parameters),

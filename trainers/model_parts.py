@@ -82,18 +82,28 @@ def measured_coverage(policy: peft.PeftModel) -> LoraCoverage:
         count = sum(key in adapted for key in keys)
         return NONE if not keys else LEFT_OUT if not count else ADAPTED if count == len(keys) else PARTLY
 
-    linear = {
-        id(weight) for module in base.modules() if isinstance(module, nn.Linear) for weight in module.parameters()
-    }
     settings = policy.active_peft_config
     return LoraCoverage(
         adapted_weights=sum(_size(weight) for key, weight in own.items() if key in adapted),
         all_weights=sum(map(_size, own.values())),
         **{part: state(part) for part in (EXPERTS, ROUTER, VISION, AUDIO)},
         expert_weights=sum(_size(weight) for key, weight in own.items() if parts[key] == EXPERTS),
-        fused_experts=any(parts[key] == EXPERTS and key not in linear for key in matrices),
+        fused_experts=_are_fused(base, parts, matrices),
         excluded=tuple(sorted(towers(base))) if settings.exclude_modules else (),
     )
+
+
+def has_fused_experts(model: PreTrainedModel) -> bool:
+    """Return whether a model's experts are parameters of their own rather than linear layers."""
+    matrices = {id(weight) for name, weight in model.named_parameters() if _is_matrix(name, weight)}
+    return _are_fused(model, _parts(model), matrices)
+
+
+def _are_fused(model: PreTrainedModel, parts: dict[int, str], matrices: set[int]) -> bool:
+    linear = {
+        id(weight) for module in model.modules() if isinstance(module, nn.Linear) for weight in module.parameters()
+    }
+    return any(parts[key] == EXPERTS and key not in linear for key in matrices)
 
 
 def _language_modules(model: PreTrainedModel) -> set[nn.Module]:
