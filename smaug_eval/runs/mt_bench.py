@@ -180,10 +180,12 @@ def judge_mt_bench(
     given = {"thinking": thinking, "stop": stop, "within": within, "against": None if stop else against}
     entry |= {key: value for key, value in given.items() if value is not None}
     reporter = reporter or Reporter(make_console(), quiet=True)
+    config = _checked(entry, models=1 if stop is None else 2)
+    if config.judge is None:
+        raise SmaugError("no judge is given", fix="name a model (--judge-model)")
     with _files_of(answers) as files:
-        config = _checked(entry, models=1 if stop is None else len(files))
-        if config.judge is None:
-            raise SmaugError("no judge is given", fix="name a model (--judge-model)")
+        if config.stop is not None:
+            _checked(entry, models=len(files))
         folder = Path(out) if out is not None else _beside(files) if rows_in_memory(answers) is None else DEFAULT_FOLDER
         chosen = find_question_set(config.questions, references, selection_of(config))
         judging = Judging(config.judge, chosen, reporter, thinking, judge)
