@@ -21,6 +21,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from smaug_eval import api
+from smaug_eval.api import running
+from smaug_eval.api.entries import checked_recipe
 from smaug_eval.cli import app
 from smaug_eval.gating.policy import read_policy
 from smaug_eval.runs.recipe import Recipe
@@ -73,10 +75,11 @@ def check_smaug_eval(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         return
 
     def stop(recipe: Any, *, overrides: Any = (), **others: Any) -> None:
-        api._checked(recipe, overrides)
+        checked_recipe(recipe, overrides)
         raise Checked
 
-    monkeypatch.setattr(api, "prepare", stop)
+    for module in (api, running):
+        monkeypatch.setattr(module, "prepare", stop)
     result = CliRunner().invoke(app, words)
     assert isinstance(result.exception, Checked), result.exception
 

@@ -1,4 +1,4 @@
-"""Requests and tasks of benchmarks, archived leaderboards, and reproduction of their rows."""
+"""List requests and tasks of benchmarks, read archived leaderboards, and reproduce their rows."""
 
 from __future__ import annotations
 

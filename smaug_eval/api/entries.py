@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 def checked_recipe(recipe: PathLike | Mapping[str, Any] | Recipe, overrides: str | Sequence[str]) -> Recipe:
+    """Return a recipe that was given as such, as its content or as a file; ``overrides`` are for a file alone."""
     if isinstance(recipe, Recipe):
         return recipe
     if isinstance(recipe, Mapping):
@@ -29,18 +30,19 @@ def checked_recipe(recipe: PathLike | Mapping[str, Any] | Recipe, overrides: str
 
 
 def full_name(model: PathLike, revision: str | None) -> str:
-    """A model's name, with its revision on the Hub where there is one."""
+    """Return a model's name, with its revision on the Hub where there is one."""
     name, revision = with_revision(path_text(model, "model"), revision)
     return name if revision is None else f"{name}@{revision}"
 
 
 def model_entry(model: PathLike, revision: str | None, **settings: Any) -> dict[str, Any]:
-    """A recipe's model."""
+    """Return a recipe's entry for a model."""
     name, revision = with_revision(path_text(model, "model"), revision)
     return {"path": name, **({} if revision is None else {"revision": revision}), **settings}
 
 
 def first_model(model: PathLike | Sequence[PathLike]) -> PathLike:
+    """Return the one model, or the first of several."""
     if not isinstance(model, list | tuple):
         return path_text(model, "model")
     if not model:
@@ -51,7 +53,7 @@ def first_model(model: PathLike | Sequence[PathLike]) -> PathLike:
 def model_entries(
     model: PathLike | Sequence[PathLike], baseline: str | None, revision: str | None, **how: Any
 ) -> dict[str, Any]:
-    """The part of a recipe that names its models: the base where there is one, else several by their own names."""
+    """Return the part of a recipe that names its models: the base of one, several by their own names."""
     first = first_model(model)
     given = [path_text(each, "model") for each in (model if isinstance(model, list | tuple) else [first])]
     if len(given) == 1:
@@ -71,17 +73,19 @@ def model_entries(
 
 
 def is_results(path: PathLike) -> bool:
-    """Whether a path holds results rather than a model."""
+    """Return whether a path holds results rather than a model."""
     place = given_path(path_text(path, "against"))
     is_model = any((place / name).is_file() for name in ("config.json", "adapter_config.json"))
     return is_there(place) and not is_model
 
 
 def run_name(verb: str, model: PathLike, what: str) -> str:
+    """Return a name for a run of which none was given."""
     name, _ = with_revision(path_text(model, "model"))
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name.rstrip("/").rpartition("/")[2]).strip("-.") or "model"
     return f"{verb}-{stem}-{what}"[:64]
 
 
 def text_or_none(path: PathLike | None) -> str | None:
+    """Return a path as text, or None where there is none."""
     return None if path is None else path_text(path, "path")

@@ -36,7 +36,7 @@ def naive(model: LlamaForCausalLM, prompt: np.ndarray, completion: np.ndarray) -
     """Token by token from the full softmax of one sequence in double precision."""
     ids = torch.from_numpy(np.concatenate([prompt, completion])).long()
     with torch.no_grad():
-        probabilities = torch.softmax(model(input_ids=ids[None]).logits[0].double(), dim=-1)
+        probabilities = torch.softmax(model(input_ids=ids[None], use_cache=False).logits[0].double(), dim=-1)
     return torch.stack([probabilities[t - 1, ids[t]].log() for t in range(len(prompt), len(ids))])
 
 
