@@ -196,6 +196,11 @@ class SharedPrefixes(TemplateLM):
             self._documents = ()
         return ours
 
+    @property
+    def rolling_length(self) -> int:
+        """Return the most tokens that a window of a rolling log-likelihood predicts."""
+        return int(self.max_length)
+
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Compute lm-eval's ``loglikelihood_rolling``: windows that predict every token once."""
         if self.backend != "causal":
@@ -211,7 +216,7 @@ class SharedPrefixes(TemplateLM):
                 for window in get_rolling_token_windows(
                     token_list=self.tok_encode(request.args[0]),
                     prefix_token=self.prefix_token_id,
-                    max_seq_len=self.max_length,
+                    max_seq_len=self.rolling_length,
                     context_len=1,
                 )
             ]

@@ -147,6 +147,11 @@ class VllmEngine(SharedPrefixes, VLLM):
 
     # Log-likelihoods
 
+    @property
+    def rolling_length(self) -> int:
+        """Return the most tokens that a window predicts: lm-eval's vLLM model keeps room for two more."""
+        return int(self.max_length) - 2
+
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Compute lm-eval's ``loglikelihood_rolling``, with several copies of the model in lm-eval's own way."""
         found: list[float] = (
