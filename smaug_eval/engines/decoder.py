@@ -148,6 +148,11 @@ class Decoder:
         return logits
 
 
+def can_lose_rows(model: Any) -> bool:
+    """Check whether rows can be taken out of every layer of a model's cache, which convolutions' states lack."""
+    return all(hasattr(layer, "batch_select_indices") for layer in _cache_of(model).layers)
+
+
 def can_cache(model: Any) -> bool:
     """Check whether a model's cache holds every token once.
 

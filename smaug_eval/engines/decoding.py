@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from smaug_eval.engines.decoder import Decoder, shared_beginning
+from smaug_eval.engines.decoder import Decoder, can_lose_rows, shared_beginning
 from smaug_eval.engines.generation import Generation, Sampling
 
 TAIL_TOKENS = 8  # tokens, besides one for each character of a stop text, that are read again to find it
@@ -29,7 +29,7 @@ def can_continue(model: Any) -> bool:
     Not with a recurrent state, which cannot lose rows, nor with settings of the model's own that change the scores.
     """
     changed = set(model.generation_config.to_diff_dict()) - _HARMLESS
-    return not getattr(model, "_is_stateful", False) and not changed
+    return not getattr(model, "_is_stateful", False) and not changed and can_lose_rows(model)
 
 
 @dataclass
