@@ -149,7 +149,7 @@ class Decoder:
 
 
 def can_lose_rows(model: Any) -> bool:
-    """Check whether rows can be taken out of every layer of a model's cache, which convolutions' states lack."""
+    """Check whether rows can be taken out of each layer of a model's cache; a convolution's state is a layer without."""
     return all(hasattr(layer, "batch_select_indices") for layer in _cache_of(model).layers)
 
 
