@@ -214,10 +214,8 @@ def generation(size: Size) -> dict[str, Any]:
     for name, engine in {"ours": TorchEngine, "hf": HFLM}.items():
         lm = engine(pretrained=model, tokenizer=tokenizer, device=size.device, batch_size=size.prompts)
         asked = [Instance("generate_until", {}, (text, settings), index) for index, text in enumerate(prompts)]
-        lm.generate_until(asked[:1], disable_tqdm=True)
-        started = time.perf_counter()
-        texts = lm.generate_until(asked, disable_tqdm=True)
-        seconds[name] = time.perf_counter() - started, texts
+        timed(lm, asked[:1])
+        seconds[name] = timed(lm, asked)
     written = size.prompts * size.written
     return {
         "tokens_per_second_at_most": {name: round(written / taken, 1) for name, (taken, _) in seconds.items()},

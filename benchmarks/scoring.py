@@ -1,15 +1,18 @@
-"""Measure documents per second of log-likelihood scoring, ``smaug-torch`` beside lm-eval's ``hf``.
+"""Measure documents per second of a leaderboard's requests, ``smaug-torch`` beside lm-eval's ``hf``.
 
     python -m benchmarks.scoring --data-root MIRROR --tokenizer FOLDER [--suite v2] [--tasks arc hellaswag] [--docs 16]
     python -m benchmarks.scoring --data-root MIRROR --tokenizer FOLDER --alone --shape 12x768 --docs 2 --rounds 1
 
 Both engines answer the same requests, a leaderboard's own, with one random-weight Llama that is loaded once, and take
 turns: tokenised requests to answers, no model loading. hf's batch size is the fastest of --batch-sizes on the first
-documents of each task. Ratios are taken within a round, and their median over rounds is reported. --alone leaves hf
-out; two documents of each task at 12x768 then take some minutes.
+requests of each task. Answers to IFEval and MATH are generated, greedily and --new-tokens long: a model with random
+weights does not stop by itself. Ours generates with the batch size of an evaluation that sets none. Ratios are taken
+within a round, and their median over rounds is reported. --alone leaves hf out; two documents of each task at 12x768
+then take some minutes.
 
 ratios: ours / lm-eval's, documents per second. tokens_over_unique: tokens computed / tokens of the requests' prefix
-trie. max_abs_diff: largest difference of a log-likelihood; disagreements: answers that differ in is_greedy.
+trie. max_abs_diff: largest difference of a log-likelihood; disagreements: answers that differ in is_greedy;
+differing_texts: generated answers that differ.
 peak_mib: memory that one answering of all requests takes, at most, beyond what is held before. rounding: of half
 precision, each engine's mean and largest difference from the answers of the same weights in float32.
 """
@@ -24,6 +27,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -37,6 +41,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from benchmarks.matmul_peak import clock_of, peak_flops, useful_flops
 from benchmarks.memory import peak_above
 from smaug_eval.engines.pace import Work
+from smaug_eval.engines.registry import EngineSpec
 from smaug_eval.engines.shared import ScoredText
 from smaug_eval.engines.torch_engine import TorchEngine
 from smaug_eval.engines.trie import Text
@@ -46,12 +51,13 @@ from smaug_eval.leaderboard.suite import Suite
 
 TASKS = {
     "v1": ("arc", "hellaswag", "mmlu", "truthfulqa", "winogrande"),
-    "v2": ("bbh", "gpqa", "musr", "mmlu_pro"),
+    "v2": ("ifeval", "bbh", "math", "gpqa", "musr", "mmlu_pro"),
 }
-GROUPS = ("mmlu", "bbh", "gpqa", "musr")
+GROUPS = ("mmlu", "bbh", "math", "gpqa", "musr")
 SHAPES = {"8x256": (8, 256, 8), "12x768": (12, 768, 12)}  # layers, hidden size, heads
-PROBED = 2  # documents on which hf's batch sizes are compared
+PROBED = 2  # documents, at least, on which hf's batch sizes are compared; never fewer requests than the largest
 Answers = list[tuple[float, bool]]
+GENERATED = "generate_until"
 
 
 class CountedEngine(TorchEngine):
@@ -70,9 +76,17 @@ class CountedEngine(TorchEngine):
 
 
 def instances(
-    task: str, count: int, data_root: Path | None, subjects: int = 1, suite: Suite | None = None
+    task: str,
+    count: int,
+    data_root: Path | None,
+    subjects: int = 1,
+    suite: Suite | None = None,
+    new_tokens: int | None = None,
 ) -> list[Instance]:
-    """Return the requests of the first documents of a column; of a group of as many of each of the first tasks."""
+    """Return the requests of the first documents of a column; of a group of as many of each of the first tasks.
+
+    Generated answers are greedy, and have ``new_tokens`` at most; as many as the task allows where None.
+    """
     suite = find_suite("open_llm_v1") if suite is None else suite
     (column,) = [each for each in suite.columns if task in each.task]
     pairs = [
@@ -81,7 +95,12 @@ def instances(
         for document in build_documents(spec, *suite.rows(spec, data_root))[:count]
         for pair in requests(spec, document)
     ]
-    return [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
+    limits = column.leaves[0].generation
+    if limits is None:
+        return [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
+    greedy = {"max_gen_toks": new_tokens or limits.max_new_tokens, "do_sample": False}
+    asked = [(context, json.loads(stops) | greedy) for context, stops in pairs]
+    return [Instance(GENERATED, {}, each, index) for index, each in enumerate(asked)]
 
 
 def random_model(
@@ -104,12 +123,12 @@ def random_model(
     return LlamaForCausalLM(config).to(device, getattr(torch, dtype)).eval()
 
 
-def timed(engine: HFLM, asked: list[Instance]) -> tuple[float, Answers]:
-    """Return the seconds to answer, and the answers."""
+def timed(engine: HFLM, asked: list[Instance]) -> tuple[float, Any]:
+    """Return the seconds to answer, and the answers: :data:`Answers`, or generated texts."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     start = time.perf_counter()
-    answers = engine.loglikelihood(asked, disable_tqdm=True)
+    answers = getattr(engine, asked[0].request_type)(asked, disable_tqdm=True)
     return time.perf_counter() - start, answers
 
 
@@ -134,46 +153,45 @@ def compare(
 ) -> dict[str, Any]:
     """Return one task's measurement."""
     suite = find_suite(f"open_llm_{arguments.suite}")
-    asked = instances(task, arguments.docs, arguments.data_root, arguments.subjects, suite)
+    asked = instances(task, arguments.docs, arguments.data_root, arguments.subjects, suite, arguments.new_tokens)
     documents = arguments.docs * (arguments.subjects if task in GROUPS else 1)
     per_document = max(1, len(asked) // documents)
     if theirs is not None:
-        theirs.batch_size_per_gpu = best_batch_size(theirs, asked[: PROBED * per_document], arguments.batch_sizes)
+        probed = asked[: max(PROBED * per_document, *arguments.batch_sizes)]
+        theirs.batch_size_per_gpu = best_batch_size(theirs, probed, arguments.batch_sizes)
     timed(ours, asked[:per_document])
     engines = [ours] if theirs is None else [ours, theirs]
     clock, device = clock_of(arguments.device), arguments.device
-    rounds, shares = [], []
+    rounds, possible = [], []
     for _ in range(arguments.rounds):
         before, start = peak_flops(ours.model, device), clock()
         own = timed(ours, asked)
         seconds = clock() - start
-        peak = max(before, peak_flops(ours.model, device))
-        shares.append(useful_flops(ours.model.config, ours.texts) / seconds / peak)
+        possible.append(seconds * max(before, peak_flops(ours.model, device)))
         rounds.append([own, *(timed(engine, asked) for engine in engines[1:])])
-    work = cast("Work", ours.work)
-    answers = [own for _, own in rounds[-1]]
+    answers = {name: each for name, (_, each) in zip(("ours", "hf"), rounds[-1], strict=False)}
     peaks = [peak_above(device, functools.partial(timed, engine, asked)) for engine in engines]
     found: dict[str, Any] = {
         "requests": len(asked),
         "documents_per_second": round(documents / statistics.median(one[0][0] for one in rounds), 3),
-        "peak_share": round(statistics.median(shares), 3),
-        "tokens_over_unique": round(work.computed / work.unique, 4),
-        "tokens_saved": round(work.saved, 4),
-        "peak_mib": {name: round(each, 1) for name, each in zip(("ours", "hf"), peaks, strict=False)},
+        "peak_mib": {name: round(each, 1) for name, each in zip(answers, peaks, strict=True)},
     }
     if theirs is not None:
-        pairs = list(zip(*answers, strict=True))
-        found |= {
-            "batch_size": theirs.batch_size_per_gpu,
-            "ratio": round(statistics.median(hf[0] / own[0] for own, hf in rounds), 2),
-            "max_abs_diff": max(abs(one[0] - other[0]) for one, other in pairs),
-            "disagreements": sum(one[1] != other[1] for one, other in pairs),
-        }
+        found["batch_size"] = theirs.batch_size_per_gpu
+        found["ratio"] = round(statistics.median(hf[0] / own[0] for own, hf in rounds), 2)
+    if asked[0].request_type == GENERATED:
+        return found | ({} if theirs is None else {"differing_texts": sum(map(str.__ne__, *answers.values()))})
+    work, useful = cast("Work", ours.work), useful_flops(ours.model.config, ours.texts)
+    found["peak_share"] = round(statistics.median(useful / most for most in possible), 3)
+    found["tokens_over_unique"] = round(work.computed / work.unique, 4)
+    found["tokens_saved"] = round(work.saved, 4)
+    if theirs is not None:
+        pairs = list(zip(*answers.values(), strict=True))
+        found["max_abs_diff"] = max(abs(one[0] - other[0]) for one, other in pairs)
+        found["disagreements"] = sum(one[1] != other[1] for one, other in pairs)
     if exact is not None:
         truth = timed(exact, asked)[1]
-        found["rounding"] = {
-            name: differences(each, truth) for name, each in zip(("ours", "hf"), answers, strict=False)
-        }
+        found["rounding"] = {name: differences(each, truth) for name, each in answers.items()}
     return found
 
 
@@ -190,6 +208,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=list(SHAPES), default="8x256")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 8, 16])
+    parser.add_argument("--new-tokens", type=int, default=64, help="of a generated answer, at most")
     parser.add_argument("--row-tokens", type=int, help="of smaug-torch")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--device", default="cpu")
@@ -202,7 +221,7 @@ def main() -> None:
     context = 4096 if arguments.suite == "v2" else 2048
     model = random_model(arguments.shape, tokenizer, arguments.dtype, arguments.device, context)
     shared = {"pretrained": model, "tokenizer": tokenizer, "device": arguments.device}
-    ours = CountedEngine(**shared, row_tokens=arguments.row_tokens)
+    ours = CountedEngine(**shared, row_tokens=arguments.row_tokens, batch_size=EngineSpec.batch_size)
     theirs = None if arguments.alone else HFLM(**shared)
     exact = None
     if arguments.dtype != "float32":
@@ -215,11 +234,16 @@ def main() -> None:
     columns = {} if theirs is None else {"ratios": "ratio"}
     columns |= {"peak_share": "peak_share", "tokens_over_unique": "tokens_over_unique"}
     summary: dict[str, Any] = {
-        title: {task: found[name] for task, found in tasks.items()} for title, name in columns.items()
+        title: {task: found[name] for task, found in tasks.items() if name in found}
+        for title, name in columns.items()
+        if any(name in found for found in tasks.values())
     }
-    if theirs is not None:
-        summary["max_abs_diff"] = max(found["max_abs_diff"] for found in tasks.values())
-    settings |= {"docs": arguments.docs, "rounds": arguments.rounds, "date": str(datetime.date.today())}
+    for name, whole in (("max_abs_diff", max), ("differing_texts", sum)):
+        if each := [found[name] for found in tasks.values() if name in found]:
+            summary[name] = whole(each)
+    settings |= {"docs": arguments.docs, "rounds": arguments.rounds, "new_tokens": arguments.new_tokens}
+    settings["date"] = str(datetime.date.today())
+    summary["command"] = " ".join(["python -m benchmarks.scoring", *sys.argv[1:]])
     print(json.dumps(summary | {"tasks": tasks, "settings": settings, "machine": machine}, indent=2))
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, GenerationConfig
+from transformers import GenerationConfig
 
+from smaug_eval.engines.decoder import Decoder, can_lose_rows, shared_beginning
 from smaug_eval.engines.generation import Generation, Sampling
 
 TAIL_TOKENS = 8  # tokens, besides one for each character of a stop text, that are read again to find it
@@ -29,21 +29,7 @@ def can_continue(model: Any) -> bool:
     Not with a recurrent state, which cannot lose rows, nor with settings of the model's own that change the scores.
     """
     changed = set(model.generation_config.to_diff_dict()) - _HARMLESS
-    return not getattr(model, "_is_stateful", False) and not changed
-
-
-def can_cache(model: Any) -> bool:
-    """Check whether a model's cache holds every token once.
-
-    It holds them several times, and the model reads them so, where layers share one attention module: each run of it
-    adds its keys to the same layer of the cache.
-    """
-    cache = DynamicCache(config=model.config)
-    ids = torch.zeros((1, 2), dtype=torch.long, device=next(model.parameters()).device)
-    with torch.inference_mode():
-        model(input_ids=ids, use_cache=True, **{_cache_argument(model): cache})
-    keys = (getattr(layer, "keys", None) for layer in cache.layers)
-    return all(each.shape[-2] <= ids.shape[1] for each in keys if isinstance(each, Tensor) and each.ndim == 4)
+    return not getattr(model, "_is_stateful", False) and not changed and can_lose_rows(model)
 
 
 @dataclass
@@ -72,6 +58,7 @@ def continue_batch(
     *,
     max_length: int,
     cached: bool = True,
+    sharing_limit: int = 0,
 ) -> tuple[list[Generation], int]:
     """Continue prompts together.
 
@@ -81,7 +68,10 @@ def continue_batch(
         prompts: Token ids, each of at least one and fewer than ``max_length`` tokens.
         samplings: How to continue each.
         max_length: Tokens that the model's context holds.
-        cached: Whether the model's cache can be used (:func:`can_cache`); otherwise every step reads the whole texts.
+        cached: Whether the model's cache can be used (:func:`~smaug_eval.engines.decoder.can_cache`); otherwise every
+            step reads the whole texts.
+        sharing_limit: Tokens of the longest prompts whose common beginning is read once
+            (:func:`~smaug_eval.engines.decoder.sharing_limit`); nothing is shared without the cache.
 
     Returns:
         The continuations in order, and how many tokens were computed, padding included.
@@ -99,8 +89,8 @@ def continue_batch(
         for index, (prompt, sampling) in enumerate(zip(prompts, samplings, strict=True))
     ]
     written: dict[int, Generation] = {}
-    decoder = _Decoder(model, cached=cached)
-    logits = decoder.start(prompts)
+    decoder = Decoder(model, cached=cached)
+    logits = decoder.start(prompts, shared_beginning(prompts, sharing_limit) if cached else 0)
     while True:
         staying = []
         # Drawn on the CPU, where the same seed gives the same tokens on every device.
@@ -120,70 +110,6 @@ def continue_batch(
             decoder.keep(staying)
         logits = decoder.step([row.ids[-1] for row in rows])
     return [written[index] for index in range(len(prompts))], decoder.computed
-
-
-class _Decoder:
-    """A model, what it has read, in its cache or as token ids, and which of these are padding."""
-
-    def __init__(self, model: Any, *, cached: bool) -> None:
-        self._model = model
-        self._device = next(model.parameters()).device
-        arguments = inspect.signature(model.forward).parameters
-        self._takes_positions = "position_ids" in arguments
-        self._takes_last = "logits_to_keep" in arguments
-        self._cache_argument = _cache_argument(model)
-        self._cache = DynamicCache(config=model.config) if cached else None
-        self._ids = torch.zeros((0, 0), dtype=torch.long)
-        self._mask = torch.ones((0, 0), dtype=torch.long)
-        self.computed = 0
-
-    def start(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Read the prompts, padded on the left; logits behind each, shape ``(rows, vocabulary)``, float32."""
-        width = max(map(len, prompts))
-        ids = torch.zeros((len(prompts), width), dtype=torch.long)
-        self._mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = torch.tensor(prompt)
-            self._mask[row, width - len(prompt) :] = 1
-        self._mask, self._ids = self._mask.to(self._device), ids.to(self._device)
-        return self._forward(self._ids)
-
-    def step(self, ids: Sequence[int]) -> Tensor:
-        """Read one more token of each row; logits behind it."""
-        self._mask = torch.cat([self._mask, self._mask.new_ones((len(ids), 1))], dim=1)
-        new = torch.tensor(ids, device=self._device)[:, None]
-        if self._cache is not None:
-            return self._forward(new)
-        self._ids = torch.cat([self._ids, new], dim=1)
-        return self._forward(self._ids)
-
-    def keep(self, places: Sequence[int]) -> None:
-        """Continue with these rows only."""
-        indices = torch.tensor(places, device=self._device)
-        if self._cache is None:
-            self._ids = self._ids[indices]
-        else:
-            self._cache.batch_select_indices(indices)
-        self._mask = self._mask[indices]
-
-    def _forward(self, ids: Tensor) -> Tensor:
-        self.computed += ids.numel()
-        options: dict[str, Any] = {"use_cache": self._cache is not None}
-        if self._cache is not None:
-            options[self._cache_argument] = self._cache
-        if self._takes_positions:
-            options["position_ids"] = (self._mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        if self._takes_last:
-            options["logits_to_keep"] = 1
-        with torch.inference_mode():
-            output = self._model(input_ids=ids, attention_mask=self._mask, **options)
-        logits: Tensor = output.logits[:, -1].float()
-        return logits
-
-
-def _cache_argument(model: Any) -> str:
-    """The name that a model's ``forward`` has for its cache; ``past_key_values`` ends with transformers 5.40."""
-    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:

@@ -21,7 +21,8 @@ from lm_eval.api.registry import register_model
 from torch import nn
 
 from smaug_eval._version import __version__
-from smaug_eval.engines.decoding import can_cache, can_continue, continue_batch
+from smaug_eval.engines.decoder import can_cache, sharing_limit
+from smaug_eval.engines.decoding import can_continue, continue_batch
 from smaug_eval.engines.encoding import tokenizer_sha256
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.journal import versions
@@ -77,6 +78,7 @@ class TorchEngine(SharedPrefixes, CheckedLoading):
         self.way: str | None = None
         self._scorer: Scorer | None = None
         self._cached: bool | None = None
+        self._sharing_limit = 0
         self._row_tokens = None if row_tokens is None else int(row_tokens)
         self.keep_journal(journal)
 
@@ -199,9 +201,11 @@ class TorchEngine(SharedPrefixes, CheckedLoading):
         asked = [prompts[index] for index in batch], [samplings[index] for index in batch]
         if self._cached is None:
             self._cached = can_cache(self.model)
-            if not self._cached:
+            if self._cached:
+                self._sharing_limit = sharing_limit(self.model)
+            else:
                 log.warning("smaug-torch: %s", NO_CACHE)
-        limits: Any = {"max_length": self.max_length, "cached": self._cached}
+        limits: Any = {"max_length": self.max_length, "cached": self._cached, "sharing_limit": self._sharing_limit}
         written, computed = continue_batch(self.model, self.tokenizer, *asked, **limits)
         self.count_computed(computed)
         return list(zip(batch, written, strict=True))

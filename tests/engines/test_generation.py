@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.tiny_models import sharing_model
 from smaug_eval.common.embedded import embedded_path
+from smaug_eval.engines.decoder import Decoder
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.sampled import drawn_apart
 from smaug_eval.engines.torch_engine import TorchEngine
@@ -64,6 +65,25 @@ def test_long_prompts_are_cut_as_hf_cuts_them(demo: tuple[Any, Any]) -> None:
     ours, theirs = engines(*demo, max_length=40)
     prompts = [prompt * 4 for prompt in PROMPTS]
     assert written(ours, asked(prompts, max_gen_toks=12)) == written(theirs, asked(prompts, max_gen_toks=12))
+
+
+def test_what_all_prompts_begin_with_is_read_once(demo: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = engines(*demo, batch_size=5)
+    shots = "Question: Ann has 2 pens and finds 3. How many are there?\nAnswer: 5\n" * 6
+    prompts = [shots + prompt for prompt in PROMPTS]
+    seen: list[int] = []
+    original = Decoder.start
+
+    def recorded(decoder: Decoder, some: Any, shared: int = 0) -> Any:
+        seen.append(shared)
+        return original(decoder, some, shared)
+
+    monkeypatch.setattr(Decoder, "start", recorded)
+    for settings in ({"until": []}, {"until": ["."], "max_gen_toks": 80}):
+        assert written(ours, asked(prompts, **settings)) == written(theirs, asked(prompts, **settings))
+    ids = encoded(demo[1], prompts)
+    assert seen[-2:] == [next(place for place in range(999) if len({each[place] for each in ids}) > 1)] * 2
+    assert seen[-1] >= 64
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "mistral", "bloom", "qwen3", "mamba"])
