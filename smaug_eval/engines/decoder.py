@@ -149,7 +149,7 @@ class Decoder:
 
 
 def can_lose_rows(model: Any) -> bool:
-    """Check whether rows can be taken out of each layer of a model's cache; a convolution's state is a layer without."""
+    """Check whether rows can be taken out of each layer of a model's cache; convolutions keep a state without that."""
     return all(hasattr(layer, "batch_select_indices") for layer in _cache_of(model).layers)
 
 
