@@ -1,4 +1,4 @@
-"""Settle the order of a run's stages: pairs, trainings round by round, what each model is measured on, the report."""
+"""Order the stages of a run: pairs, trainings round by round, what each model is measured on, the report."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class DialogueStages:
         return answering
 
     def add_answers(self, name: str, model: str) -> None:
-        """Have a model answer a question set."""
+        """Let a model answer a question set."""
         answering, models = self._dialogues[name][model], self._models
         checkpoint = models.given.get(model) or models.checkpoint(model)
         config, dtype = self._recipe.mt_bench[name], models.dtype(model)
@@ -82,7 +82,7 @@ class DialogueStages:
         )
 
     def add_judgments(self, name: str) -> None:
-        """Have a judge judge what the models answered, where the entry names one."""
+        """Let a judge judge what the models answered, where the entry names one."""
         config = self._recipe.mt_bench[name]
         if config.judge is None:
             return

@@ -37,6 +37,7 @@ class PairStages:
         self._recipe, self._directory = models.recipe, models.directory
 
     def add_pairs(self, name: str) -> None:
+        """Build a pair set, behind the sets that it draws from."""
         config = self._recipe.pairs[name]
         settings = deciding_settings(config, ("path", "eval_path", "allow_leaks", "ches"))
         sets = tuple(config.sets) if isinstance(config, MixturePairs) else ()
