@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from smaug_eval.common.console import Voice
 from smaug_eval.common.errors import Incomplete, SmaugError
 from smaug_eval.common.files import canonical_json, sha256_of_text, write_json
-from smaug_eval.common.served.budget import Budget, Prices, estimate
+from smaug_eval.common.served.budget import estimate
+from smaug_eval.common.served.limits import budget_of
 from smaug_eval.common.settings import added_settings
 from smaug_eval.mt_bench.config import KEEP, SINGLE, STRIP, JudgeConfig
 from smaug_eval.mt_bench.files.layout import decisions_file, judgments_file, settings_file
@@ -75,10 +76,7 @@ class Judging:
         function: Callable[[str, str], str] | None = None,
     ) -> None:
         self._config, self._questions, self._reporter, self._thinking = config, questions, reporter, thinking
-        prices = None
-        if config.price_in is not None and config.price_out is not None:
-            prices = Prices(config.price_in, config.price_out)
-        self._budget = Budget(max_calls=config.max_calls, max_cost=config.max_cost, prices=prices)
+        self._budget = budget_of(config)
         self._judge = Judge(config, function)
         self.name = self._judge.name
         self._check_forms()
