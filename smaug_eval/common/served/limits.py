@@ -1,4 +1,4 @@
-"""Declare the keys that limit calls to a server, for all who configure one: rate, retries, waits and the budget.
+"""Define the keys that limit calls to a server, for all who configure one: rate, retries, waits and the budget.
 
 A key's default, bounds and description stand here once: ``concurrency: int = CONCURRENCY``. Where one of them allows 0
 and another does not, the bound is in the key's own type.
