@@ -194,12 +194,7 @@ class Judging:
             SmaugError: a file of answers is malformed, or a file cannot be written.
         """
         plan = self.plan(answers)
-        settings = self._settings(plan)
-        take_over(file, superseded, settings.base_url)
-        unmark(file)
-        failed = refused_before(file, plan)
-        self._reporter.say(f"  {self.name}: {self.forecast(plan, file)}")
-        write_json(settings_file(file), settings.as_json())
+        settings, failed = self._begun(plan, file, superseded)
         outcome, stopped = self._asked(plan, file, failed)
         decisions_file(file).unlink(missing_ok=True)  # of a judging that stopped before
         return self._ended(plan, file, settings, outcome, stopped)
@@ -231,12 +226,7 @@ class Judging:
                 f"stop: nothing to compare with {rule.against!r}: the answers are of {', '.join(sorted(models))}",
                 fix="give the answers of two models or more, and name one of them with against; mode is single",
             )
-        settings = self._settings(plan)
-        take_over(file, superseded, settings.base_url)
-        unmark(file)
-        failed = refused_before(file, plan)
-        self._reporter.say(f"  {self.name}: at most {self.forecast(plan, file)}")
-        write_json(settings_file(file), settings.as_json())
+        settings, failed = self._begun(plan, file, superseded, most="at most ")
         rounds = QuestionRounds(plan.matches, rule)
         part, outcome, stopped = replace(plan, matches=()), None, None
         while rounds.is_open and stopped is None:
@@ -280,6 +270,18 @@ class Judging:
             "notes": [] if stopped is None else [stopped.words],
             "result": _digest(own),
         }
+
+    def _begun(
+        self, plan: JudgingPlan, file: Path, superseded: Sequence[Path], *, most: str = ""
+    ) -> tuple[JudgmentSettings, set[Key]]:
+        """Take over what is known of a plan and say what is to do; returns settings, and what was refused before."""
+        settings = self._settings(plan)
+        take_over(file, superseded, settings.base_url)
+        unmark(file)
+        failed = refused_before(file, plan)
+        self._reporter.say(f"  {self.name}: {most}{self.forecast(plan, file)}")
+        write_json(settings_file(file), settings.as_json())
+        return settings, failed
 
     def _records(self, file: Path) -> list[JudgmentRecord]:
         """This judge's judgments of single answers."""
