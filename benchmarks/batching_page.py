@@ -8,20 +8,17 @@ over items and seeds at once; p values are adjusted by Holm's method. Every figu
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.study_page import about, read_grid
-from smaug_eval.common.files import write_text
+from benchmarks.study_page import about, read_grid, write_from_run
 from smaug_eval.common.text import signed
 from smaug_eval.reports.formats import escaped
-from smaug_eval.reports.study.answers import StudyTable, Test, beside, names_words
+from smaug_eval.reports.study.answers import StudyTable, Test, adjusted, beside, names_words
 from smaug_eval.reports.study.findings import difference, mean_of
 from smaug_eval.reports.study.formats import table_lines
 from smaug_eval.reports.study.scores import POINTS, scores_on
 from smaug_eval.results.study import StudyResults, chosen, margin
-from smaug_eval.stats import CrossedContrast, holm
+from smaug_eval.stats import CrossedContrast
 
 NATS = "nats"
 
@@ -45,9 +42,9 @@ def tests_of(study: StudyResults) -> list[Test]:
     scores = next(iter(scores_on(study, pair_set)), None)
     if scores is not None and {arm, other} <= set(scores.values):
         found["benchmark score"] = (scores.average({arm: 1.0, other: -1.0}), POINTS, 1)
-    tests = [beside(name, each, unit, digits) for name, (each, unit, digits) in found.items() if each is not None]
-    p_values = iter(holm([test.contrast.p_value for test in tests if test.contrast.p_value is not None]))
-    return [test if test.contrast.p_value is None else replace(test, adjusted_p=next(p_values)) for test in tests]
+    return adjusted(
+        [beside(name, each, unit, digits) for name, (each, unit, digits) in found.items() if each is not None]
+    )
 
 
 def page(run: Path) -> str:
@@ -95,11 +92,7 @@ def _means(study: StudyResults) -> list[str]:
 
 def main() -> None:
     """Write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="run directory of the study")
-    parser.add_argument("--out", type=Path, default=Path("docs/study-batching.md"))
-    arguments = parser.parse_args()
-    write_text(arguments.out, page(arguments.run))
+    write_from_run(page, __doc__, Path("docs/study-batching.md"))
 
 
 if __name__ == "__main__":

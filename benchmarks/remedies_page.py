@@ -10,22 +10,19 @@ every sentence comes from the run's files.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.study_page import about, read_grid
-from smaug_eval.common.files import write_text
+from benchmarks.study_page import about, read_grid, write_from_run
 from smaug_eval.common.text import signed
 from smaug_eval.reports.formats import escaped
-from smaug_eval.reports.study.answers import StudyTable, Test, beside, names_words
+from smaug_eval.reports.study.answers import StudyTable, Test, adjusted, beside, names_words
 from smaug_eval.reports.study.findings import difference, margins_table, mean_of
 from smaug_eval.reports.study.formats import table_lines
 from smaug_eval.reports.study.scores import AVERAGE, POINTS, scores_on
 from smaug_eval.results.study import BASE, StudyResults, chosen, margin
-from smaug_eval.stats import CrossedContrast, holm
+from smaug_eval.stats import CrossedContrast
 
 
 class Claim(NamedTuple):
@@ -206,11 +203,7 @@ def _claim_lines(study: StudyResults, remedies: Sequence[Remedy]) -> Iterator[st
 
 def _adjusted(found: Mapping[str, CrossedContrast | None], unit: str, digits: int = 2) -> dict[str, Test]:
     tests = {arm: beside(arm, each, unit, digits) for arm, each in found.items() if each is not None}
-    p_values = iter(holm([test.contrast.p_value for test in tests.values() if test.contrast.p_value is not None]))
-    return {
-        arm: test if test.contrast.p_value is None else replace(test, adjusted_p=next(p_values))
-        for arm, test in tests.items()
-    }
+    return dict(zip(tests, adjusted([*tests.values()]), strict=True))
 
 
 def _is_kept(remedy: Remedy) -> bool:
@@ -229,11 +222,7 @@ def _cell(test: Test | None) -> str:
 
 def main() -> None:
     """Write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="run directory of the study")
-    parser.add_argument("--out", type=Path, default=Path("docs/study-remedies.md"))
-    arguments = parser.parse_args()
-    write_text(arguments.out, page(arguments.run))
+    write_from_run(page, __doc__, Path("docs/study-remedies.md"))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +98,24 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def main() -> None:
-    """Write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def write_from_run(page: Callable[[Path], str], about: str | None, out: Path) -> None:
+    """Write a page from the run directory that the command line names.
+
+    Args:
+        page: Makes the page's text from a study's run directory.
+        about: What the command's help says.
+        out: The page's file where the command line names no other.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run directory of the study")
-    parser.add_argument("--out", type=Path, default=Path("docs/study.md"))
+    parser.add_argument("--out", type=Path, default=out)
     arguments = parser.parse_args()
     write_text(arguments.out, page(arguments.run))
+
+
+def main() -> None:
+    """Write the page."""
+    write_from_run(page, __doc__, Path("docs/study.md"))
 
 
 if __name__ == "__main__":

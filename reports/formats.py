@@ -340,16 +340,7 @@ def _suite(table: ScoreTable) -> Mapping[str, Any]:
     return {
         "suite": table.suite,
         "average_label": table.average_label,
-        "columns": [
-            {
-                "title": column.title,
-                "metric": metric,
-                "unit": column.unit.name,
-                "higher_is_better": column.higher_is_better,
-                "label": table.labels.get(column.title, ""),
-            }
-            for column, metric in zip(table.described, table.metrics, strict=True)
-        ],
+        "columns": table.columns_as_dicts(),
         "models": {
             model: {
                 "average": _cell(table.averages.get(model)),

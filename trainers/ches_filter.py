@@ -6,9 +6,8 @@ which the preferred answers no longer fell (the share is from notes on the paper
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Generic, TypeVar
 
 from torch import nn
 
@@ -16,6 +15,7 @@ from smaug_eval.common.errors import SmaugError
 from smaug_eval.engines.journal import StreamedJournal
 from smaug_eval.prefix.scorer import NoHiddenStates, Scorer
 from smaug_eval.trainers.encoded_pair import EncodedPair, EncodedPairs
+from smaug_eval.trainers.items import Item, Items
 from smaug_eval.trainers.pairs.config import ChesKeys
 from smaug_eval.trainers.probes import Ches, ches
 from smaug_eval.trainers.processes import weights_are_sharded
@@ -24,10 +24,9 @@ from smaug_eval.trainers.settled import SettledTraining
 
 DROPPED = "high_ches"
 """Reason under which the pairs that are not kept are counted."""
-Item = TypeVar("Item")
 
 
-class Selected(Sequence[Item], Generic[Item]):
+class Selected(Items[Item]):
     """Show some items of a sequence, which is not copied.
 
     Args:
@@ -41,13 +40,9 @@ class Selected(Sequence[Item], Generic[Item]):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self._items[number] for number in self._numbers[index]]
-        return self._items[self._numbers[index]]
-
-    def __iter__(self) -> Iterator[Item]:
-        return (self._items[number] for number in self._numbers)
+    def at(self, place: int) -> Item:
+        """Return the item that is shown at a place."""
+        return self._items[self._numbers[place]]
 
 
 def check_ches(training: SettledTraining) -> None:

@@ -310,6 +310,11 @@ class TrainingConfig(StartKeys, RowKeys, FollowKeys, OptimiserKeys, _WeightKeys)
         values = {field.alias: getattr(self, name) for name, field in _WeightKeys.model_fields.items()}
         return {name: values[name] for name in self.entry.weights if values[name] is not None}
 
+    @property
+    def rate_note(self) -> str | None:
+        """Return a sentence on a learning rate more than tenfold off the field's; None for others."""
+        return learning_rates.rate_note(self.learning_rate, self.loss, lora=self.lora is not None)
+
     def describe(self) -> str:
         """Write the exact loss and its normalisation in one line."""
         weights = "".join(f", {name} {value:g}" for name, value in self.weights.items())

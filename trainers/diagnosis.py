@@ -32,11 +32,9 @@ from smaug_eval.trainers.diagnostics import (
     rank_correlation,
 )
 from smaug_eval.trainers.layout import EVAL_FILE, TRAIN_FILE
-from smaug_eval.trainers.pairs.config import measured_rows
 from smaug_eval.trainers.pairs.files import FILE_SUFFIXES, FORMATS, is_local, is_saved
 from smaug_eval.trainers.pairs.pair import PairSet
-from smaug_eval.trainers.pairs.rows import row_pairs
-from smaug_eval.trainers.pairs.sources import at_commit, commits_of, locations
+from smaug_eval.trainers.pairs.rows import pairs_to_measure
 from smaug_eval.trainers.probes import Ches, ches, gradient_cosines, sampled_indices
 from smaug_eval.trainers.reference import TokenLogProbs, score_pairs
 from smaug_eval.trainers.remarks import remarks
@@ -105,26 +103,16 @@ def read_preferences(
     """
     built = Path(path).is_dir() and not is_saved(Path(path))
     place = str(_file_of_folder(Path(path))) if built else path
-    settings = {"config": config, "split": split, "revision": revision}
-    if place.endswith(FILE_SUFFIXES):
-        useless = [name for name, value in settings.items() if value is not None]
-        if useless:
-            raise SmaugError(f"{', '.join(useless)} has no meaning for the file {place}", fix="leave it out")
-    elif not is_local(place) and (Path(place).is_file() or place.count("/") != 1):
+    is_other = Path(place).is_file() or place.count("/") != 1
+    if not place.endswith(FILE_SUFFIXES) and not is_local(place) and is_other:
         raise SmaugError(
             f"pairs {place!r}: neither a pair file nor a Hub id",
             fix=f"give {FORMATS}, a folder that pairs build wrote, or organisation/dataset",
         )
-    asked = measured_rows(place, columns=dict(columns or {}), **settings)
-    rows = at_commit(asked, data_root)
-    location, _ = locations(rows)
-    if not location.is_file:
-        # The set's own held-out split is not what was requested.
-        rows.eval_split = location.split
-    found = row_pairs(rows, data_root=data_root)
+    hub = {"config": config, "split": split, "revision": revision}
+    location, found = pairs_to_measure(place, data_root=data_root, columns=columns, **hub)
     if not found.train:
         raise SmaugError(f"{location}: none of {found.rows} rows is a pair to look at ({dict(found.dropped)})")
-    found.revision = commits_of(rows, data_root).get(place)
     return str(location), found
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import mmap
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from smaug_eval.common.files import unwritable
 from smaug_eval.trainers.encoded_pair import EncodedPair, TokenIds
+from smaug_eval.trainers.items import Items
 
 BATCH = 1000
 """Pairs of a record batch; every one but the last has so many."""
@@ -23,7 +24,7 @@ _SCHEMA = pa.schema(
 )
 
 
-class StoredPairs(Sequence[EncodedPair]):
+class StoredPairs(Items[EncodedPair]):
     """Read pairs from a mapped Arrow file; their ids are views of it.
 
     Args:
@@ -42,26 +43,13 @@ class StoredPairs(Sequence[EncodedPair]):
     def __len__(self) -> int:
         return self._length
 
-    @overload
-    def __getitem__(self, index: int) -> EncodedPair: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[EncodedPair]: ...
-
-    def __getitem__(self, index: int | slice) -> EncodedPair | list[EncodedPair]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(self._length))]
-        place = index + self._length if index < 0 else index
-        if not 0 <= place < self._length:
-            raise IndexError(index)
+    def at(self, place: int) -> EncodedPair:
+        """Return the pair of a number."""
         number, row = divmod(place, BATCH)
         prompt, chosen, rejected = (ids[ends[row] : ends[row + 1]] for ends, ids in self._columns[number])
         labels = self._labels[number]
         label = None if labels is None or labels[row] < 0 else bool(labels[row])
         return EncodedPair(prompt, chosen, rejected, float(self._weights[number][row]), label)
-
-    def __iter__(self) -> Iterator[EncodedPair]:
-        return (self[place] for place in range(self._length))
 
 
 class PairStore:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from smaug_eval.common.files import unwritable
+from smaug_eval.trainers.items import Items
 
 Floats = npt.NDArray[np.float32]
 
 
-class Ragged(Sequence[Floats]):
+class Ragged(Items[Floats]):
     """Read rows from one flat array, as views of it.
 
     Args:
@@ -36,22 +35,9 @@ class Ragged(Sequence[Floats]):
     def __len__(self) -> int:
         return len(self.lengths)
 
-    @overload
-    def __getitem__(self, index: int) -> Floats: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Floats]: ...
-
-    def __getitem__(self, index: int | slice) -> Floats | list[Floats]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = index + len(self) if index < 0 else index
-        if not 0 <= place < len(self):
-            raise IndexError(index)
+    def at(self, place: int) -> Floats:
+        """Return the row of a number."""
         return self.values[self._ends[place] : self._ends[place + 1]]
-
-    def __iter__(self) -> Iterator[Floats]:
-        return (self[place] for place in range(len(self)))
 
     def sums(self) -> npt.NDArray[np.float64]:
         """Return the sum of each row, added up in float64; shape ``(rows,)``."""

@@ -33,7 +33,6 @@ from smaug_eval.trainers.coverage import LoraCoverage
 from smaug_eval.trainers.encoded_sets import EncodedSets, check_row_form, encode_sets
 from smaug_eval.trainers.held_out import last_diagnosis
 from smaug_eval.trainers.layout import ADAPTER_FOLDER, CHECKPOINT_FOLDER, SUMMARY_FILE
-from smaug_eval.trainers.learning_rates import rate_note
 from smaug_eval.trainers.model_parts import measured_coverage
 from smaug_eval.trainers.optimisers import check_libraries
 from smaug_eval.trainers.other_reference import score_other_reference
@@ -277,8 +276,8 @@ def _train(
     )
     coverage = None
     listeners.on_note(config.describe())
-    if (note := rate_note(config.learning_rate, config.loss, lora=config.lora is not None)) is not None:
-        listeners.on_note(note)
+    if config.rate_note is not None:
+        listeners.on_note(config.rate_note)
     for remark in pairs.remarks:
         listeners.on_note(remark.text)
     with ExitStack() as still:

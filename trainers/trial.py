@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainingArguments
 
 from smaug_eval.trainers.config import TrainingConfig
+from smaug_eval.trainers.items import Items
 from smaug_eval.trainers.processes import process_count, weights_are_sharded
 from smaug_eval.trainers.questions import sampler_of
 from smaug_eval.trainers.ragged import Floats
@@ -115,7 +116,7 @@ class _SpreadLogProbs(TokenLogProbs):
         return chosen, rejected
 
 
-class _SpreadOut(Sequence[Floats]):
+class _SpreadOut(Items[Floats]):
     """Rows of numbers of which only some are known."""
 
     def __init__(
@@ -126,11 +127,7 @@ class _SpreadOut(Sequence[Floats]):
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(self._count))]
-        if not 0 <= index < self._count:
-            raise IndexError(index)
-        if index in self._places:
-            return self._known[self._places[index]]
-        return np.full(self._length(index), np.nan, np.float32)
+    def at(self, place: int) -> Floats:
+        if place in self._places:
+            return self._known[self._places[place]]
+        return np.full(self._length(place), np.nan, np.float32)

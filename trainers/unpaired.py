@@ -12,13 +12,14 @@ import itertools
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.trainers.encoded_pair import EncodedPair
+from smaug_eval.trainers.items import Items
 from smaug_eval.trainers.losses import PairScores
 from smaug_eval.trainers.pairs.pair import COMPLETION_COLUMN, LABEL_COLUMN
 
@@ -46,7 +47,7 @@ def order_of(count: int, seed: int) -> list[int]:
     return order
 
 
-class Mismatched(Sequence[EncodedPair]):
+class Mismatched(Items[EncodedPair]):
     """Hold unpaired completions, each beside that of another prompt of the same batch.
 
     Args:
@@ -65,18 +66,8 @@ class Mismatched(Sequence[EncodedPair]):
     def __len__(self) -> int:
         return len(self._order)
 
-    @overload
-    def __getitem__(self, index: int) -> EncodedPair: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[EncodedPair]: ...
-
-    def __getitem__(self, index: int | slice) -> EncodedPair | list[EncodedPair]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = index + len(self) if index < 0 else index
-        if not 0 <= place < len(self):
-            raise IndexError(index)
+    def at(self, place: int) -> EncodedPair:
+        """Return the completion of a number, beside the other prompt's."""
         first = place - place % self._size
         last = min(first + self._size, len(self)) - 1
         own = self._examples[self._order[place]]

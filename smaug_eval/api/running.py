@@ -27,7 +27,7 @@ from smaug_eval.runs.pipeline import DEFAULT_RUNS, Pipeline, RunResult
 from smaug_eval.runs.recipe import Recipe
 
 if TYPE_CHECKING:
-    from smaug_eval.planning.estimate import RecipePlan
+    from smaug_eval.planning.plans import RecipePlan
 
 
 def prepare(

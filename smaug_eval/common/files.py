@@ -202,9 +202,20 @@ def read_json(path: Path) -> Any:
         SmaugError: the file cannot be read or is not JSON; the message names the file and the line.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as error:
         raise SmaugError(f"{path} cannot be read: {error.strerror or error}") from error
+    return parsed_json(path, content)
+
+
+def parsed_json(path: Path, content: bytes, encoding: str = "utf-8") -> Any:
+    """Return the JSON in ``content``; ``path`` is for the message.
+
+    Raises:
+        SmaugError: it is not UTF-8, or not JSON (naming the line).
+    """
+    try:
+        return json.loads(content.decode(encoding))
     except UnicodeDecodeError as error:
         raise SmaugError(f"{path} is not UTF-8 text: {error}", fix="write the file again") from error
     except json.JSONDecodeError as error:

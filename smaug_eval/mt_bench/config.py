@@ -10,14 +10,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     field_validator,
     model_validator,
 )
 
-from smaug_eval.common.served.endpoint import DEFAULT_KEY_ENV, LONGEST_WAIT, OPENAI_URL
+from smaug_eval.common.served import limits
+from smaug_eval.common.served.endpoint import DEFAULT_KEY_ENV, OPENAI_URL
 from smaug_eval.common.settings import ADDED
 
 MT_BENCH, DEMO = "mt_bench", "demo"
@@ -69,18 +69,16 @@ class JudgeConfig(BaseModel):
     )
     baseline: str | None = Field(None, description="The model that the others are compared with.")
     repeats: PositiveInt = Field(1, description="Times each judgment is requested; the median counts.")
-    concurrency: PositiveInt = Field(8, description="Maximum number of concurrent requests.")
-    requests_per_minute: PositiveFloat | None = Field(None, description="Maximum number of requests per minute.")
-    timeout: PositiveFloat = Field(300.0, description="Seconds to wait for an answer.")
-    attempts: PositiveInt = Field(8, description="Times a call is made before it counts as failed.")
-    backoff: NonNegativeFloat = Field(1.0, description="Seconds of the first wait between them, at most.")
+    concurrency: int = limits.CONCURRENCY
+    requests_per_minute: float | None = limits.REQUESTS_PER_MINUTE
+    timeout: float = limits.TIMEOUT
+    attempts: int = limits.ATTEMPTS
+    backoff: float = limits.BACKOFF
     max_tokens: PositiveInt = Field(MAX_JUDGMENT_TOKENS, description="Longest judgment.")
-    max_calls: PositiveInt | None = Field(
-        None, description="Maximum number of requests of one command, retries included."
-    )
-    max_cost: PositiveFloat | None = Field(None, description="Maximum cost of one command; needs the prices.")
-    price_in: NonNegativeFloat | None = Field(None, description="Price of a million tokens that the judge reads.")
-    price_out: NonNegativeFloat | None = Field(None, description="Price of a million tokens that it writes.")
+    max_calls: PositiveInt | None = limits.MAX_CALLS
+    max_cost: PositiveFloat | None = limits.MAX_COST
+    price_in: float | None = limits.price_in("judge")
+    price_out: float | None = limits.PRICE_OUT
     allow_missing: float = Field(
         0.0,
         ge=0,
@@ -110,9 +108,7 @@ class JudgeConfig(BaseModel):
         None, min_length=1, description="Azure's api-version; the key goes into api-key.", json_schema_extra=ADDED
     )
     stream: bool = Field(False, description="Ask for answers as a stream (SSE).", json_schema_extra=ADDED)
-    longest_wait: PositiveFloat = Field(
-        LONGEST_WAIT, description="Maximum wait in seconds that the judge may ask for.", json_schema_extra=ADDED
-    )
+    longest_wait: PositiveFloat = limits.longest_wait("judge")
 
     @field_validator("api_version", mode="before")
     @classmethod

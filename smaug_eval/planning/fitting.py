@@ -8,10 +8,10 @@ from typing import Any
 
 from smaug_eval.common.embedded import recipes_folder
 from smaug_eval.common.errors import SmaugError
-from smaug_eval.planning.estimate import SERVED_TOKENS
 from smaug_eval.planning.figures import PairFigures, pair_figures
 from smaug_eval.planning.machines import Machine
 from smaug_eval.planning.memory import MemorySetting, serving_memory, sharing_of, training_memory
+from smaug_eval.planning.serving_stages import SERVED_TOKENS
 from smaug_eval.planning.shapes import ModelShape, model_shape
 from smaug_eval.runs.recipe_file import parse_recipe
 from smaug_eval.trainers.config import TrainingConfig

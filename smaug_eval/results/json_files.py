@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from smaug_eval.common.errors import SmaugError
+from smaug_eval.common.files import parsed_json
 
 LARGEST = 1 << 30
 """Bytes of a JSON file, after unpacking; a whole benchmark's samples as one JSON list have some hundred million."""
@@ -61,23 +62,12 @@ def content_of(path: Path) -> bytes:
 
 
 def parsed(path: Path, content: bytes) -> Any:
-    """Return the JSON in ``content``; ``path`` is for the message.
+    """Return the JSON in ``content``, whose byte order mark is passed over; ``path`` is for the message.
 
     Raises:
-        SmaugError: it is not UTF-8, or not JSON (naming the line).
+        SmaugError: as of :func:`~smaug_eval.common.files.parsed_json`.
     """
-    try:
-        return json.loads(content.decode(_encoding(content)))
-    except UnicodeDecodeError as error:
-        raise SmaugError(f"{path} is not UTF-8 text: {error}", fix="write the file again") from error
-    except json.JSONDecodeError as error:
-        raise SmaugError(f"{path}, line {error.lineno}: not JSON: {error.msg}", fix="write the file again") from error
-    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, a nest of thousands of lists
-        raise SmaugError(f"{path}: JSON that no program writes: {error}", fix="write the file again") from error
-
-
-def _encoding(content: bytes) -> str:
-    return "utf-16" if is_utf16(content) else "utf-8-sig"
+    return parsed_json(path, content, "utf-16" if is_utf16(content) else "utf-8-sig")
 
 
 def is_utf16(content: bytes) -> bool:
@@ -97,17 +87,34 @@ def json_lines(path: Path) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                if not line.endswith("\n"):
-                    return
-                raise SmaugError(
-                    f"{path}, line {number}: not valid JSON ({error})", fix="remove the line, or write the file again"
-                ) from error
-            if not isinstance(value, dict):
-                raise SmaugError(f"{path}, line {number}: expected a JSON object", fix="remove the line")
-            yield value
+            if not line.endswith("\n") and not _is_json(line):
+                return
+            yield object_in(line, f"{path}, line {number}")
+
+
+def object_in(line: str, place: str) -> dict[str, Any]:
+    """Return the object in a line of JSON; ``place`` is for the message.
+
+    Raises:
+        SmaugError: it is not a JSON object.
+    """
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise SmaugError(
+            f"{place}: not valid JSON ({error})", fix="remove the line, or write the file again"
+        ) from error
+    if not isinstance(value, dict):
+        raise SmaugError(f"{place}: expected a JSON object", fix="remove the line")
+    return value
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def as_number(value: object) -> float:

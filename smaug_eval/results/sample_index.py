@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from smaug_eval.common.errors import SmaugError
-from smaug_eval.results.json_files import as_number, number_of_text
+from smaug_eval.results.json_files import as_number, number_of_text, object_in
 from smaug_eval.results.sample_files import (
     KEPT_FILES,
     FileState,
@@ -164,12 +164,4 @@ def _ends(line: bytes) -> dict[str, Any] | None:
 
 
 def _parsed(path: Path, where: str, line: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(line.decode("utf-8-sig", errors="surrogateescape"))
-    except (ValueError, RecursionError) as error:
-        raise SmaugError(
-            f"{path}, {where}: not valid JSON ({error})", fix="remove the line, or write the file again"
-        ) from error
-    if not isinstance(value, dict):
-        raise SmaugError(f"{path}, {where}: expected a JSON object", fix="remove the line")
-    return value
+    return object_in(line.decode("utf-8-sig", errors="surrogateescape"), f"{path}, {where}")

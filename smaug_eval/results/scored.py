@@ -103,7 +103,7 @@ def _with_differences(views: ModelViews, comparison: Comparison) -> ModelViews:
 
 
 def _entry(table: ScoreTable, model: str) -> dict[str, Any]:
-    columns = zip(table.described, table.metrics, table.cells[model], strict=True)
+    columns = zip(table.columns_as_dicts(), table.cells[model], strict=True)
     average = table.averages.get(model)
     found: dict[str, Any] = {
         "model": model,
@@ -113,16 +113,8 @@ def _entry(table: ScoreTable, model: str) -> dict[str, Any]:
         "missing": list(table.scores[model].missing),
         "left_out": [],
         "columns": [
-            {
-                "title": column.title,
-                "metric": metric,
-                "unit": column.unit.name,
-                "higher_is_better": column.higher_is_better,
-                "label": table.labels.get(column.title, ""),
-                "score": asdict(cell.score),
-                **_apart(cell.difference, cell.why_not),
-            }
-            for column, metric, cell in columns
+            {**column, "score": asdict(cell.score), **_apart(cell.difference, cell.why_not)}
+            for column, cell in columns
             if cell is not None
         ],
     }

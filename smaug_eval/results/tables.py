@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -84,6 +84,19 @@ class ScoreTable:
     def is_averaged(self) -> bool:
         """Return whether the columns have a common average."""
         return bool(self.averages)
+
+    def columns_as_dicts(self) -> list[dict[str, Any]]:
+        """Return what each column is, as plain data."""
+        return [
+            {
+                "title": column.title,
+                "metric": metric,
+                "unit": column.unit.name,
+                "higher_is_better": column.higher_is_better,
+                "label": self.labels.get(column.title, ""),
+            }
+            for column, metric in zip(self.described, self.metrics, strict=True)
+        ]
 
 
 class KnownScores:

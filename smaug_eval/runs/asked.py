@@ -51,7 +51,6 @@ class EvaluationsAsked:
 
     def __init__(self, models: RunModels, data: RunData) -> None:
         self._models, self._recipe, self._data = models, models.recipe, data
-        self._data_root = Path(self._recipe.data_root) if self._recipe.data_root else None
 
     def asked(self, name: str, model: str, checkpoint: Path | None = None) -> Iterator[ColumnQuestions]:
         """Yield what an evaluation asks a model, column by column.
@@ -86,7 +85,7 @@ class EvaluationsAsked:
                 fix="leave it out; open_llm_v2 and lm_eval take one",
             )
         for column in suite.select(config.tasks):
-            data = data_fingerprints(column, suite, self._data_root)
+            data = data_fingerprints(column, suite, self._data.root)
             inputs = {
                 "suite": suite.name,
                 "task": column.task,
@@ -104,8 +103,8 @@ class EvaluationsAsked:
                 suite=suite.name,
                 task=column.task,
                 limit=config.limit,
-                data_root=self._data_root,
-                commits=suite.commits(column, self._data_root),
+                data_root=self._data.root,
+                commits=suite.commits(column, self._data.root),
                 engine=spec,
                 journal=self._models.directory.path / JOURNAL,
                 base=None if start is None else start.path,

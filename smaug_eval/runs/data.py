@@ -34,10 +34,13 @@ class RunData:
         data_root: Offline mirror; None for the Hub.
         directory: Of the run.
         warn: Receives what the user must know.
+
+    Attributes:
+        root: The offline mirror; None for the Hub.
     """
 
     def __init__(self, data_root: Path | None, directory: RunDirectory, warn: Callable[[str], None]) -> None:
-        self._data_root, self._directory, self._warn = data_root, directory, warn
+        self.root, self._directory, self._warn = data_root, directory, warn
         self._commits: dict[str, str] = {}
         self._loaded: dict[str, LmEvalSuite] = {}
 
@@ -50,7 +53,7 @@ class RunData:
         if (settings := config.task_settings) is not None:
             return self._lm_eval(config.tasks or [], settings)
         suite = find_suite(config.suite)
-        splits = suite.unpinned(config.tasks) if self._data_root is None else []
+        splits = suite.unpinned(config.tasks) if self.root is None else []
         return suite.at({each.reference: self._commit(each.hub_id, each.revision) for each in splits})
 
     def refuse_reported(self, training: str, evaluation: str, recipe: Recipe) -> None:
@@ -78,13 +81,13 @@ class RunData:
         """The documents that an evaluation scores, by task."""
         suite = self.suite(config)
         leaves = [leaf for column in suite.select(config.tasks) for leaf in column.leaves]
-        return {leaf.name: suite.rows(suite.task(leaf.name), self._data_root)[1] for leaf in leaves}
+        return {leaf.name: suite.rows(suite.task(leaf.name), self.root)[1] for leaf in leaves}
 
     def _lm_eval(self, tasks: Sequence[str], settings: TaskSettings) -> LmEvalSuite:
         """The tasks of lm-eval, which are loaded once for all models."""
         key = repr((tasks, settings))
         if key not in self._loaded:
-            self._loaded[key] = lm_eval_suite(tasks, settings, data_root=self._data_root, commits=self._commits)
+            self._loaded[key] = lm_eval_suite(tasks, settings, data_root=self.root, commits=self._commits)
         return self._loaded[key]
 
     @property
@@ -94,9 +97,7 @@ class RunData:
 
     def revisions(self, columns: Sequence[tuple[Suite, Column]]) -> dict[str, str]:
         """Return the Hub's commits of the data sets behind columns, by Hub id."""
-        return data_revisions(
-            each for suite, column in columns for each in suite.commits(column, self._data_root).items()
-        )
+        return data_revisions(each for suite, column in columns for each in suite.commits(column, self.root).items())
 
     def pairs(self, name: str, config: PairsConfig) -> tuple[PairsConfig, dict[str, str]]:
         """Return a pair set as it is to be built, and what it is made from.
@@ -122,7 +123,7 @@ class RunData:
 
     def _pinned(self, name: str, config: SourcedPairs) -> SourcedPairs:
         """A pair set at the commit that its revision means now or, if the Hub is out of reach, meant in this run."""
-        if config.is_file or self._data_root is not None:
+        if config.is_file or self.root is not None:
             return config
         try:
             return with_commit(config, self._commit(config.path, config.revision))
@@ -145,7 +146,7 @@ class RunData:
         for location, side in zip(locations(config), ("", "held out: "), strict=True):
             if location is None:
                 continue
-            files = source_files(location, data_root=self._data_root)
+            files = source_files(location, data_root=self.root)
             hub = {f"{side}hub:{location}": str(location.revision)}
             data |= {f"{side}{name}": sha256_of_file(file) for name, file in _named(files).items()} or hub
         return data

@@ -45,12 +45,14 @@ class Workplace:
         voice: Receives progress and messages.
         should_stop: Whether a training should stop, with a checkpoint.
         relay: Where what belongs into the journal is sent; None to write the journal here.
+        told: What was said already and is as true of the jobs to come.
     """
 
     pool: EnginePool
     voice: Voice
     should_stop: Callable[[], bool]
     relay: Relay | None = None
+    told: set[str] = field(default_factory=set)
 
 
 @runtime_checkable
@@ -99,10 +101,17 @@ class TrainingJob:
         def on_progress(done: int, total: int, row: Mapping[str, float]) -> None:
             place.voice.update(done, total, _training_note(row))
 
+        def on_note(text: str) -> None:
+            if text == self.spec.config.rate_note:  # of every training at that rate
+                if text in place.told:
+                    return
+                place.told.add(text)
+            place.voice.say(text)
+
         told: dict[str, Any] = {
             "should_stop": place.should_stop,
             "on_progress": on_progress,
-            "on_note": place.voice.say,
+            "on_note": on_note,
             "on_warning": lambda text: place.voice.warn(self._named(text)),
         }
         spec = self.spec.with_digests()

@@ -24,7 +24,7 @@ from smaug_eval.runs.manifest import ManifestWriter
 from smaug_eval.runs.models import RunModels
 from smaug_eval.runs.prompts import check_chat_templates, prompt_warnings
 from smaug_eval.runs.recipe import Recipe
-from smaug_eval.runs.stages import StageBuilder
+from smaug_eval.runs.stages.builder import StageBuilder
 from smaug_eval.trainers.launch import refuse_foreign_launch
 
 if TYPE_CHECKING:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from smaug_eval.common.embedded import TASKS_FOLDER
 from smaug_eval.common.redaction import without_keys
+from smaug_eval.common.text import texts_in
 from smaug_eval.results.layout import MANIFEST
 from smaug_eval.results.sources import Source
 
@@ -27,7 +28,7 @@ class Places:
 
     def __init__(self, folders: Iterable[Path], texts: Iterable[Any] = ()) -> None:
         found = {str(spelled) for folder in folders for spelled in (folder.absolute(), folder.resolve())}
-        found |= {match for value in texts for text in _strings(value) for match in _PATH.findall(text)}
+        found |= {match for value in texts for text in texts_in(value) for match in _PATH.findall(text)}
         self._known = sorted((each for each in found if each.count("/") > 1), key=len, reverse=True)
         names = "|".join(re.escape(each) for each in self._known)
         self._pattern = re.compile(rf"(?:file://)?(?:{names})(?![\w@+~%-])") if names else None
@@ -63,14 +64,3 @@ def places_of(sources: Iterable[Source]) -> Places:
         for each in source.evaluations:
             texts.append({key: each.document.get(key) for key in ("config", "model_name", "model_source")})
     return Places(folders, texts)
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from _strings(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _strings(part)

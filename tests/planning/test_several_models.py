@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerFast
 
 from benchmarks.document_lengths import document_tokens
 from smaug_eval.common.errors import SmaugError
-from smaug_eval.planning.estimate import RecipePlan, plan_recipe
+from smaug_eval.planning.estimate import plan_recipe
 from smaug_eval.planning.machines import parse_machine
+from smaug_eval.planning.plans import RecipePlan
 from smaug_eval.runs.recipe_file import parse_recipe
 
 DEMO = "embedded:demo-model"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,39 +12,13 @@ import pytest
 
 from smaug_eval.leaderboard.v1 import SUITE
 from smaug_eval.reports.board import build_board
-from tests.reports.browsing import CHROMIUM, IN_A_BROWSER, Visit
+from tests.reports.browsing import IN_A_BROWSER, Visit
 from tests.reports.test_board import HOSTILE, archive
 
 pytestmark = IN_A_BROWSER
 
 MANY = 12_000
 KINDS = ("🟢 pretrained", "💬 chat models (RLHF, DPO, IFT, ...)", "🤝 base merges and moerges")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """Headless Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM)
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def visit(chromium: Any) -> Iterator[Callable[..., Visit]]:
-    """Opens pages; afterwards none of them may have asked for anything else or have said a word."""
-    visits: list[Visit] = []
-
-    def start(**options: Any) -> Visit:
-        visits.append(Visit(chromium, **options))
-        return visits[-1]
-
-    yield start
-    for each in visits:
-        assert [address.partition("#")[0] for address in each.requests] == [each.page.url.partition("#")[0]]
-        assert each.noise == []
-        each.close()
 
 
 @pytest.fixture(scope="module")

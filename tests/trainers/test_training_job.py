@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from smaug_eval.engines.pool import EnginePool
+from smaug_eval.runs import jobs
 from smaug_eval.runs.jobs import TrainingJob, Workplace
-from smaug_eval.trainers.config import TrainingConfig
+from smaug_eval.trainers.config import LaunchConfig, TrainingConfig
 from smaug_eval.trainers.spec import TrainingSpec
 
 
 class Voice:
-    def say(self, text: str) -> None: ...
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
     def warn(self, text: str) -> None: ...
 
@@ -42,3 +51,35 @@ def test_warnings_bear_the_trainings_name(tmp_path: Path, model_path: Path) -> N
         "dpo-short: 1 of 2 training pairs were left out: 1 identical tokens",
     ]
     assert summary["model"]["source"] == str(folder / "checkpoint")
+
+
+def test_a_far_rate_is_noted_once_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model_path: Path) -> None:
+    def trained(spec: TrainingSpec, launch: LaunchConfig, **told: Any) -> dict[str, Any]:
+        told["on_note"](spec.config.rate_note)
+        told["on_note"]("keeps the weights of step 1")
+        return {"warnings": []}
+
+    monkeypatch.setattr(jobs, "train_in_processes", trained)
+    monkeypatch.setattr(jobs, "locate", lambda *_, **__: SimpleNamespace(describe=dict))
+    voice = Voice()
+    place = Workplace(EnginePool(), voice, lambda: False)
+    for loss, rate in (("dpo", 1e-4), ("dpop", 1e-4), ("dpop", 1e-3)):
+        config = TrainingConfig(loss=loss, steps=1, learning_rate=rate)
+        spec = TrainingSpec(
+            config=config,
+            name=loss,
+            model_path=model_path,
+            dtype="float32",
+            train_file=tmp_path / "pairs.jsonl",
+            out_dir=tmp_path / loss,
+            seed=1,
+            model_sha256="0" * 64,
+        )
+        TrainingJob(spec, LaunchConfig(processes=1)).perform(tmp_path / loss, place)
+    first, kept, again, other, last = voice.said
+    assert "learning_rate 0.0001 is 100 times" in first
+    assert "learning_rate 0.001 is 1,000 times" in other
+    assert {kept, again, last} == {"keeps the weights of step 1"}
+    another = Workplace(EnginePool(), voice, lambda: False)
+    TrainingJob(spec, LaunchConfig(processes=1)).perform(tmp_path / loss, another)
+    assert voice.said[-2] == other

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.trainers.pairs.columns import known
-from smaug_eval.trainers.pairs.config import RowPairs
+from smaug_eval.trainers.pairs.config import RowPairs, measured_rows
+from smaug_eval.trainers.pairs.files import FILE_SUFFIXES
 from smaug_eval.trainers.pairs.formats import AUTO, UnusableRow, pairs_of_row
 from smaug_eval.trainers.pairs.pair import Pair, PairSet, is_empty, split_pairs
 from smaug_eval.trainers.pairs.read import stream_rows
-from smaug_eval.trainers.pairs.sources import Location, known_format, locations
+from smaug_eval.trainers.pairs.sources import Location, at_commit, commits_of, known_format, locations
 from smaug_eval.trainers.pairs.unused import UnusedColumns
 
 
@@ -31,6 +32,32 @@ def row_pairs(config: RowPairs, *, data_root: Path | None) -> PairSet:
     candidates = _checked(eval_rows, config, data_root, result, unused) if eval_rows else None
     result.unused, result.notes = unused.names, [*unused.notes(), *_labels_of(pairs)]
     return split_pairs(config, result, pairs, candidates)
+
+
+def pairs_to_measure(
+    path: str, *, data_root: Path | None, columns: Mapping[str, str] | None, **settings: str | None
+) -> tuple[Location, PairSet]:
+    """Read all ready-made pairs of a file or split, and where it is; unusable rows are left out and counted.
+
+    Args:
+        path: A file, a folder or a Hub id.
+        data_root: Mirror of the Hub.
+        columns: Columns under other names: by the name here, the name in the rows.
+        **settings: ``config``, ``split`` and ``revision`` of a Hub set; None where they are not given.
+
+    Raises:
+        SmaugError: there are no such rows, one is no pair, or a file is given with settings of a Hub set.
+    """
+    useless = [name for name, value in settings.items() if value is not None]
+    if path.endswith(FILE_SUFFIXES) and useless:
+        raise SmaugError(f"{', '.join(useless)} has no meaning for the file {path}", fix="leave it out")
+    rows = at_commit(measured_rows(path, columns=dict(columns or {}), **settings), data_root)
+    location, _ = locations(rows)
+    if not location.is_file:
+        rows.eval_split = location.split  # the set's own held-out split is not what was requested
+    found = row_pairs(rows, data_root=data_root)
+    found.revision = commits_of(rows, data_root).get(path)
+    return location, found
 
 
 def _checked(

@@ -18,11 +18,9 @@ from smaug_eval.common.names import given_path, is_there, with_revision
 from smaug_eval.models.checkpoint import TOKENIZER_PATTERNS
 from smaug_eval.models.hub_checkpoint import fetch_tokenizer
 from smaug_eval.trainers.layout import TRAIN_FILE
-from smaug_eval.trainers.pairs.config import measured_rows
 from smaug_eval.trainers.pairs.files import FILE_SUFFIXES, is_saved
 from smaug_eval.trainers.pairs.pair import Content, Pair, reasons_of, text_of
-from smaug_eval.trainers.pairs.rows import row_pairs
-from smaug_eval.trainers.pairs.sources import at_commit, commits_of, locations
+from smaug_eval.trainers.pairs.rows import pairs_to_measure
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -105,17 +103,8 @@ def pair_stats(
     """
     if not path.endswith(FILE_SUFFIXES) and Path(path).is_dir() and not is_saved(Path(path)):
         path = str(Path(path) / TRAIN_FILE)
-    settings = {"config": config, "split": split, "revision": revision}
-    useless = [name for name, value in settings.items() if value is not None]
-    if path.endswith(FILE_SUFFIXES) and useless:
-        raise SmaugError(f"{', '.join(useless)} has no meaning for the file {path}", fix="leave it out")
-    asked = measured_rows(path, columns=dict(columns or {}), **settings)
-    rows = at_commit(asked, data_root)
-    # The set's own held-out split is not what was requested.
-    train, _ = locations(rows)
-    if not train.is_file:
-        rows.eval_split = train.split
-    found = row_pairs(rows, data_root=data_root)
+    hub = {"config": config, "split": split, "revision": revision}
+    train, found = pairs_to_measure(path, data_root=data_root, columns=columns, **hub)
     if not found.train:
         raise SmaugError(
             f"{train}: none of {found.rows} rows is a pair to measure ({reasons_of(found.dropped)})",
@@ -123,7 +112,7 @@ def pair_stats(
         )
     return PairFileStats(
         path=str(train),
-        revision=commits_of(rows, data_root).get(path),
+        revision=found.revision,
         rows=found.rows,
         pairs=len(found.train),
         dropped=dict(sorted(found.dropped.items())),

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from smaug_eval.planning.estimate import MachinePlan, RecipePlan
+from smaug_eval.planning.plans import MachinePlan, RecipePlan
 
 _GB = 1e9
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 
 from smaug_eval.common.errors import SmaugError
-from smaug_eval.common.served.budget import Budget, Prices
-from smaug_eval.common.served.endpoint import DEFAULT_KEY_ENV, LONGEST_WAIT, Endpoint, check_endpoint
+from smaug_eval.common.served import limits
+from smaug_eval.common.served.budget import Budget
+from smaug_eval.common.served.endpoint import DEFAULT_KEY_ENV, Endpoint, check_endpoint
 from smaug_eval.common.settings import Strict
 from smaug_eval.common.suggest import nearest
 
@@ -26,18 +27,16 @@ class ApiSettings(Strict):
     )
     chat: bool = Field(False, description="Generate through chat completions instead of plain ones.")
     key_env: str = Field(DEFAULT_KEY_ENV, description="Environment variable that holds the key.")
-    concurrency: PositiveInt = Field(8, description="Maximum number of concurrent requests.")
-    requests_per_minute: PositiveFloat | None = Field(None, description="Maximum number of requests per minute.")
-    timeout: PositiveFloat = Field(300.0, description="Seconds to wait for an answer.")
-    attempts: PositiveInt = Field(8, description="Times a request is made before it counts as failed.")
-    backoff: NonNegativeFloat = Field(1.0, description="Seconds; the range of waits doubles from here.")
-    longest_wait: NonNegativeFloat = Field(
-        LONGEST_WAIT, description="Maximum wait in seconds that the server may ask for."
-    )
-    max_calls: NonNegativeInt | None = Field(None, description="Maximum number of requests, retries included.")
-    max_cost: NonNegativeFloat | None = Field(None, description="Maximum cost; needs both prices.")
-    price_in: NonNegativeFloat | None = Field(None, description="Price of a million tokens read.")
-    price_out: NonNegativeFloat | None = Field(None, description="Price of a million tokens written.")
+    concurrency: int = limits.CONCURRENCY
+    requests_per_minute: float | None = limits.REQUESTS_PER_MINUTE
+    timeout: float = limits.TIMEOUT
+    attempts: int = limits.ATTEMPTS
+    backoff: float = limits.BACKOFF
+    longest_wait: NonNegativeFloat = limits.longest_wait("server")
+    max_calls: NonNegativeInt | None = limits.MAX_CALLS
+    max_cost: NonNegativeFloat | None = limits.MAX_COST
+    price_in: float | None = limits.price_in("server")
+    price_out: float | None = limits.PRICE_OUT
     max_length: PositiveInt | None = Field(
         None, description="Tokens of the model's context; what the server says if empty, else 2048."
     )
@@ -65,10 +64,7 @@ class ApiSettings(Strict):
             raise SmaugError(
                 "engine_args.max_cost needs the model's prices", fix="set engine_args.price_in and price_out"
             )
-        prices = None
-        if self.price_in is not None and self.price_out is not None:
-            prices = Prices(self.price_in, self.price_out)
-        return Budget(max_calls=self.max_calls, max_cost=self.max_cost, prices=prices)
+        return limits.budget_of(self)
 
 
 def api_settings(engine_args: Mapping[str, Any]) -> ApiSettings:

@@ -61,8 +61,26 @@ class AnswerRecord:
         return _as_json(self) | {"choices": choices}
 
 
+class _OwnNotes:
+    """What this package notes of a judgment under the key ``smaug``."""
+
+    smaug: Extra
+
+    @property
+    def repeat(self) -> int | None:
+        """Return which of several judgments of the same this is; None where it was not recorded."""
+        repeat = self.smaug.get("repeat")
+        return repeat if isinstance(repeat, int) else None
+
+    @property
+    def verdict(self) -> str | None:
+        """Return the set's own pattern by which the verdict was read; None for FastChat's rule."""
+        pattern = self.smaug.get("verdict")
+        return pattern if isinstance(pattern, str) else None
+
+
 @dataclass(frozen=True)
-class JudgmentRecord:
+class JudgmentRecord(_OwnNotes):
     """Hold a judge's judgment of one answer.
 
     Attributes:
@@ -92,24 +110,13 @@ class JudgmentRecord:
         """Return the score where it counts, None where show_result leaves it out."""
         return None if self.score is None or self.score == FAILED else float(self.score)
 
-    @property
-    def repeat(self) -> int | None:
-        """Return which of several judgments of the same answer this is; None where it was not recorded."""
-        repeat = self.smaug.get("repeat")
-        return repeat if isinstance(repeat, int) else None
-
-    @property
-    def verdict(self) -> str | None:
-        """Return the set's own pattern by which the verdict was read; None for FastChat's rule."""
-        return _verdict(self.smaug)
-
     def as_json(self) -> dict[str, Any]:
         """Return FastChat's line as a dictionary."""
         return _as_json(self) | {"score": FAILED if self.score is None else self.score}
 
 
 @dataclass(frozen=True)
-class PairJudgmentRecord:
+class PairJudgmentRecord(_OwnNotes):
     """Hold a judge's judgment of two answers in both orders: game 1 shows ``model_1`` first, game 2 ``model_2``.
 
     Attributes:
@@ -141,17 +148,6 @@ class PairJudgmentRecord:
     turn: int
     tstamp: float = 0.0
     smaug: Extra = field(default_factory=dict)
-
-    @property
-    def repeat(self) -> int | None:
-        """Return which of several judgments of the same pair of answers this is; None where it was not recorded."""
-        repeat = self.smaug.get("repeat")
-        return repeat if isinstance(repeat, int) else None
-
-    @property
-    def verdict(self) -> str | None:
-        """Return the set's own pattern by which the verdict was read; None for FastChat's rule."""
-        return _verdict(self.smaug)
 
     def as_json(self) -> dict[str, Any]:
         """Return FastChat's line as a dictionary."""
@@ -262,8 +258,3 @@ def _as_json(record: AnswerRecord | JudgmentRecord | PairJudgmentRecord) -> dict
     if not line["smaug"]:
         del line["smaug"]
     return line | {"judge": list(line["judge"])} if "judge" in line else line
-
-
-def _verdict(extra: Extra) -> str | None:
-    pattern = extra.get("verdict")
-    return pattern if isinstance(pattern, str) else None

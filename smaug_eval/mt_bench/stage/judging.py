@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from smaug_eval.common.console import Voice
 from smaug_eval.common.errors import Incomplete, SmaugError
 from smaug_eval.common.files import canonical_json, sha256_of_text, write_json
-from smaug_eval.common.served.budget import Budget, Prices, estimate
+from smaug_eval.common.served.budget import estimate
+from smaug_eval.common.served.limits import budget_of
 from smaug_eval.common.settings import added_settings
 from smaug_eval.mt_bench.config import KEEP, SINGLE, STRIP, JudgeConfig
 from smaug_eval.mt_bench.files.layout import decisions_file, judgments_file, settings_file
@@ -75,10 +76,7 @@ class Judging:
         function: Callable[[str, str], str] | None = None,
     ) -> None:
         self._config, self._questions, self._reporter, self._thinking = config, questions, reporter, thinking
-        prices = None
-        if config.price_in is not None and config.price_out is not None:
-            prices = Prices(config.price_in, config.price_out)
-        self._budget = Budget(max_calls=config.max_calls, max_cost=config.max_cost, prices=prices)
+        self._budget = budget_of(config)
         self._judge = Judge(config, function)
         self.name = self._judge.name
         self._check_forms()
@@ -196,12 +194,7 @@ class Judging:
             SmaugError: a file of answers is malformed, or a file cannot be written.
         """
         plan = self.plan(answers)
-        settings = self._settings(plan)
-        take_over(file, superseded, settings.base_url)
-        unmark(file)
-        failed = refused_before(file, plan)
-        self._reporter.say(f"  {self.name}: {self.forecast(plan, file)}")
-        write_json(settings_file(file), settings.as_json())
+        settings, failed = self._begun(plan, file, superseded)
         outcome, stopped = self._asked(plan, file, failed)
         decisions_file(file).unlink(missing_ok=True)  # of a judging that stopped before
         return self._ended(plan, file, settings, outcome, stopped)
@@ -233,12 +226,7 @@ class Judging:
                 f"stop: nothing to compare with {rule.against!r}: the answers are of {', '.join(sorted(models))}",
                 fix="give the answers of two models or more, and name one of them with against; mode is single",
             )
-        settings = self._settings(plan)
-        take_over(file, superseded, settings.base_url)
-        unmark(file)
-        failed = refused_before(file, plan)
-        self._reporter.say(f"  {self.name}: at most {self.forecast(plan, file)}")
-        write_json(settings_file(file), settings.as_json())
+        settings, failed = self._begun(plan, file, superseded, most="at most ")
         rounds = QuestionRounds(plan.matches, rule)
         part, outcome, stopped = replace(plan, matches=()), None, None
         while rounds.is_open and stopped is None:
@@ -282,6 +270,18 @@ class Judging:
             "notes": [] if stopped is None else [stopped.words],
             "result": _digest(own),
         }
+
+    def _begun(
+        self, plan: JudgingPlan, file: Path, superseded: Sequence[Path], *, most: str = ""
+    ) -> tuple[JudgmentSettings, set[Key]]:
+        """Take over what is known of a plan and say what is to do; returns settings, and what was refused before."""
+        settings = self._settings(plan)
+        take_over(file, superseded, settings.base_url)
+        unmark(file)
+        failed = refused_before(file, plan)
+        self._reporter.say(f"  {self.name}: {most}{self.forecast(plan, file)}")
+        write_json(settings_file(file), settings.as_json())
+        return settings, failed
 
     def _records(self, file: Path) -> list[JudgmentRecord]:
         """This judge's judgments of single answers."""
