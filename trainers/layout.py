@@ -139,7 +139,7 @@ class LabelledLine:
             SmaugError: the name, the label or a number is missing.
         """
         name, label = line.get("completion"), line.get("label")
-        numbers = {key: line.get(key) for key in ("tokens", "log_ratio", "reference")}
+        numbers: dict[str, Any] = {key: line.get(key) for key in ("tokens", "log_ratio", "reference")}
         if not isinstance(name, str) or not isinstance(label, bool) or not all(map(_is_number, numbers.values())):
             wanted = "a name under completion, true or false under label and finite numbers under "
             raise SmaugError(f"{where}: expected {wanted}{', '.join(numbers)}", fix="train again")

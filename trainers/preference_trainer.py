@@ -54,11 +54,13 @@ class PreferenceTrainer(PairTrainer):
         train_dataset: Rows with ``prompt``, ``chosen``, ``rejected``, as text or messages, or in another form of
             :mod:`smaug_eval.trainers.pairs.formats`; several answers of a row make several pairs. For ``kto`` also rows
             with ``prompt``, ``completion``, ``label``; pairs are split into these as by TRL's ``KTOTrainer``.
-        eval_dataset: Held-out rows; None for none.
+        eval_dataset: Held-out rows, or several sets of them by name, whose metrics begin with ``eval_<name>_``; None
+            for none.
         processing_class: The tokenizer; that of the model's name where None.
         compute_metrics: None; metrics are those of ``DPOTrainer``'s log.
         callbacks: As in transformers' ``Trainer``.
         optimizers: As in transformers' ``Trainer``.
+        quantization_config: None; a quantised model is loaded before.
         peft_config: An adapter to train instead of all weights.
 
     Raises:
@@ -72,21 +74,29 @@ class PreferenceTrainer(PairTrainer):
         args: PreferenceConfig | None = None,
         data_collator: Any = None,
         train_dataset: Dataset | None = None,
-        eval_dataset: Dataset | None = None,
+        eval_dataset: Dataset | Mapping[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         compute_metrics: Any = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
+        quantization_config: Any = None,
         peft_config: PeftConfig | None = None,
     ) -> None:
-        _refuse(data_collator=data_collator, compute_metrics=compute_metrics)
+        for name, value in (("data_collator", data_collator), ("compute_metrics", compute_metrics)):
+            _refuse(name, value, "leave it out: batches and metrics are made here")
+        _refuse("quantization_config", quantization_config, "load the model with it, and give the object")
         if train_dataset is None:
             raise SmaugError("PreferenceTrainer needs train_dataset", fix="give a datasets.Dataset of preference rows")
         arguments = PreferenceConfig("preference-training") if args is None else args
+        if not isinstance(arguments, PreferenceConfig):
+            raise SmaugError(
+                f"PreferenceTrainer(args=...) is a {type(arguments).__name__}",
+                fix="give a PreferenceConfig, which takes the same arguments",
+            )
         _check_loading(arguments, [model, ref_model])
         set_seed(arguments.seed)  # of the adapter's first weights
         own, tokenizer = _loaded(model, arguments)
-        _check_trainable(own)
+        _check_trainable(own, peft_config)
         tokenizer = processing_class or tokenizer
         if tokenizer is None:
             raise SmaugError("PreferenceTrainer needs processing_class", fix="give the model's tokenizer")
@@ -99,7 +109,7 @@ class PreferenceTrainer(PairTrainer):
         length = fitting_length(settings.max_length, own)
         self._encoder = _encoder(settings, tokenizer, length)
         train_pairs = self._encoded(train_dataset, "train_dataset")
-        eval_pairs = None if eval_dataset is None else self._encoded(eval_dataset, "eval_dataset")
+        self._held_out = {} if eval_dataset is None else self._sets(eval_dataset, "eval_dataset")
         self._reference_model = None if ref_model is None else _loaded(ref_model, arguments)[0]
         policy = own if peft_config is None else get_peft_model(own, peft_config)
         with _scorer_of(own, settings) as scorer:
@@ -112,7 +122,8 @@ class PreferenceTrainer(PairTrainer):
             config=settings,
             scorer=scorer,
             train_pairs=train_pairs,
-            eval_pairs=eval_pairs,
+            eval_pairs=None,  # by their names below
+            eval_dataset=self._held_out or None,
             autocast=autocast,
             callbacks=callbacks or [],
             processing_class=tokenizer,
@@ -140,21 +151,32 @@ class PreferenceTrainer(PairTrainer):
         Raises:
             SmaugError: there are none, a row is no pair, or the loss is not a finite number.
         """
+        found: dict[str, float] = {}
         with self._taught():
             self._score_reference()
-            pairs = (
-                self._eval_pairs if eval_dataset is None else self._with_reference(self._encoded(eval_dataset, "eval"))
-            )
-            if pairs is None:
+            given = None if eval_dataset is None else self._sets(eval_dataset, "eval_dataset")
+            sets = self._held_out if given is None else {name: self._with_reference(own) for name, own in given.items()}
+            if not sets:
                 raise SmaugError("there are no held-out pairs", fix="give eval_dataset")
-            scores = self._held_out_scores(self.score(pairs.pairs), pairs, self._eval_batch)
-            losses = preference_loss(self._config.loss, self._config.weights, scores)
-            metrics = pair_metrics(self._config, losses, scores)
-        row = summarise({name: values.tolist() for name, values in metrics.items()})
-        named = {f"{metric_key_prefix}_{name}": value for name, value in row.items()}
-        self.log(named)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
-        return named
+            for name, pairs in sets.items():
+                scores = self._held_out_scores(self.score(pairs.pairs), pairs, self._eval_batch)
+                losses = preference_loss(self._config.loss, self._config.weights, scores)
+                metrics = pair_metrics(self._config, losses, scores)
+                row = summarise({key: values.tolist() for key, values in metrics.items()})
+                prefix = f"{metric_key_prefix}_{name}" if name else metric_key_prefix
+                named = {f"{prefix}_{key}": value for key, value in row.items()}
+                self.log(named)
+                self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
+                found |= named
+        return found
+
+    def predict(self, *arguments: Any, **keywords: Any) -> Any:
+        """Refuse to return logits of rows, of which pairs have none of their own.
+
+        Raises:
+            SmaugError: always.
+        """
+        raise SmaugError("PreferenceTrainer.predict is not taken", fix="call evaluate with the rows")
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         """Add the metrics of the pairs since the last row."""
@@ -180,7 +202,7 @@ class PreferenceTrainer(PairTrainer):
             self._is_taught = False
 
     def _score_reference(self) -> None:
-        for pairs in (self.train_dataset, self._eval_pairs):
+        for pairs in (self.train_dataset, *self._held_out.values()):
             if isinstance(pairs, ScoredPairs) and not pairs.reference.chosen:
                 self._with_reference(pairs)
 
@@ -204,9 +226,19 @@ class PreferenceTrainer(PairTrainer):
             pairs.reference = self.score(pairs.pairs)
         return pairs
 
+    def _sets(self, rows: Any, what: str) -> dict[str, ScoredPairs]:
+        """Encode a set of rows, which has an empty name, or several by their names."""
+        if not isinstance(rows, Mapping):
+            return {"": self._encoded(rows, what)}
+        return {str(name): self._encoded(own, f"{what}[{name!r}]") for name, own in rows.items()}
+
     def _encoded(self, rows: Any, what: str) -> ScoredPairs:
         if isinstance(rows, (IterableDataset, Mapping)) or not hasattr(rows, "__len__"):
-            raise SmaugError(f"{what} is a {type(rows).__name__}", fix="give a datasets.Dataset, or a list of rows")
+            several = f", such as {what}[{next(iter(rows))!r}]" if isinstance(rows, Mapping) and rows else ""
+            raise SmaugError(
+                f"{what} is of type {type(rows).__name__}, which is not taken",
+                fix=f"give a datasets.Dataset{several}, or a list of rows",
+            )
         unpaired, unusable = self._settings.entry.unpaired, Counter[str]()
         pairs = rows_of_dataset(rows, what, self._columns, self._weight_column, unusable)
         try:
@@ -267,12 +299,9 @@ def _placed(message: str, what: str) -> str:
     return message if message.startswith(what) else f"{what}, {message}"
 
 
-def _refuse(**given: Any) -> None:
-    for name, value in given.items():
-        if value is not None:
-            raise SmaugError(
-                f"PreferenceTrainer({name}=...) is not taken", fix="leave it out: batches and metrics are made here"
-            )
+def _refuse(name: str, value: Any, instead: str) -> None:
+    if value is not None:
+        raise SmaugError(f"PreferenceTrainer({name}=...) is not taken", fix=instead)
 
 
 def _check_loading(arguments: PreferenceConfig, models: Sequence[Any]) -> None:
@@ -305,12 +334,19 @@ def _loaded(
     return load_model(place.path, dtype=dtype, keep_dtype=True, use=Use.TRAINING, trust_remote_code=trusted)
 
 
-def _check_trainable(model: Any) -> None:
-    """Refuse a model object that a run would refuse by its folder.
+def _check_trainable(model: Any, adapter: PeftConfig | None) -> None:
+    """Refuse a model object that a run would refuse by its folder, and adapters that are read before the prompt.
 
     Raises:
-        SmaugError: it is no causal language model, or has weights in float16.
+        SmaugError: it is no causal language model, has weights in float16, or learns a prompt.
     """
+    adapters = [adapter, model.active_peft_config if isinstance(model, PeftModel) else None]
+    for each in adapters:
+        if each is not None and each.is_prompt_learning:
+            raise SmaugError(
+                f"PreferenceTrainer(peft_config={type(each).__name__}) is not taken: it learns tokens before the rows",
+                fix="give an adapter of weights, such as peft.LoraConfig",
+            )
     name = str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
     check_kind(name, model.config.to_dict(), [Use.TRAINING])
     if any(weight.dtype == torch.float16 for weight in model.parameters()):
