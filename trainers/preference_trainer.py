@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset, IterableDataset
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from smaug_eval.common.errors import SmaugError
@@ -18,7 +19,7 @@ from smaug_eval.models.checkpoint import locate
 from smaug_eval.models.kinds import check_kind
 from smaug_eval.models.quantised import Use
 from smaug_eval.prefix.scorer import Scorer, scoring
-from smaug_eval.trainers.base_model import fitting_length, load_model, no_dropout
+from smaug_eval.trainers.base_model import check_ids, fitting_length, load_model, no_dropout
 from smaug_eval.trainers.chat_templates import template_text
 from smaug_eval.trainers.config import TrainingConfig
 from smaug_eval.trainers.encoded_sets import set_beside_others
@@ -93,6 +94,10 @@ class PreferenceTrainer(PairTrainer):
                 f"PreferenceTrainer(args=...) is a {type(arguments).__name__}",
                 fix="give a PreferenceConfig, which takes the same arguments",
             )
+        if not isinstance(model, (torch.nn.Module, str)):
+            raise SmaugError(
+                f"PreferenceTrainer(model={model!r}) is no model", fix="give a model, its name or its folder"
+            )
         _check_loading(arguments, [model, ref_model])
         set_seed(arguments.seed)  # of the adapter's first weights
         own, tokenizer = _loaded(model, arguments)
@@ -100,6 +105,11 @@ class PreferenceTrainer(PairTrainer):
         tokenizer = processing_class or tokenizer
         if tokenizer is None:
             raise SmaugError("PreferenceTrainer needs processing_class", fix="give the model's tokenizer")
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            raise SmaugError(
+                f"PreferenceTrainer(processing_class=...) is a {type(tokenizer).__name__}",
+                fix="give a tokenizer, such as that of a processor: processor.tokenizer",
+            )
         autocast = torch.bfloat16 if arguments.computes_in_bf16 else None
         settings = self._settings = arguments.settings()
         self._columns, self._weight_column = arguments.columns_by_name, arguments.weight_column
@@ -111,6 +121,10 @@ class PreferenceTrainer(PairTrainer):
         train_pairs = self._encoded(train_dataset, "train_dataset")
         self._held_out = {} if eval_dataset is None else self._sets(eval_dataset, "eval_dataset")
         self._reference_model = None if ref_model is None else _loaded(ref_model, arguments)[0]
+        for each, what in ((own, "model"), (self._reference_model, "ref_model")):
+            if each is not None:
+                check_ids(itertools.chain(*(one.pairs for one in (train_pairs, *self._held_out.values()))), each, what)
+        self._has_fresh_adapter = _begins_as_nothing(peft_config)
         policy = own if peft_config is None else get_peft_model(own, peft_config)
         with _scorer_of(own, settings) as scorer:
             log.info("%s; %s", settings.describe(), scorer.describe())
@@ -210,7 +224,7 @@ class PreferenceTrainer(PairTrainer):
         """Score pairs by the reference.
 
         Raises:
-            SmaugError: the reference is the policy, which has been trained already.
+            SmaugError: the reference is the policy, which has been trained already without a fresh adapter.
         """
         if self._reference_model is not None:
             model = self._reference_model.to(self.args.device)
@@ -218,6 +232,9 @@ class PreferenceTrainer(PairTrainer):
                 pairs.reference = score_pairs(
                     scorer, model, pairs.pairs, row_tokens=self._config.row_tokens, autocast=self._autocast
                 )
+        elif self.state.global_step and self._has_fresh_adapter:
+            with self.accelerator.unwrap_model(self.model).disable_adapter():
+                pairs.reference = self.score(pairs.pairs)
         elif self.state.global_step:
             raise SmaugError(
                 "the reference is the model before its first step, which is gone", fix="give ref_model, or eval_dataset"
@@ -354,6 +371,11 @@ def _check_trainable(model: Any, adapter: PeftConfig | None) -> None:
             f"model {name!r} has weights in float16, whose gradients would need a scaler",
             fix="load it with dtype=torch.float32 or torch.bfloat16",
         )
+
+
+def _begins_as_nothing(adapter: PeftConfig | None) -> bool:
+    """Whether the model without this adapter is the policy before its first step."""
+    return isinstance(adapter, LoraConfig) and adapter.init_lora_weights is True and adapter.bias == "none"
 
 
 def _encoder(settings: TrainingConfig, tokenizer: PreTrainedTokenizerBase, length: int) -> PairEncoder:

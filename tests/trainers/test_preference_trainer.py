@@ -17,6 +17,7 @@ from datasets import Dataset, DatasetDict, IterableDataset
 from peft import LoraConfig, PeftModel, PromptTuningConfig
 from transformers import (
     EarlyStoppingCallback,
+    LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2VLConfig,
@@ -353,11 +354,30 @@ def test_several_held_out_sets_are_evaluated_by_their_names_and_patience_ends(
     assert trainer.evaluate({"again": sets["far"]})["eval_again_loss"] == found["eval_far_loss"]
 
 
+def test_without_its_adapter_the_model_is_the_reference_of_further_rows(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: Dataset,
+    sums: Callable[..., list[dict[str, str]]],
+    tmp_path: Path,
+) -> None:
+    """Held-out rows that come after the training are held against what those given before it are."""
+    held_out = Dataset.from_list(sums(6, seed=1))
+    lora = {"peft_config": LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj"])}
+    before, _ = ours(copy.deepcopy(model), tokenizer, rows, tmp_path, eval_dataset=held_out, **lora)
+    after, _ = ours(model, tokenizer, rows, tmp_path, **lora)
+    expected = before.evaluate()
+    assert abs(expected["eval_loss"] - math.log(2)) > 1e-5
+    assert after.evaluate(held_out) == pytest.approx(expected, abs=1e-6)
+
+
 def test_what_the_class_does_not_take_is_named(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: Dataset, tmp_path: Path
 ) -> None:
     args = PreferenceConfig(str(tmp_path), **ARGUMENTS)
     plain = TrainingArguments(str(tmp_path), use_cpu=True)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    small = LlamaForCausalLM(LlamaConfig(vocab_size=50, **sizes))
     streamed = IterableDataset.from_generator(lambda: iter(rows))
     cases: list[tuple[dict[str, Any], str, str]] = [
         ({"args": plain}, "PreferenceTrainer(args=...) is a TrainingArguments", "PreferenceConfig"),
@@ -367,6 +387,10 @@ def test_what_the_class_does_not_take_is_named(
             "load the model",
         ),
         ({"compute_metrics": print}, "PreferenceTrainer(compute_metrics=...)", "leave it out"),
+        ({"model": None}, "PreferenceTrainer(model=None) is no model", "its name"),
+        ({"processing_class": object()}, "PreferenceTrainer(processing_class=...) is a object", "processor.tokenizer"),
+        ({"ref_model": small}, "ref_model: the tokenizer gives id", "own tokenizer"),
+        ({"model": small}, "model: the tokenizer gives id", "own tokenizer"),
         (
             {"peft_config": PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)},
             "PreferenceTrainer(peft_config=PromptTuningConfig)",
@@ -382,7 +406,9 @@ def test_what_the_class_does_not_take_is_named(
     ]
     for given, said, fix in cases:
         with pytest.raises(SmaugError, match=re.escape(said)) as refused:
-            PreferenceTrainer(model, **{"args": args, "train_dataset": rows, "processing_class": tokenizer, **given})
+            PreferenceTrainer(
+                **{"model": model, "args": args, "train_dataset": rows, "processing_class": tokenizer, **given}
+            )
         assert fix in str(refused.value.fix)
     trainer = PreferenceTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer)
     with pytest.raises(SmaugError, match="predict is not taken") as refused:
