@@ -35,6 +35,9 @@ _WEIGHTS = {
 
 _BETA = ("beta", "beta")
 
+SHARDED_ELSEWHERE = "launch it with plain data parallelism, or train with smaug-eval train and launch"
+"""What to do instead of sharding a model's weights here."""
+
 _REFUSED = {
     "padding_free": "leave it out: rows are packed, and what a pair shares is computed once (share_prefix)",
     "f_divergence_type": "leave it out: only the reverse KL divergence is here",
@@ -58,6 +61,7 @@ _REFUSED = {
     "precompute_ref_batch_size": "leave it out: the reference is scored in rows of row_tokens",
     "f_alpha_divergence_coef": "leave it out: only the reverse KL divergence is here",
     "discopop_tau": "leave it out: discopop is not here",
+    **dict.fromkeys(("fsdp", "deepspeed"), SHARDED_ELSEWHERE),
     "activation_offloading": "use gradient_checkpointing=True",
     "generate_during_eval": "generate after the training, with the model",
     "reference_free": "choose a loss without a reference: simpo, cpo, orpo or slic",
@@ -192,7 +196,7 @@ class PreferenceConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         for name, instead in _REFUSED.items():
-            if getattr(self, name) not in (None, False, "reverse_kl"):
+            if getattr(self, name) not in (None, False, "reverse_kl", "", []):
                 raise SmaugError(f"PreferenceConfig({name}={getattr(self, name)!r}) is not taken", fix=instead)
         for name, (passes, instead) in _WITHOUT_EFFECT.items():
             if getattr(self, name) not in passes:
@@ -269,7 +273,8 @@ class PreferenceConfig(TrainingArguments):
             SmaugError: the loss is unknown, a weight has no meaning for it, or is out of bounds.
         """
         names = [self.loss_type] if isinstance(self.loss_type, str) else list(self.loss_type)
-        factors = [1.0] * len(names) if self.loss_weights is None else list(self.loss_weights)
+        given = [1.0] * len(names) if self.loss_weights is None else self.loss_weights
+        factors = list(given) if isinstance(given, Sequence) else [given]
         if len(factors) != len(names):
             raise SmaugError(
                 f"loss_weights has {len(factors)} factors and loss_type {len(names)} losses", fix="give one for each"

@@ -27,7 +27,7 @@ from smaug_eval.trainers.losses import preference_loss
 from smaug_eval.trainers.pairs.columns import known, mapped
 from smaug_eval.trainers.pairs.files import without_padding
 from smaug_eval.trainers.pairs.formats import UnusableRow, pairs_of_row
-from smaug_eval.trainers.preference_config import PreferenceConfig
+from smaug_eval.trainers.preference_config import SHARDED_ELSEWHERE, PreferenceConfig
 from smaug_eval.trainers.processes import weights_are_sharded
 from smaug_eval.trainers.randomness import without_noise
 from smaug_eval.trainers.reference import TokenLogProbs, score_pairs
@@ -147,8 +147,7 @@ class PreferenceTrainer(PairTrainer):
             log.info("%s", self.sampler.describe())
         if weights_are_sharded():
             raise SmaugError(
-                "PreferenceTrainer does not train with sharded weights (FSDP, DeepSpeed)",
-                fix="launch it with plain data parallelism, or train with smaug-eval train and launch",
+                "PreferenceTrainer does not train with sharded weights (FSDP, DeepSpeed)", fix=SHARDED_ELSEWHERE
             )
 
     def train(self, *arguments: Any, **keywords: Any) -> Any:
@@ -355,8 +354,19 @@ def _check_trainable(model: Any, adapter: PeftConfig | None) -> None:
     """Refuse a model object that a run would refuse by its folder, and adapters that are read before the prompt.
 
     Raises:
-        SmaugError: it is no causal language model, has weights in float16, or learns a prompt.
+        SmaugError: it is no causal language model, has weights in float16, learns a prompt, has an adapter already, or
+            is frozen.
     """
+    if adapter is None and not any(weight.requires_grad for weight in model.parameters()):
+        raise SmaugError(
+            "PreferenceTrainer(model=...) has no weight that is trained: all are frozen",
+            fix="give peft_config, or load an adapter with is_trainable=True",
+        )
+    if adapter is not None and isinstance(model, PeftModel):
+        raise SmaugError(
+            "PreferenceTrainer(peft_config=...) is not taken beside a model that has an adapter",
+            fix="leave peft_config out to train that adapter, or give model.merge_and_unload()",
+        )
     adapters = [adapter, model.active_peft_config if isinstance(model, PeftModel) else None]
     for each in adapters:
         if each is not None and each.is_prompt_learning:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset, DatasetDict, IterableDataset
-from peft import LoraConfig, PeftModel, PromptTuningConfig
+from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from transformers import (
     EarlyStoppingCallback,
     LlamaConfig,
@@ -221,6 +221,9 @@ def test_arguments_of_trl_are_mapped(
         ({"loss_kwargs": "shift"}, "PreferenceConfig(loss_kwargs='shift') is no object"),
         ({"chat_template_kwargs": "{"}, "PreferenceConfig(chat_template_kwargs='{') is no object"),
         ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, -0.2]}, "the factor of sft is -0.2"),
+        ({"loss_type": ["sigmoid", "sft"], "loss_weights": 0.5}, "loss_weights has 1 factors and loss_type 2 losses"),
+        ({"fsdp": "full_shard"}, "PreferenceConfig(fsdp='full_shard') is not taken"),
+        ({"deepspeed": "zero3.json"}, "PreferenceConfig(deepspeed='zero3.json') is not taken"),
         ({"use_liger_kernel": True}, "PreferenceConfig(use_liger_kernel=True) is not taken"),
         ({"max_length": None}, "PreferenceConfig(max_length=None) is not taken"),
         (
@@ -378,6 +381,8 @@ def test_what_the_class_does_not_take_is_named(
     plain = TrainingArguments(str(tmp_path), use_cpu=True)
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     small = LlamaForCausalLM(LlamaConfig(vocab_size=50, **sizes))
+    lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"])
+    frozen, adapted = copy.deepcopy(model).requires_grad_(False), get_peft_model(copy.deepcopy(model), lora)
     streamed = IterableDataset.from_generator(lambda: iter(rows))
     cases: list[tuple[dict[str, Any], str, str]] = [
         ({"args": plain}, "PreferenceTrainer(args=...) is a TrainingArguments", "PreferenceConfig"),
@@ -387,6 +392,8 @@ def test_what_the_class_does_not_take_is_named(
             "load the model",
         ),
         ({"compute_metrics": print}, "PreferenceTrainer(compute_metrics=...)", "leave it out"),
+        ({"model": frozen}, "has no weight that is trained", "is_trainable=True"),
+        ({"model": adapted, "peft_config": lora}, "PreferenceTrainer(peft_config=...) is not taken beside", "leave"),
         ({"model": None}, "PreferenceTrainer(model=None) is no model", "its name"),
         ({"processing_class": object()}, "PreferenceTrainer(processing_class=...) is a object", "processor.tokenizer"),
         ({"ref_model": small}, "ref_model: the tokenizer gives id", "own tokenizer"),
