@@ -312,6 +312,23 @@ def test_pairs_are_rejoined_from_completions_that_several_share() -> None:
     assert [side.tolist() for side in rejoined.scores(tokens).sums] == [[-4.0, -4.0], [-3.0, -2.0]]
 
 
+def test_pairs_that_are_cut_otherwise_than_their_completions_are_counted(
+    run: Callable[..., TrainingResult], tmp_path: Path
+) -> None:
+    """A long rejected answer takes room from the pair's prompt that the chosen one by itself leaves to it."""
+    rows = [{"prompt": "What is it? " * 3 + n, "chosen": n, "rejected": n * 30} for n in "ab"]
+    rows.append({"prompt": "c", "chosen": "d", "rejected": "e"})
+    file = tmp_path / "held.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    notes: list[str] = []
+    config = {"loss": "kto", "steps": 1, "max_length": 48}
+    run("cut", config=config, eval_file=file, on_note=notes.append)
+    assert "2 held-out pairs are encoded otherwise than their completions: they have no margin" in notes
+    lines = [json.loads(line) for line in (tmp_path / "cut" / "held_out.jsonl").read_text().splitlines()]
+    assert sorted(line["in_pair"] for line in lines[:6]) == [False] * 4 + [True] * 2
+    assert [line["edits"] for line in lines[6:]] == [1]
+
+
 def test_a_loss_of_pairs_refuses_unpaired_rows_before_a_model_is_loaded(
     run: Callable[..., TrainingResult], tmp_path: Path, files: dict[str, Path]
 ) -> None:
