@@ -64,6 +64,11 @@ def page(run: Path) -> str:
         lines += [f"**{len(study.missing)} of {len(study.planned)} trainings are missing: this is a part.**", ""]
     moved = [test.name for test in tests if test.is_above or test.is_below]
     what = f"shows in: {names_words(moved)}" if moved else "is not shown in any of them"
+    if not tests:
+        told = (
+            f"On {asked.low}, the arms `{asked.remedy}` and `{asked.subject}` have nothing in common that was measured."
+        )
+        return "\n".join([*lines, told, "", READING])
     lines += [
         f"Trained on {asked.low}, the arm `{asked.remedy}` (`batching: question`) was held against `{asked.subject}`",
         f"(`batching: pairs`) in {names_words([test.name for test in tests])}. A difference {what}.",

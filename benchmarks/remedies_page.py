@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.study_page import about, read_grid, write_from_run
-from smaug_eval.common.text import signed
+from smaug_eval.common.text import NOT_AVAILABLE, signed
 from smaug_eval.reports.formats import escaped
 from smaug_eval.reports.study.answers import StudyTable, Test, adjusted, beside, names_words
 from smaug_eval.reports.study.findings import difference, margins_table, mean_of
@@ -127,7 +127,8 @@ def _set_lines(study: StudyResults, pair_set: str) -> Iterator[str]:
     yield from _gap_lines(study, pair_set)
     own = mean_of(study, subject, pair_set, chosen)
     if own is None:
-        yield f"{subject} was not measured on {pair_set}: no loss can be compared with it."
+        why = "has no held-out preferred answers" if study.was_measured(subject, pair_set) else "was not measured"
+        yield f"{subject} {why} on {pair_set}: no loss can be compared with it."
         yield ""
         return
     test = beside(subject, own, "nats")
@@ -141,7 +142,14 @@ def _set_lines(study: StudyResults, pair_set: str) -> Iterator[str]:
     yield from _claim_lines(study, remedies)
     headings = ("loss", "preferred", f"preferred less {subject}", "margin", f"margin less {subject}")
     scores = (f"{AVERAGE} less {subject}", f"{AVERAGE} less base")
-    rows = [(each.arm, *(_cell(test) for test in each[1:])) for each in remedies]
+    rows = [
+        (
+            each.arm,
+            *(_cell(test, NOT_AVAILABLE) for test in (each.kept, each.more_than_subject, each.grown, each.margin)),
+            *(_cell(test, "not measured") for test in (each.score, each.score_above_base)),
+        )
+        for each in remedies
+    ]
     caption = f"Remedies on {pair_set}: nats per held-out pair and points of the score, 95% intervals, adjusted p"
     yield from table_lines(StudyTable(caption, (*headings, *scores), rows), escaped)
     yield from table_lines(margins_table(study, pair_set), escaped)
@@ -214,9 +222,9 @@ def _is_kept(remedy: Remedy) -> bool:
     return kept.contrast.estimate >= 0 if ends is None else ends[1] >= 0
 
 
-def _cell(test: Test | None) -> str:
+def _cell(test: Test | None, none: str) -> str:
     if test is None:
-        return "not measured"
+        return none
     return f"{signed(test.contrast.estimate, test.digits)} {test.interval_words}, {test.p_words}"
 
 

@@ -200,8 +200,13 @@ def fitting_length(max_length: int, model: PreTrainedModel) -> int:
     return max_length if context is None else min(max_length, context)
 
 
-def check_ids(pairs: Iterable[EncodedPair], model: PreTrainedModel, model_path: Path) -> None:
+def check_ids(pairs: Iterable[EncodedPair], model: PreTrainedModel, name: Path | str) -> None:
     """Refuse a tokenizer that does not belong to the model.
+
+    Args:
+        pairs: At least one pair.
+        model: The model.
+        name: Of the model.
 
     Raises:
         SmaugError: a token has no row in the model's embedding.
@@ -210,7 +215,7 @@ def check_ids(pairs: Iterable[EncodedPair], model: PreTrainedModel, model_path: 
     highest = max(int(ids.max()) for pair in pairs for ids in (pair.prompt, pair.chosen, pair.rejected))
     if highest >= rows:
         raise SmaugError(
-            f"{model_path}: the tokenizer gives id {highest}, but the model has only {rows} embeddings",
+            f"{name}: the tokenizer gives id {highest}, but the model has only {rows} embeddings",
             fix="put the model's own tokenizer into the folder",
         )
 

@@ -13,11 +13,18 @@ from transformers import PreTrainedTokenizerBase
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.trainers.config import TrainingConfig
 from smaug_eval.trainers.pair_store import PairStore
-from smaug_eval.trainers.pairs.pair import reasons_of
+from smaug_eval.trainers.pairs.pair import LABEL_COLUMN, reasons_of
 from smaug_eval.trainers.pairs.read import first_pair, stream_pairs
 from smaug_eval.trainers.remarks import Remark, remarks
 from smaug_eval.trainers.tokenization import FIX_UNPAIRED, EncodedPair, EncodedPairs, PairEncoder
-from smaug_eval.trainers.unpaired import Mismatched, check_unpaired, label_remarks, order_of, unpaired_rows
+from smaug_eval.trainers.unpaired import (
+    Mismatched,
+    Rejoined,
+    check_unpaired,
+    label_remarks,
+    order_of,
+    unpaired_rows,
+)
 
 _LABELS_OF = {"rewards/margins": {True, False}, "log_ratios/chosen": {True}, "logps/chosen": {True}}
 """Labels of completions that a column of the log is the mean of."""
@@ -31,11 +38,13 @@ class EncodedSets:
         train: Training pairs, at least one.
         eval: Held-out pairs.
         remarks: What is worth saying of their encoding.
+        rejoined: Of a loss of unpaired completions the held-out pairs that were split into these; None for others.
     """
 
     train: EncodedPairs
     eval: EncodedPairs
     remarks: tuple[Remark, ...]
+    rejoined: Rejoined | None = None
 
     def digests(self) -> dict[str, str]:
         """Return digests of all ids, by split."""
@@ -112,6 +121,7 @@ def encode_sets(
             pairs, f"{what} {'completions' if unpaired else 'pairs'}", asked=config.max_length, used=max_length
         )
     ]
+    rejoined = None
     if unpaired:
         check_unpaired(train.pairs, str(train_file))
         check_unpaired(held_out.pairs, str(eval_file))
@@ -126,7 +136,12 @@ def encode_sets(
             )
             said += [Remark(text, is_warning=what == "training") for text in found]
         _check_kept(config, held_out.pairs)
-    return EncodedSets(train, held_out, tuple(said))
+        split = (row for row in (stream_pairs(eval_file) if eval_file else ()) if LABEL_COLUMN not in row)
+        rejoined = Rejoined(encoder.encode(split).pairs, held_out.pairs)
+        if rejoined.lost:
+            text = f"{rejoined.lost:,} held-out pairs are encoded otherwise than their completions: they have no margin"
+            said.append(Remark(text, is_warning=False))
+    return EncodedSets(train, held_out, tuple(said), rejoined)
 
 
 def set_beside_others(

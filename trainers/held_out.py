@@ -1,7 +1,7 @@
 """Record the held-out pairs each time they are scored: rows of ``diagnostics.jsonl``, and a warning.
 
-At the end of a training ``held_out.jsonl`` says of every held-out pair, or single completion, what the training did to
-it.
+At the end of a training ``held_out.jsonl`` says of every held-out single completion and of every pair what the training
+did to it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from smaug_eval.trainers.probes import Ches
 from smaug_eval.trainers.reference import TokenLogProbs
 from smaug_eval.trainers.tokenization import EncodedPair
 from smaug_eval.trainers.training_log import Row, read_log
+from smaug_eval.trainers.unpaired import Rejoined
 
 
 class HeldOutWatch:
@@ -105,8 +106,7 @@ class HeldOutWatch:
         self._rows.append(
             {
                 "step": step,
-                "profile": profile({"reference": self._reference, "policy": policy}, self._pairs),
-                "buckets": by_bucket(self._distances, ratios),
+                **_by_place(policy, self._reference, self._pairs, self._distances),
                 "gradient_cosine": None if cosines is None else {"mean": mean_cosine, "each": cosines},
                 "ches": scores,
                 "warning": warning,
@@ -167,12 +167,14 @@ class _DiagnosticsRows:
 class LabelledWatch:
     """Watch the desirable ones of held-out unpaired completions; keep one row of each scoring in ``diagnostics.jsonl``.
 
-    A row holds ``step`` and ``warning``, as those of :class:`HeldOutWatch` do. After the last step
-    :func:`labelled_rows` go to ``held_out.jsonl``.
+    A row holds ``step`` and ``warning``, as those of :class:`HeldOutWatch` do, and of completions that were pairs
+    ``profile`` and ``buckets`` of these. After the last step :func:`labelled_rows` go to ``held_out.jsonl``, followed
+    by :func:`held_out_rows` of the pairs.
 
     Args:
         pairs: The held-out completions.
         reference: Their log-probabilities under the reference.
+        rejoined: The pairs among them.
         folder: Where the file goes.
         step: The step that training continues from; later rows of an earlier attempt are removed. None for a new run.
         loss: Name of the loss, for the warning.
@@ -184,6 +186,7 @@ class LabelledWatch:
         self,
         pairs: Sequence[EncodedPair],
         reference: TokenLogProbs,
+        rejoined: Rejoined,
         *,
         folder: Path,
         step: int | None,
@@ -191,29 +194,48 @@ class LabelledWatch:
         on_warning: Callable[[str], None],
         writes: bool = True,
     ) -> None:
-        self._pairs = pairs
+        self._pairs, self._rejoined = pairs, rejoined
+        self._before = rejoined.scores(reference)
+        self._distances = edit_distances(rejoined.pairs)
         self._desirable = np.array([bool(pair.label) for pair in pairs])
         self._reference = reference
         self._path, self._writes = folder / DIAGNOSTICS_FILE, writes
         self._rows = _DiagnosticsRows(folder / DIAGNOSTICS_FILE, step, loss, on_warning, writes=writes)
 
     def look(self, step: int, steps: int, policy: TokenLogProbs, *, kept: bool | None = None) -> dict[str, float]:
-        """Add a row, if any completion is desirable; returns ``log_ratios/chosen_se``, with at least two of them.
+        """Add a row, if any completion is desirable; returns the numbers for the training log's own row.
 
         Args:
             step: Optimiser steps taken.
             steps: Optimiser steps in all.
             policy: The completions' log-probabilities under the policy now.
             kept: As of :meth:`HeldOutWatch.look`.
+
+        Returns:
+            ``log_ratios/chosen_se``, with at least two desirable completions; of completions that were pairs
+            :func:`smaug_eval.trainers.diagnostics.changes`.
         """
+        pairs, after = self._rejoined.pairs, self._rejoined.scores(policy)
         if (step >= steps if kept is None else kept) and self._writes:
-            _write_lines(self._path, labelled_rows(policy, self._reference, self._pairs))
+            completions = labelled_rows(policy, self._reference, self._pairs, self._rejoined.completions)
+            _write_lines(self._path, [*completions, *held_out_rows(after, self._before, pairs)])
         ratios = log_ratios(policy, self._reference)["log_ratio_chosen"][self._desirable]
         if not len(ratios):
             return {}
-        self._rows.append({"step": step, "warning": self._rows.warning(ratios, step, steps)})
+        places = _by_place(after, self._before, pairs, self._distances) if pairs else {}
+        self._rows.append({"step": step, **places, "warning": self._rows.warning(ratios, step, steps)})
         _, error = mean_and_error(ratios)
-        return {} if error is None else {"log_ratios/chosen_se": error}
+        return changes(after, self._before, pairs) | ({} if error is None else {"log_ratios/chosen_se": error})
+
+
+def _by_place(
+    policy: TokenLogProbs, reference: TokenLogProbs, pairs: Sequence[EncodedPair], distances: Sequence[float]
+) -> Row:
+    """What a row says of pairs by position and by edit distance."""
+    return {
+        "profile": profile({"reference": reference, "policy": policy}, pairs),
+        "buckets": by_bucket(distances, log_ratios(policy, reference)),
+    }
 
 
 def held_out_rows(policy: TokenLogProbs, reference: TokenLogProbs, pairs: Sequence[EncodedPair]) -> list[HeldOutLine]:
@@ -244,8 +266,17 @@ def held_out_rows(policy: TokenLogProbs, reference: TokenLogProbs, pairs: Sequen
     return rows
 
 
-def labelled_rows(policy: TokenLogProbs, reference: TokenLogProbs, pairs: Sequence[EncodedPair]) -> list[LabelledLine]:
-    """Return what a training did to each single completion, in the order of the completions."""
+def labelled_rows(
+    policy: TokenLogProbs, reference: TokenLogProbs, pairs: Sequence[EncodedPair], in_pairs: Collection[int]
+) -> list[LabelledLine]:
+    """Return what a training did to each single completion, in the order of the completions.
+
+    Args:
+        policy: The completions' log-probabilities after it.
+        reference: Those before it.
+        pairs: The completions.
+        in_pairs: Numbers of those that are of a pair with a line of its own.
+    """
     ratios = log_ratios(policy, reference)["log_ratio_chosen"]
     before, _ = reference.sums
     seen: Counter[str] = Counter()
@@ -260,6 +291,7 @@ def labelled_rows(policy: TokenLogProbs, reference: TokenLogProbs, pairs: Sequen
                 tokens=len(pair.chosen),
                 log_ratio=float(ratios[index]),
                 reference=float(before[index]),
+                in_pair=index in in_pairs,
             )
         )
     return rows

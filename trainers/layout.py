@@ -20,8 +20,8 @@ QUESTIONS_FILE = "questions.json"
 
 LOG_FILE, SUMMARY_FILE, DIAGNOSTICS_FILE = "log.jsonl", "summary.json", "diagnostics.jsonl"
 HELD_OUT_FILE = "held_out.jsonl"
-"""Of a training, written after its last step: one :class:`HeldOutLine` for each held-out pair, or one
-:class:`LabelledLine` for each held-out completion of a loss of single completions."""
+"""Of a training, written after its last step: one :class:`HeldOutLine` for each held-out pair; before these, of a loss
+of single completions, one :class:`LabelledLine` for each held-out completion."""
 SAMPLES_FILE = "samples.jsonl"
 """Of a training that was told to: what the policy answers at each evaluation."""
 CHECKPOINT_FOLDER, ADAPTER_FOLDER, KEPT_FOLDER = "checkpoint", "adapter", "checkpoints"
@@ -113,6 +113,7 @@ class LabelledLine:
         tokens: Its tokens.
         log_ratio: Its log-ratio to the reference, in nats, summed over tokens.
         reference: Its log-probability under the reference.
+        in_pair: Whether it is of a pair that has a :class:`HeldOutLine` as well.
     """
 
     completion: str
@@ -120,10 +121,29 @@ class LabelledLine:
     tokens: int
     log_ratio: float
     reference: float
+    in_pair: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the line as plain data."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any], where: str) -> LabelledLine:
+        """Read a line.
+
+        Args:
+            line: The parsed JSON object.
+            where: File and line, for messages.
+
+        Raises:
+            SmaugError: the name, the label or a number is missing.
+        """
+        name, label = line.get("completion"), line.get("label")
+        numbers: dict[str, Any] = {key: line.get(key) for key in ("tokens", "log_ratio", "reference")}
+        if not isinstance(name, str) or not isinstance(label, bool) or not all(map(_is_number, numbers.values())):
+            wanted = "a name under completion, true or false under label and finite numbers under "
+            raise SmaugError(f"{where}: expected {wanted}{', '.join(numbers)}", fix="train again")
+        return cls(completion=name, label=label, in_pair=line.get("in_pair") is True, **numbers)
 
 
 _OPTIONAL = ("chosen_before", "chosen_at", "chosen_after", "reference_chosen")

@@ -35,11 +35,33 @@ _WEIGHTS = {
 
 _BETA = ("beta", "beta")
 
+SHARDED_ELSEWHERE = "launch it with plain data parallelism, or train with smaug-eval train and launch"
+"""What to do instead of sharding a model's weights here."""
+
 _REFUSED = {
     "padding_free": "leave it out: rows are packed, and what a pair shares is computed once (share_prefix)",
     "f_divergence_type": "leave it out: only the reverse KL divergence is here",
     "use_weighting": "leave it out: pairs are not weighted by WPO's rule",
-    "sync_ref_model": "leave it out, or train with TRL: the reference stays as it is here",
+    "sync_ref_model": "leave it out, or train by a recipe with reference_sync_every: the reference stays as it is here",
+    **dict.fromkeys(
+        ("ref_model_sync_steps", "ref_model_mixup_alpha"), "leave it out: the reference stays as it is here"
+    ),
+    **dict.fromkeys(
+        ("ref_model_init_kwargs", "model_adapter_name", "ref_adapter_name", "force_use_ref_model"),
+        "leave it out, and give ref_model where the reference is not the model as it begins",
+    ),
+    **dict.fromkeys(
+        ("use_liger_kernel", "use_liger_loss", "use_logits_to_keep"),
+        "leave it out: only the log-probabilities that the loss reads are computed",
+    ),
+    **dict.fromkeys(
+        ("pad_token", "pad_to_multiple_of", "padding_value", "label_pad_token_id"),
+        "leave it out: rows are packed, and no token of padding is scored",
+    ),
+    "precompute_ref_batch_size": "leave it out: the reference is scored in rows of row_tokens",
+    "f_alpha_divergence_coef": "leave it out: only the reverse KL divergence is here",
+    "discopop_tau": "leave it out: discopop is not here",
+    **dict.fromkeys(("fsdp", "deepspeed"), SHARDED_ELSEWHERE),
     "activation_offloading": "use gradient_checkpointing=True",
     "generate_during_eval": "generate after the training, with the model",
     "reference_free": "choose a loss without a reference: simpo, cpo, orpo or slic",
@@ -97,6 +119,7 @@ class PreferenceConfig(TrainingArguments):
         max_length: Maximum number of tokens of prompt and completion.
         max_prompt_length: Maximum number of tokens of the prompt; None for what is left.
         max_completion_length: Maximum number of tokens of a completion; None for what is left.
+        router_aux_loss_coef: Factor of the load-balancing loss of a mixture of experts; None or 0 for none.
         truncation_mode: ``keep_start``, as TRL, or ``balanced``; see :mod:`smaug_eval.trainers.truncation`.
         disable_dropout: Whether the model is trained without dropout, which prefix sharing needs; only True.
         precompute_ref_log_probs: Only True: the reference is always scored once, before the first step.
@@ -137,6 +160,7 @@ class PreferenceConfig(TrainingArguments):
     max_completion_length: int | None = field(
         default=None, metadata={"help": "Maximum number of tokens of a completion."}
     )
+    router_aux_loss_coef: float | None = field(default=None, metadata={"help": "Factor of the routers' loss."})
     truncation_mode: str = field(default="keep_start", metadata={"help": "keep_start or balanced."})
     disable_dropout: bool = field(default=True, metadata={"help": "Train without dropout."})
     precompute_ref_log_probs: bool = field(default=True, metadata={"help": "The reference is scored beforehand."})
@@ -154,14 +178,33 @@ class PreferenceConfig(TrainingArguments):
     generate_during_eval: Any = field(default=None, metadata={"help": "Refused."})
     reference_free: Any = field(default=None, metadata={"help": "Refused."})
     tools: Any = field(default=None, metadata={"help": "Refused."})
+    ref_model_sync_steps: Any = field(default=None, metadata={"help": "Refused."})
+    ref_model_mixup_alpha: Any = field(default=None, metadata={"help": "Refused."})
+    ref_model_init_kwargs: Any = field(default=None, metadata={"help": "Refused."})
+    model_adapter_name: Any = field(default=None, metadata={"help": "Refused."})
+    ref_adapter_name: Any = field(default=None, metadata={"help": "Refused."})
+    force_use_ref_model: Any = field(default=None, metadata={"help": "Refused."})
+    use_liger_loss: Any = field(default=None, metadata={"help": "Refused."})
+    use_logits_to_keep: Any = field(default=None, metadata={"help": "Refused."})
+    pad_token: Any = field(default=None, metadata={"help": "Refused."})
+    pad_to_multiple_of: Any = field(default=None, metadata={"help": "Refused."})
+    padding_value: Any = field(default=None, metadata={"help": "Refused."})
+    label_pad_token_id: Any = field(default=None, metadata={"help": "Refused."})
+    precompute_ref_batch_size: Any = field(default=None, metadata={"help": "Refused."})
+    f_alpha_divergence_coef: Any = field(default=None, metadata={"help": "Refused."})
+    discopop_tau: Any = field(default=None, metadata={"help": "Refused."})
 
     def __post_init__(self) -> None:
         for name, instead in _REFUSED.items():
-            if getattr(self, name) not in (None, False, "reverse_kl"):
+            if getattr(self, name) not in (None, False, "reverse_kl", "", []):
                 raise SmaugError(f"PreferenceConfig({name}={getattr(self, name)!r}) is not taken", fix=instead)
         for name, (passes, instead) in _WITHOUT_EFFECT.items():
             if getattr(self, name) not in passes:
                 raise SmaugError(f"PreferenceConfig({name}={getattr(self, name)!r}) is not taken", fix=instead)
+        if self.max_length is None:
+            raise SmaugError(
+                "PreferenceConfig(max_length=None) is not taken", fix="give a number; the model's context limits it"
+            )
         if not self.disable_dropout:
             raise SmaugError(
                 "PreferenceConfig(disable_dropout=False) is not taken", fix="leave it out: dropout would make noise"
@@ -230,7 +273,8 @@ class PreferenceConfig(TrainingArguments):
             SmaugError: the loss is unknown, a weight has no meaning for it, or is out of bounds.
         """
         names = [self.loss_type] if isinstance(self.loss_type, str) else list(self.loss_type)
-        factors = [1.0] * len(names) if self.loss_weights is None else list(self.loss_weights)
+        given = [1.0] * len(names) if self.loss_weights is None else self.loss_weights
+        factors = list(given) if isinstance(given, Sequence) else [given]
         if len(factors) != len(names):
             raise SmaugError(
                 f"loss_weights has {len(factors)} factors and loss_type {len(names)} losses", fix="give one for each"
@@ -246,6 +290,7 @@ class PreferenceConfig(TrainingArguments):
                     "share_prefix": self.share_prefix,
                     "row_tokens": self.row_tokens,
                     "batching": self.batching,
+                    "router_aux_loss_coef": self.router_aux_loss_coef or None,
                     "max_length": self.max_length,
                     "max_prompt_length": self.max_prompt_length,
                     "max_completion_length": self.max_completion_length,
@@ -307,4 +352,5 @@ def _first(error: ValueError) -> str:
     if errors is None:
         return str(error)
     found = errors(include_url=False)[0]
-    return ": ".join(filter(None, [".".join(map(str, found["loc"])), found["msg"]]))
+    message = found["msg"].removeprefix("Value error, ")
+    return ": ".join(filter(None, [".".join(map(str, found["loc"])), message]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset, IterableDataset
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from smaug_eval.common.errors import SmaugError
@@ -18,7 +19,7 @@ from smaug_eval.models.checkpoint import locate
 from smaug_eval.models.kinds import check_kind
 from smaug_eval.models.quantised import Use
 from smaug_eval.prefix.scorer import Scorer, scoring
-from smaug_eval.trainers.base_model import fitting_length, load_model, no_dropout
+from smaug_eval.trainers.base_model import check_ids, fitting_length, load_model, no_dropout
 from smaug_eval.trainers.chat_templates import template_text
 from smaug_eval.trainers.config import TrainingConfig
 from smaug_eval.trainers.encoded_sets import set_beside_others
@@ -26,7 +27,7 @@ from smaug_eval.trainers.losses import preference_loss
 from smaug_eval.trainers.pairs.columns import known, mapped
 from smaug_eval.trainers.pairs.files import without_padding
 from smaug_eval.trainers.pairs.formats import UnusableRow, pairs_of_row
-from smaug_eval.trainers.preference_config import PreferenceConfig
+from smaug_eval.trainers.preference_config import SHARDED_ELSEWHERE, PreferenceConfig
 from smaug_eval.trainers.processes import weights_are_sharded
 from smaug_eval.trainers.randomness import without_noise
 from smaug_eval.trainers.reference import TokenLogProbs, score_pairs
@@ -54,11 +55,13 @@ class PreferenceTrainer(PairTrainer):
         train_dataset: Rows with ``prompt``, ``chosen``, ``rejected``, as text or messages, or in another form of
             :mod:`smaug_eval.trainers.pairs.formats`; several answers of a row make several pairs. For ``kto`` also rows
             with ``prompt``, ``completion``, ``label``; pairs are split into these as by TRL's ``KTOTrainer``.
-        eval_dataset: Held-out rows; None for none.
+        eval_dataset: Held-out rows, or several sets of them by name, whose metrics begin with ``eval_<name>_``; None
+            for none.
         processing_class: The tokenizer; that of the model's name where None.
         compute_metrics: None; metrics are those of ``DPOTrainer``'s log.
         callbacks: As in transformers' ``Trainer``.
         optimizers: As in transformers' ``Trainer``.
+        quantization_config: None; a quantised model is loaded before.
         peft_config: An adapter to train instead of all weights.
 
     Raises:
@@ -72,24 +75,41 @@ class PreferenceTrainer(PairTrainer):
         args: PreferenceConfig | None = None,
         data_collator: Any = None,
         train_dataset: Dataset | None = None,
-        eval_dataset: Dataset | None = None,
+        eval_dataset: Dataset | Mapping[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         compute_metrics: Any = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
+        quantization_config: Any = None,
         peft_config: PeftConfig | None = None,
     ) -> None:
-        _refuse(data_collator=data_collator, compute_metrics=compute_metrics)
+        for name, value in (("data_collator", data_collator), ("compute_metrics", compute_metrics)):
+            _refuse(name, value, "leave it out: batches and metrics are made here")
+        _refuse("quantization_config", quantization_config, "load the model with it, and give the object")
         if train_dataset is None:
             raise SmaugError("PreferenceTrainer needs train_dataset", fix="give a datasets.Dataset of preference rows")
         arguments = PreferenceConfig("preference-training") if args is None else args
+        if not isinstance(arguments, PreferenceConfig):
+            raise SmaugError(
+                f"PreferenceTrainer(args=...) is a {type(arguments).__name__}",
+                fix="give a PreferenceConfig, which takes the same arguments",
+            )
+        if not isinstance(model, (torch.nn.Module, str)):
+            raise SmaugError(
+                f"PreferenceTrainer(model={model!r}) is no model", fix="give a model, its name or its folder"
+            )
         _check_loading(arguments, [model, ref_model])
         set_seed(arguments.seed)  # of the adapter's first weights
         own, tokenizer = _loaded(model, arguments)
-        _check_trainable(own)
+        _check_trainable(own, peft_config)
         tokenizer = processing_class or tokenizer
         if tokenizer is None:
             raise SmaugError("PreferenceTrainer needs processing_class", fix="give the model's tokenizer")
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            raise SmaugError(
+                f"PreferenceTrainer(processing_class=...) is a {type(tokenizer).__name__}",
+                fix="give a tokenizer, such as that of a processor: processor.tokenizer",
+            )
         autocast = torch.bfloat16 if arguments.computes_in_bf16 else None
         settings = self._settings = arguments.settings()
         self._columns, self._weight_column = arguments.columns_by_name, arguments.weight_column
@@ -99,8 +119,12 @@ class PreferenceTrainer(PairTrainer):
         length = fitting_length(settings.max_length, own)
         self._encoder = _encoder(settings, tokenizer, length)
         train_pairs = self._encoded(train_dataset, "train_dataset")
-        eval_pairs = None if eval_dataset is None else self._encoded(eval_dataset, "eval_dataset")
+        self._held_out = {} if eval_dataset is None else self._sets(eval_dataset, "eval_dataset")
         self._reference_model = None if ref_model is None else _loaded(ref_model, arguments)[0]
+        for each, what in ((own, "model"), (self._reference_model, "ref_model")):
+            if each is not None:
+                check_ids(itertools.chain(*(one.pairs for one in (train_pairs, *self._held_out.values()))), each, what)
+        self._has_fresh_adapter = _begins_as_nothing(peft_config)
         policy = own if peft_config is None else get_peft_model(own, peft_config)
         with _scorer_of(own, settings) as scorer:
             log.info("%s; %s", settings.describe(), scorer.describe())
@@ -112,7 +136,8 @@ class PreferenceTrainer(PairTrainer):
             config=settings,
             scorer=scorer,
             train_pairs=train_pairs,
-            eval_pairs=eval_pairs,
+            eval_pairs=None,  # by their names below
+            eval_dataset=self._held_out or None,
             autocast=autocast,
             callbacks=callbacks or [],
             processing_class=tokenizer,
@@ -122,8 +147,7 @@ class PreferenceTrainer(PairTrainer):
             log.info("%s", self.sampler.describe())
         if weights_are_sharded():
             raise SmaugError(
-                "PreferenceTrainer does not train with sharded weights (FSDP, DeepSpeed)",
-                fix="launch it with plain data parallelism, or train with smaug-eval train and launch",
+                "PreferenceTrainer does not train with sharded weights (FSDP, DeepSpeed)", fix=SHARDED_ELSEWHERE
             )
 
     def train(self, *arguments: Any, **keywords: Any) -> Any:
@@ -140,21 +164,32 @@ class PreferenceTrainer(PairTrainer):
         Raises:
             SmaugError: there are none, a row is no pair, or the loss is not a finite number.
         """
+        found: dict[str, float] = {}
         with self._taught():
             self._score_reference()
-            pairs = (
-                self._eval_pairs if eval_dataset is None else self._with_reference(self._encoded(eval_dataset, "eval"))
-            )
-            if pairs is None:
+            given = None if eval_dataset is None else self._sets(eval_dataset, "eval_dataset")
+            sets = self._held_out if given is None else {name: self._with_reference(own) for name, own in given.items()}
+            if not sets:
                 raise SmaugError("there are no held-out pairs", fix="give eval_dataset")
-            scores = self._held_out_scores(self.score(pairs.pairs), pairs, self._eval_batch)
-            losses = preference_loss(self._config.loss, self._config.weights, scores)
-            metrics = pair_metrics(self._config, losses, scores)
-        row = summarise({name: values.tolist() for name, values in metrics.items()})
-        named = {f"{metric_key_prefix}_{name}": value for name, value in row.items()}
-        self.log(named)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
-        return named
+            for name, pairs in sets.items():
+                scores = self._held_out_scores(self.score(pairs.pairs), pairs, self._eval_batch)
+                losses = preference_loss(self._config.loss, self._config.weights, scores)
+                metrics = pair_metrics(self._config, losses, scores)
+                row = summarise({key: values.tolist() for key, values in metrics.items()})
+                prefix = f"{metric_key_prefix}_{name}" if name else metric_key_prefix
+                named = {f"{prefix}_{key}": value for key, value in row.items()}
+                self.log(named)
+                self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
+                found |= named
+        return found
+
+    def predict(self, *arguments: Any, **keywords: Any) -> Any:
+        """Refuse to return logits of rows, of which pairs have none of their own.
+
+        Raises:
+            SmaugError: always.
+        """
+        raise SmaugError("PreferenceTrainer.predict is not taken", fix="call evaluate with the rows")
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         """Add the metrics of the pairs since the last row."""
@@ -180,7 +215,7 @@ class PreferenceTrainer(PairTrainer):
             self._is_taught = False
 
     def _score_reference(self) -> None:
-        for pairs in (self.train_dataset, self._eval_pairs):
+        for pairs in (self.train_dataset, *self._held_out.values()):
             if isinstance(pairs, ScoredPairs) and not pairs.reference.chosen:
                 self._with_reference(pairs)
 
@@ -188,7 +223,7 @@ class PreferenceTrainer(PairTrainer):
         """Score pairs by the reference.
 
         Raises:
-            SmaugError: the reference is the policy, which has been trained already.
+            SmaugError: the reference is the policy, which has been trained already without a fresh adapter.
         """
         if self._reference_model is not None:
             model = self._reference_model.to(self.args.device)
@@ -196,6 +231,9 @@ class PreferenceTrainer(PairTrainer):
                 pairs.reference = score_pairs(
                     scorer, model, pairs.pairs, row_tokens=self._config.row_tokens, autocast=self._autocast
                 )
+        elif self.state.global_step and self._has_fresh_adapter:
+            with self.accelerator.unwrap_model(self.model).disable_adapter():
+                pairs.reference = self.score(pairs.pairs)
         elif self.state.global_step:
             raise SmaugError(
                 "the reference is the model before its first step, which is gone", fix="give ref_model, or eval_dataset"
@@ -204,9 +242,19 @@ class PreferenceTrainer(PairTrainer):
             pairs.reference = self.score(pairs.pairs)
         return pairs
 
+    def _sets(self, rows: Any, what: str) -> dict[str, ScoredPairs]:
+        """Encode a set of rows, which has an empty name, or several by their names."""
+        if not isinstance(rows, Mapping):
+            return {"": self._encoded(rows, what)}
+        return {str(name): self._encoded(own, f"{what}[{name!r}]") for name, own in rows.items()}
+
     def _encoded(self, rows: Any, what: str) -> ScoredPairs:
         if isinstance(rows, (IterableDataset, Mapping)) or not hasattr(rows, "__len__"):
-            raise SmaugError(f"{what} is a {type(rows).__name__}", fix="give a datasets.Dataset, or a list of rows")
+            several = f", such as {what}[{next(iter(rows))!r}]" if isinstance(rows, Mapping) and rows else ""
+            raise SmaugError(
+                f"{what} is of type {type(rows).__name__}, which is not taken",
+                fix=f"give a datasets.Dataset{several}, or a list of rows",
+            )
         unpaired, unusable = self._settings.entry.unpaired, Counter[str]()
         pairs = rows_of_dataset(rows, what, self._columns, self._weight_column, unusable)
         try:
@@ -267,12 +315,9 @@ def _placed(message: str, what: str) -> str:
     return message if message.startswith(what) else f"{what}, {message}"
 
 
-def _refuse(**given: Any) -> None:
-    for name, value in given.items():
-        if value is not None:
-            raise SmaugError(
-                f"PreferenceTrainer({name}=...) is not taken", fix="leave it out: batches and metrics are made here"
-            )
+def _refuse(name: str, value: Any, instead: str) -> None:
+    if value is not None:
+        raise SmaugError(f"PreferenceTrainer({name}=...) is not taken", fix=instead)
 
 
 def _check_loading(arguments: PreferenceConfig, models: Sequence[Any]) -> None:
@@ -305,12 +350,30 @@ def _loaded(
     return load_model(place.path, dtype=dtype, keep_dtype=True, use=Use.TRAINING, trust_remote_code=trusted)
 
 
-def _check_trainable(model: Any) -> None:
-    """Refuse a model object that a run would refuse by its folder.
+def _check_trainable(model: Any, adapter: PeftConfig | None) -> None:
+    """Refuse a model object that a run would refuse by its folder, and adapters that are read before the prompt.
 
     Raises:
-        SmaugError: it is no causal language model, or has weights in float16.
+        SmaugError: it is no causal language model, has weights in float16, learns a prompt, has an adapter already, or
+            is frozen.
     """
+    if adapter is None and not any(weight.requires_grad for weight in model.parameters()):
+        raise SmaugError(
+            "PreferenceTrainer(model=...) has no weight that is trained: all are frozen",
+            fix="give peft_config, or load an adapter with is_trainable=True",
+        )
+    if adapter is not None and isinstance(model, PeftModel):
+        raise SmaugError(
+            "PreferenceTrainer(peft_config=...) is not taken beside a model that has an adapter",
+            fix="leave peft_config out to train that adapter, or give model.merge_and_unload()",
+        )
+    adapters = [adapter, model.active_peft_config if isinstance(model, PeftModel) else None]
+    for each in adapters:
+        if each is not None and each.is_prompt_learning:
+            raise SmaugError(
+                f"PreferenceTrainer(peft_config={type(each).__name__}) is not taken: it learns tokens before the rows",
+                fix="give an adapter of weights, such as peft.LoraConfig",
+            )
     name = str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
     check_kind(name, model.config.to_dict(), [Use.TRAINING])
     if any(weight.dtype == torch.float16 for weight in model.parameters()):
@@ -318,6 +381,11 @@ def _check_trainable(model: Any) -> None:
             f"model {name!r} has weights in float16, whose gradients would need a scaler",
             fix="load it with dtype=torch.float32 or torch.bfloat16",
         )
+
+
+def _begins_as_nothing(adapter: PeftConfig | None) -> bool:
+    """Whether the model without this adapter is the policy before its first step."""
+    return isinstance(adapter, LoraConfig) and adapter.init_lora_weights is True and adapter.bias == "none"
 
 
 def _encoder(settings: TrainingConfig, tokenizer: PreTrainedTokenizerBase, length: int) -> PairEncoder:

@@ -29,6 +29,7 @@ from smaug_eval.trainers.schedule import Schedule
 from smaug_eval.trainers.settled import SettledTraining
 from smaug_eval.trainers.trainer import PairTrainer, ScoredPairs
 from smaug_eval.trainers.training_log import Row, TrainingLog
+from smaug_eval.trainers.unpaired import Rejoined
 
 # Seconds that processes wait for each other: the main one may be writing a large checkpoint.
 PATIENCE = 7200
@@ -41,10 +42,12 @@ class Extras:
     Attributes:
         tokenizer: The model's.
         write: Writes a model with some trained weights into a folder.
+        rejoined: Held-out pairs whose completions are scored one by one; None for a loss of pairs.
     """
 
     tokenizer: PreTrainedTokenizerBase
     write: Callable[[Mapping[str, torch.Tensor], Path], None]
+    rejoined: Rejoined | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class Steps:
                     listeners.on_progress(step, steps, row)
 
             # Made at its first use: where the weights are sharded, the reference's scores come later.
-            watch = cache(partial(self._watch, policy, scorer, eval_pairs, step)) if eval_pairs else None
+            watch = cache(partial(self._watch, policy, scorer, eval_pairs, step, extras)) if eval_pairs else None
 
             samples = self._samples(policy, eval_pairs, extras, step)
 
@@ -219,16 +222,18 @@ class Steps:
         scorer: Scorer,
         held_out: ScoredPairs,
         step: int | None,
+        extras: Extras,
     ) -> HeldOutWatch | LabelledWatch:
         """Return what diagnoses the held-out pairs.
 
         Only a process that is alone looks at gradients and states.
         """
         training, listeners, arguments = self._training, self._training.listeners, self._arguments
-        if training.config.entry.unpaired:
+        if extras.rejoined is not None:
             return LabelledWatch(
                 held_out.pairs,
                 held_out.reference,
+                extras.rejoined,
                 folder=training.spec.out_dir,
                 step=step,
                 loss=training.config.entry.title,

@@ -303,7 +303,7 @@ def _train(
             listeners.on_note(coverage.describe())
             early = early + listeners.warned(coverage.warnings())
         steps = Steps(training, reference, arguments, resume_from)
-        extras = Extras(loaded.tokenizer, partial(_write_kept, training, loaded, policy))
+        extras = Extras(loaded.tokenizer, partial(_write_kept, training, loaded, policy), pairs.rejoined)
         taken = steps.take(policy, scorer, scored, held_out, extras)
     return _StepsTaken(
         policy, taken.weights, taken.rows, scorer, noise, scored, held_out, pairs, coverage, early, taken.kept_step

@@ -12,16 +12,18 @@ import itertools
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from smaug_eval.common.errors import SmaugError
-from smaug_eval.trainers.encoded_pair import EncodedPair
+from smaug_eval.trainers.encoded_pair import EncodedPair, TokenIds
 from smaug_eval.trainers.items import Items
 from smaug_eval.trainers.losses import PairScores
 from smaug_eval.trainers.pairs.pair import COMPLETION_COLUMN, LABEL_COLUMN
+from smaug_eval.trainers.reference import TokenLogProbs
 
 Row = Mapping[str, Any]
 SPLIT_TOGETHER = 1000
@@ -73,6 +75,47 @@ class Mismatched(Items[EncodedPair]):
         own = self._examples[self._order[place]]
         other = self._examples[self._order[place - 1 if place > first else last]]
         return replace(own, rejected=other.chosen[: max(1, self._most - len(own.prompt))])
+
+
+class Rejoined:
+    """Find both completions of pairs among single completions, so that a pair's scores are put together again.
+
+    A pair is found where prompt and completions have the same token ids in both. It is not where a limit cuts a pair
+    and its completions in different ways.
+
+    Args:
+        pairs: Pairs, as a loss of pairs has them.
+        completions: Single completions with labels, into which these and others were split.
+
+    Attributes:
+        pairs: Those that were found.
+        lost: How many were not.
+    """
+
+    def __init__(self, pairs: Iterable[EncodedPair], completions: Iterable[EncodedPair]) -> None:
+        known = {_ids(each.prompt, each.chosen, each.label): place for place, each in enumerate(completions)}
+        self.pairs: list[EncodedPair] = []
+        self.lost = 0
+        self._places: list[tuple[int, int]] = []
+        for pair in pairs:
+            chosen, rejected = (
+                known.get(_ids(pair.prompt, completion, label))
+                for completion, label in ((pair.chosen, True), (pair.rejected, False))
+            )
+            if chosen is None or rejected is None:
+                self.lost += 1
+            else:
+                self.pairs.append(pair)
+                self._places.append((chosen, rejected))
+
+    @cached_property
+    def completions(self) -> frozenset[int]:
+        """Return the numbers of the completions that are of :attr:`pairs`."""
+        return frozenset(itertools.chain.from_iterable(self._places))
+
+    def scores(self, completions: TokenLogProbs) -> TokenLogProbs:
+        """Return the log-probabilities of :attr:`pairs`, from those of all completions."""
+        return TokenLogProbs(*([completions.chosen[both[side]] for both in self._places] for side in (0, 1)))
 
 
 def with_labels(
@@ -128,6 +171,10 @@ def check_unpaired(pairs: Sequence[EncodedPair], what: str) -> None:
             f"{what}: one completion is left, and KTO estimates its divergence from those of other prompts",
             fix="give at least two rows",
         )
+
+
+def _ids(prompt: TokenIds, completion: TokenIds, label: bool | None) -> tuple[bytes, bytes, bool]:
+    return prompt.tobytes(), completion.tobytes(), bool(label)
 
 
 def _half(row: Row, side: str, label: bool) -> Row:

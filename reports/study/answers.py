@@ -29,6 +29,7 @@ class StudyAnswer(str, Enum):
     NOT_SUPPORTED = "not supported"
     INCONCLUSIVE = "inconclusive"
     OPEN = "not measured"
+    UNAVAILABLE = "not available"
 
 
 @dataclass(frozen=True)

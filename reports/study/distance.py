@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from smaug_eval.common.text import bound, fixed, signed
+from smaug_eval.common.text import NOT_AVAILABLE, bound, fixed, signed
 from smaug_eval.reports.study.answers import (
     AGAINST,
     StudyAnswer,
@@ -24,7 +24,7 @@ from smaug_eval.reports.study.answers import (
     names_words,
 )
 from smaug_eval.reports.study.findings import NATS, change
-from smaug_eval.results.study import BASE, Measured, Quantity, StudyResults, chosen, per_edit
+from smaug_eval.results.study import BASE, Measured, Quantity, StudyResults, chosen, per_edit, rejected
 from smaug_eval.stats import CrossedContrast
 
 PER_DOUBLING = "nats per doubling"
@@ -34,6 +34,7 @@ _LEADS = {
     "inconclusive": "Whether the change of preferred answers depends on the tokens that differ is not shown",
 }
 PER_EDIT = "nats per token"
+_NOT_TRAINED = "not trained"
 
 
 class DistancePlace(NamedTuple):
@@ -83,6 +84,9 @@ def by_distance(study: StudyResults) -> StudyFinding:
     if slope is None:
         sentence = f"It takes two sets of different edit distance: {asked.subject} has {sets_words(places)}."
         answer = StudyAnswer.OPEN if not places else StudyAnswer.INCONCLUSIVE
+        if not places and any(study.was_measured(asked.subject, name) for name in study.pair_sets):
+            sentence = f"The held-out rows of {asked.subject} are single completions without an edit distance."
+            answer = StudyAnswer.UNAVAILABLE
         return StudyFinding("rq4", title, claim, answer, sentence, rule, tables=_tables(study))
     own = own_places(study, asked.subject, places)
     nearest, farthest = own[0], own[-1]
@@ -211,7 +215,7 @@ def per_edit_table(study: StudyResults) -> StudyTable:
     for arm in (curve.arm for curve in curves(study)):
         own = own_places(study, arm, places)
         values = {place: change(study, arm, place.pair_set, per_edit) for place in own}
-        cells = (_cell(values.get(place)) for place in places)
+        cells = (_cell(values[place], NOT_AVAILABLE) if place in values else _NOT_TRAINED for place in places)
         rows.append((arm, *cells, rank_words(study, arm, own)))
     headings = ("arm", *(place.pair_set for place in places), "rank correlation by seed")
     caption = (
@@ -229,9 +233,7 @@ def rank_words(study: StudyResults, arm: str, own: Sequence[DistancePlace]) -> s
     for place in own:
         for each in study.of(arm, place.pair_set):
             if each.held_out:
-                means.setdefault(each.seed, []).append(
-                    float(np.mean([chosen(pair) for pair in each.held_out.values()]))
-                )
+                means.setdefault(each.seed, []).append(float(np.mean(list(each.having(chosen).values()))))
     full = [values for values in means.values() if len(values) == len(own) and np.ptp(values) > 0]
     if len(own) < 3 or not full:
         return "n/a"
@@ -339,10 +341,10 @@ def _ratio_remark(study: StudyResults, own: Sequence[DistancePlace]) -> list[str
     arm, shown = study.questions.subject, []
     for place in own:
         fallen = study.mean(arm, place.pair_set, chosen)
-        rejected = study.mean(arm, place.pair_set, lambda pair: pair.rejected)
-        if fallen is None or rejected is None or not rejected < 0 or not fallen < 0:
+        other = study.mean(arm, place.pair_set, rejected)
+        if fallen is None or other is None or not other < 0 or not fallen < 0:
             return []
-        shown.append(f"{fixed(fallen / rejected, 2)} at {place.pair_set} (rejected {signed(rejected, 1)})")
+        shown.append(f"{fixed(fallen / other, 2)} at {place.pair_set} (rejected {signed(other, 1)})")
     return [f"For each nat that the rejected answers fall, {arm} lowers the preferred ones by {names_words(shown)}."]
 
 
@@ -372,7 +374,13 @@ def _terms(study: StudyResults, arm: str, pair_set: str, weight: float, quantity
 
 
 def _place(study: StudyResults, pair_set: str) -> DistancePlace | None:
-    pairs = [pair for each in study.trainings if each.pair_set == pair_set for pair in each.held_out.values()]
+    pairs = [
+        pair
+        for each in study.trainings
+        if each.pair_set == pair_set
+        for pair in each.held_out.values()
+        if not math.isnan(pair.edits)
+    ]
     if not pairs:
         return None
     return DistancePlace(
@@ -382,9 +390,9 @@ def _place(study: StudyResults, pair_set: str) -> DistancePlace | None:
     )
 
 
-def _cell(found: CrossedContrast | None) -> str:
+def _cell(found: CrossedContrast | None, none: str = _NOT_TRAINED) -> str:
     if found is None:
-        return "not trained"
+        return none
     ends = found.interval
     shown = "" if ends is None else f" [{bound(ends[0], 2)}, {bound(ends[1], 2)}]"
     return f"{signed(found.estimate, 2)}{shown}"

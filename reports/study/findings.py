@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from smaug_eval.common.text import bound, fixed, signed
+from smaug_eval.common.text import NOT_AVAILABLE, bound, fixed, signed
 from smaug_eval.reports.study.answers import (
     AGAINST,
     StudyAnswer,
@@ -20,7 +20,7 @@ from smaug_eval.reports.study.answers import (
     names_words,
     not_shown,
 )
-from smaug_eval.results.study import BASE, Quantity, StudyResults, below, chosen, margin, ranked_first
+from smaug_eval.results.study import BASE, Quantity, StudyResults, below, chosen, margin, ranked_first, rejected
 from smaug_eval.stats import CrossedContrast
 
 NATS = "nats"
@@ -43,7 +43,7 @@ def lowered(study: StudyResults) -> StudyFinding:
     rule = "Supported: the mean change of held-out preferred answers is below 0. Not supported: it is above 0."
     found = change(study, asked.subject, asked.low)
     if found is None:
-        return _open("rq1", title, claim, rule, asked.subject, asked.low)
+        return _open(study, "rq1", title, claim, rule, asked.subject, "preferred answers")
     test = deciding(f"{asked.subject} on {asked.low}", found, NATS)
     others = [arm for arm in study.arms_on(asked.low) if arm not in (asked.subject, asked.before)]
     tests = adjusted([test, *_tests(study, others, asked.low)])
@@ -85,8 +85,9 @@ def prevented(study: StudyResults) -> StudyFinding:
     own = change(study, asked.remedy, asked.low)
     grown = mean_of(study, asked.remedy, asked.low, margin)
     if gain is None or own is None or grown is None:
-        arm = asked.remedy if own is None else asked.subject
-        return _open("rq2", title, claim, rule, arm, asked.low)
+        arm = asked.remedy if own is None or (grown is None and gain is not None) else asked.subject
+        what = "preferred answers" if gain is None or own is None else "pairs, and so no margin"
+        return _open(study, "rq2", title, claim, rule, arm, what)
     more = deciding(f"{asked.remedy} less {asked.subject}", gain, NATS)
     level = deciding(f"{asked.remedy} less {_level(study)}", own, NATS)
     wider = deciding(f"margin of {asked.remedy} (preferred less rejected)", grown, NATS)
@@ -114,7 +115,7 @@ def prevented(study: StudyResults) -> StudyFinding:
     sentence = (
         f"{asked.remedy} leaves the preferred answers {likely} {asked.subject} does ({more.evidence}); against "
         f"{_level(study)} they {_moved(level)}; its margin {_moved(wider)}; it grew in "
-        f"{fixed(100 * (ranked or 0.0), 0)}% of the pairs."
+        f"{_percent(ranked)} of the pairs."
     )
     return StudyFinding(
         key="rq2",
@@ -162,7 +163,7 @@ def changes_table(study: StudyResults, pair_set: str) -> StudyTable:
         parts = [mean_of(study, arm, pair_set, quantity) for quantity in REGIONS.values()]
         shown = (_with_interval(part) for part in (mean_of(study, arm, pair_set, chosen), *parts))
         share = study.mean(arm, pair_set, below)
-        rows.append((arm, *shown, f"{fixed(100 * (share or 0.0), 0)}%"))
+        rows.append((arm, *shown, _percent(share)))
     return StudyTable(
         f"Preferred answers of held-out pairs of {pair_set}: change of log-probability against the reference in nats "
         "per pair, with 95% intervals over pairs and seeds; before, at and after the first token that differs",
@@ -175,12 +176,8 @@ def margins_table(study: StudyResults, pair_set: str) -> StudyTable:
     """Return what each arm did to both answers of a pair."""
     rows = []
     for arm in study.arms_on(pair_set):
-        rejected = mean_of(study, arm, pair_set, lambda pair: pair.rejected)
-        shown = (
-            _with_interval(found)
-            for found in (mean_of(study, arm, pair_set, chosen), rejected, mean_of(study, arm, pair_set, margin))
-        )
-        rows.append((arm, *shown, f"{fixed(100 * (study.mean(arm, pair_set, ranked_first) or 0.0), 0)}%"))
+        shown = (_with_interval(mean_of(study, arm, pair_set, quantity)) for quantity in (chosen, rejected, margin))
+        rows.append((arm, *shown, _percent(study.mean(arm, pair_set, ranked_first))))
     return StudyTable(
         f"Both answers of held-out pairs of {pair_set} against the reference, in nats per pair with 95% intervals",
         ("arm", "preferred", "rejected", "margin", "margin grew"),
@@ -301,11 +298,11 @@ def _remedy_remarks(study: StudyResults, tests: Sequence[Test], level: Test) -> 
     for arm in study.arms:
         test = by_name.get(f"{arm} less {asked.remedy}")
         other = study.mean(arm, asked.low, ranked_first)
-        if test is not None and test.is_above and own is not None and other is not None:
+        if test is not None and test.is_above and own is not None:
+            grew = "it has no margin" if other is None else f"its margin grew in {_percent(other)} of the pairs"
             remarks.append(
-                f"{arm} leaves the preferred answers more likely than {asked.remedy} does ({test.shown}); "
-                f"its margin grew in {fixed(100 * other, 0)}% of the pairs, that of {asked.remedy} in "
-                f"{fixed(100 * own, 0)}%."
+                f"{arm} leaves the preferred answers more likely than {asked.remedy} does ({test.shown}); {grew}, that "
+                f"of {asked.remedy} in {_percent(own)}."
             )
     return remarks
 
@@ -319,18 +316,27 @@ def _one_seed(tests: Sequence[Test]) -> list[str]:
     ]
 
 
-def _open(key: str, title: str, claim: str, rule: str, arm: str, pair_set: str) -> StudyFinding:
-    sentence = f"There are no held-out pairs of {arm} on {pair_set} yet."
-    return StudyFinding(key, title, claim, StudyAnswer.OPEN, sentence, rule)
+def _open(study: StudyResults, key: str, title: str, claim: str, rule: str, arm: str, what: str) -> StudyFinding:
+    pair_set = study.questions.low
+    if not study.was_measured(arm, pair_set):
+        sentence = f"There are no held-out pairs of {arm} on {pair_set} yet."
+        return StudyFinding(key, title, claim, StudyAnswer.OPEN, sentence, rule)
+    sentence = f"The held-out rows of {arm} on {pair_set} are single completions without {what}."
+    tables = [margins_table(study, pair_set)]
+    return StudyFinding(key, title, claim, StudyAnswer.UNAVAILABLE, sentence, rule, tables=tables)
 
 
 def _names(study: StudyResults, arms: Sequence[str], pair_sets: Sequence[str]) -> list[str]:
     return [each.name for arm in dict.fromkeys(arms) for name in pair_sets for each in study.of(arm, name)]
 
 
+def _percent(share: float | None) -> str:
+    return NOT_AVAILABLE if share is None else f"{fixed(100 * share, 0)}%"
+
+
 def _with_interval(found: CrossedContrast | None) -> str:
     if found is None:
-        return "n/a"
+        return NOT_AVAILABLE
     ends = found.interval
     shown = "" if ends is None else f" [{bound(ends[0], 2)}, {bound(ends[1], 2)}]"
     return f"{signed(found.estimate, 2)}{shown}"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from smaug_eval.common.text import fixed
+from smaug_eval.common.text import NOT_AVAILABLE, fixed
 from smaug_eval.reports.charts.lines import MODEL_COLOURS, SOFT
 from smaug_eval.reports.study.answers import StudyTable
 from smaug_eval.reports.study.charts import Band, band_chart
@@ -70,7 +70,7 @@ def after_edit_table(study: StudyResults) -> StudyTable | None:
     rows = [("reference", *(_after(study, arms, name, "reference") for name in sets), _published(study, None))]
     rows += [(arm, *(_after(study, [arm], name, "policy") for name in sets), _published(study, arm)) for arm in arms]
     rows = [row for row in rows if any(cell != _NONE for cell in row[1:-1])]
-    if not rows:
+    if all(cell in (_NONE, NOT_AVAILABLE) for row in rows for cell in row[1:-1]):
         return None
     caption = (
         "Mean log-probability of the preferred answers' tokens after the first that differs, in nats per token; mean "
@@ -159,7 +159,7 @@ def _after(study: StudyResults, arms: Sequence[str], pair_set: str, model: str) 
         if math.isfinite(value):
             values.append(value)
     if not values:
-        return _NONE
+        return NOT_AVAILABLE if any(study.was_measured(arm, pair_set) for arm in arms) else _NONE
     ends = _over_seeds(np.array(values)) if model == "policy" else None
     shown = "" if ends is None else f" [{fixed(ends[0], 2)}, {fixed(ends[1], 2)}]"
     return f"{fixed(float(np.mean(values)), 2)}{shown}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from smaug_eval.common.text import fixed, signed
+from smaug_eval.common.text import NOT_AVAILABLE, fixed, signed
 from smaug_eval.reports.study.answers import StudyTable
 from smaug_eval.reports.study.findings import mean_of
-from smaug_eval.results.study import StudyResults, below, chosen, ranked_first
+from smaug_eval.results.study import StudyResults, below, chosen, ranked_first, rejected
 from smaug_eval.stats import CrossedContrast
 
 
@@ -44,9 +44,11 @@ def arms_table(found: StudyResults) -> StudyTable:
             trained = found.of(arm, pair_set)
             own = mean_of(found, arm, pair_set, chosen)
             if trained:
-                rejected = mean_of(found, arm, pair_set, lambda pair: pair.rejected)
+                moved = mean_of(found, arm, pair_set, rejected)
                 shares = (_share(found.mean(arm, pair_set, quantity)) for quantity in (ranked_first, below))
-                rows.append((f"{arm} on {pair_set}", own_words, _seeds(trained), _mean(own), _mean(rejected), *shares))
+                none = NOT_AVAILABLE if found.was_measured(arm, pair_set) else "not measured"
+                means = (_mean(each, none) for each in (own, moved))
+                rows.append((f"{arm} on {pair_set}", own_words, _seeds(trained), *means, *shares))
     caption = (
         "Arms: held-out log-ratios to the reference in nats per pair, means over pairs and seeds ± standard error"
         + (f"; all with {_settings(same)}" if same else "")
@@ -59,14 +61,11 @@ def trainings_table(found: StudyResults) -> StudyTable:
     """Show every training by itself."""
     rows: list[tuple[str, ...]] = []
     for each in found.trainings:
-        pairs = list(each.held_out.values())
-        means = [
-            sum(map(quantity, pairs)) / len(pairs) if pairs else None
-            for quantity in (chosen, lambda pair: pair.rejected, ranked_first, below)
-        ]
+        values = (each.having(quantity) for quantity in (chosen, rejected, ranked_first, below))
+        means = [sum(own.values()) / len(own) if own else None for own in values]
         steps = each.training.summary.get("steps")
         shown = (signed(means[0], 2), signed(means[1], 2), _share(means[2]), _share(means[3]))
-        rows.append((each.name, str(steps or "unfinished"), f"{len(pairs):,}", *shown))
+        rows.append((each.name, str(steps or "unfinished"), f"{len(each.held_out):,}", *shown))
     headings = (
         "training",
         "steps",
@@ -93,15 +92,15 @@ def _seeds(trained: Sequence[Any]) -> str:
     return ", ".join(str(each.seed) for each in trained)
 
 
-def _mean(found: CrossedContrast | None) -> str:
+def _mean(found: CrossedContrast | None, none: str) -> str:
     if found is None:
-        return "not measured"
+        return none
     error = "" if found.standard_error is None else f" ± {fixed(found.standard_error, 2)}"
     return f"{signed(found.estimate, 2)}{error}"
 
 
 def _share(value: float | None) -> str:
-    return "n/a" if value is None else f"{fixed(100 * value, 0)}%"
+    return NOT_AVAILABLE if value is None else f"{fixed(100 * value, 0)}%"
 
 
 def _counted(count: int, noun: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from smaug_eval.results.sources import Source
 from smaug_eval.results.task_results import TaskResult
 from smaug_eval.results.trainings import Training
 from smaug_eval.stats import Values, table_of
-from smaug_eval.trainers.layout import HELD_OUT_FILE, HeldOutLine
+from smaug_eval.trainers.layout import HELD_OUT_FILE, HeldOutLine, LabelledLine
 from smaug_eval.trainers.study_names import BASE, Questions, parsed_name
 
 _REPEATED = re.compile(r"-\d+$")
@@ -27,6 +28,9 @@ _SETTINGS = ("loss", "beta", "lambda", "learning_rate", "steps", "batch_size")
 
 class HeldOutPair(NamedTuple):
     """Hold what a training did to one held-out pair; log-ratios to the reference in nats, summed over tokens.
+
+    A single completion with a label is a pair of which all else is not a number: a desirable one has ``chosen``,
+    another ``rejected``.
 
     Attributes:
         edit_distance: Tokens to change over the longer answer's length.
@@ -63,8 +67,9 @@ class StudyTraining:
         pair_set: The pairs it was trained on.
         seed: Of the order of the pairs.
         training: Its log, summary and diagnostics.
-        held_out: Item (a problem with its preferred answer) to what became of it. Pairs that share both, as the wrong
-            choices of one question do, are one item, the mean: their preferred answer moved but once.
+        held_out: Item (a problem with its preferred answer, or a single completion) to what became of it. Pairs that
+            share both, as the wrong choices of one question do, are one item, the mean: their preferred answer moved
+            but once.
     """
 
     arm: str
@@ -78,9 +83,14 @@ class StudyTraining:
         """Return the training's name."""
         return self.training.name
 
+    def having(self, quantity: Quantity) -> dict[str, float]:
+        """Return a quantity by item; those that do not have it are left out."""
+        values = {item: quantity(pair) for item, pair in self.held_out.items()}
+        return {item: value for item, value in values.items() if not math.isnan(value)}
+
 
 class Measured(NamedTuple):
-    """Hold a quantity over the items that all seeds of an arm have: ``values[i, s]`` of ``items[i]``."""
+    """Hold a quantity over the items of which all seeds of an arm have it: ``values[i, s]`` of ``items[i]``."""
 
     items: tuple[str, ...]
     values: Values
@@ -127,26 +137,24 @@ class StudyResults:
         return sorted(found, key=lambda each: each.seed)
 
     def arms_on(self, pair_set: str) -> list[str]:
-        """List the arms with held-out pairs of a set: the subject, the remedy, then others in the recipe's order."""
+        """List the arms with held-out rows of a set: the subject, the remedy, then others in the recipe's order."""
         first = (self.questions.subject, self.questions.remedy)
-        names = (name for name in dict.fromkeys([*first, *self.arms]) if self.measured(name, pair_set, chosen))
-        return list(names)
+        return [name for name in dict.fromkeys([*first, *self.arms]) if self.was_measured(name, pair_set)]
 
     def measured(self, arm: str, pair_set: str, quantity: Quantity) -> Measured | None:
-        """Return a quantity of an arm's trainings on a set; None where nothing was measured."""
-        found = [each.held_out for each in self.of(arm, pair_set) if each.held_out]
-        if not found:
-            return None
-        items = sorted(set.intersection(*(set(each) for each in found)))
-        if not items:
-            return None
-        scores = [{item: quantity(pairs[item]) for item in items} for pairs in found]
-        return Measured(tuple(items), table_of(scores, items))
+        """Return a quantity of an arm's trainings on a set; None where nothing was measured that has it."""
+        found = [each.having(quantity) for each in self.of(arm, pair_set) if each.held_out]
+        items = sorted(set.intersection(*(set(each) for each in found))) if found else []
+        return Measured(tuple(items), table_of(found, items)) if items else None
 
     def mean(self, arm: str, pair_set: str, quantity: Quantity) -> float | None:
         """Return the mean of a quantity over items and seeds."""
         found = self.measured(arm, pair_set, quantity)
         return None if found is None else float(found.values.mean())
+
+    def was_measured(self, arm: str, pair_set: str) -> bool:
+        """Return whether a training of an arm on a set has left what it did, so that what is None does not exist."""
+        return any(each.held_out for each in self.of(arm, pair_set))
 
     def variants(self, arm: str) -> list[str]:
         """List the other arms with the same loss."""
@@ -166,24 +174,30 @@ def margin(pair: HeldOutPair) -> float:
 
 def ranked_first(pair: HeldOutPair) -> float:
     """Return whether the margin grew."""
-    return float(pair.chosen > pair.rejected)
+    return _share(margin(pair) > 0, margin(pair))
 
 
 def below(pair: HeldOutPair) -> float:
     """Return whether the preferred answer is less likely than under the reference."""
-    return float(pair.chosen < 0)
+    return _share(pair.chosen < 0, pair.chosen)
 
 
 def per_edit(pair: HeldOutPair) -> float:
     """Return the log-ratio of the preferred answer by each token that differs."""
-    return pair.chosen / max(pair.edits, 1.0)
+    return pair.chosen / (1.0 if pair.edits < 1 else pair.edits)
+
+
+def rejected(pair: HeldOutPair) -> float:
+    """Return the log-ratio of the rejected answer."""
+    return pair.rejected
 
 
 def read_study(source: Source) -> StudyResults | None:
     """Read the study of a run directory; None where its manifest has none.
 
     Raises:
-        SmaugError: a line of a training's held-out pairs lacks a key or holds something else than a number.
+        SmaugError: a line of a training's held-out pairs or completions lacks a key or holds something else than a
+            number.
     """
     recipe = _mapping((source.manifest or {}).get("recipe"))
     section = _mapping(recipe.get("study"))
@@ -258,13 +272,31 @@ def _settings(arm: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _held_out(lines: Iterator[Mapping[str, Any]], where: str) -> dict[str, HeldOutPair]:
     found: dict[str, list[tuple[float, ...]]] = {}
+    singles: dict[str, HeldOutPair] = {}
     for number, line in enumerate(lines, start=1):
+        place = f"{where}, line {number}"
         if "label" in line:
-            continue  # a single completion, of which no pair can be made
-        read = HeldOutLine.from_json(line, f"{where}, line {number}")
+            single = LabelledLine.from_json(line, place)
+            if not single.in_pair:
+                singles.update([_single(single)])
+            continue
+        read = HeldOutLine.from_json(line, place)
         values = tuple(float(getattr(read, name) or 0.0) for name in HeldOutPair._fields)
         found.setdefault(_REPEATED.sub("", read.pair), []).append(values)
-    return {item: HeldOutPair(*map(float, np.mean(rows, axis=0))) for item, rows in found.items()}
+    return singles | {item: HeldOutPair(*map(float, np.mean(rows, axis=0))) for item, rows in found.items()}
+
+
+def _single(line: LabelledLine) -> tuple[str, HeldOutPair]:
+    """A single completion as an item; a desirable one has the name of the pair whose preferred answer it is."""
+    nothing = HeldOutPair(*[math.nan] * len(HeldOutPair._fields))
+    if not line.label:
+        return f"{line.completion} undesirable", nothing._replace(rejected=line.log_ratio)
+    return _REPEATED.sub("", line.completion), nothing._replace(chosen=line.log_ratio, chosen_tokens=line.tokens)
+
+
+def _share(holds: bool, of: float) -> float:
+    """1 or 0; not a number where that is not known."""
+    return of if math.isnan(of) else float(holds)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
 
+from benchmarks import batching_page as batching
 from benchmarks import remedies_page as remedies
+from benchmarks.batching_page import page as batching_page
 from benchmarks.remedies_page import page as remedies_page
 from benchmarks.study_page import page as study_page
 from smaug_eval.common.errors import SmaugError
@@ -21,7 +23,9 @@ from smaug_eval.reports import build_report
 from smaug_eval.reports.study.answers import StudyAnswer, StudyFinding, contradictions
 from smaug_eval.reports.study.distance import curve_places, curves
 from smaug_eval.reports.study.pairs import arm_matrices
+from smaug_eval.reports.study.positions import after_edit_table
 from smaug_eval.reports.study.questions import findings
+from smaug_eval.reports.study.tables import arms_table, trainings_table
 from smaug_eval.results.comparison import compare
 from smaug_eval.results.frame import scores
 from smaug_eval.results.sources import read_source
@@ -458,6 +462,107 @@ def test_the_curve_is_by_tokens_that_differ(run: Any) -> None:
     }
 
 
+def labelled(rows: Sequence[Mapping[str, Any]], *, in_pair: bool | None) -> list[dict[str, Any]]:
+    """The completions of pairs as a training of single completions writes them; None as before they were rejoined."""
+    told = {} if in_pair is None else {"in_pair": in_pair}
+    return [
+        {"completion": name, "label": label, "tokens": 40, "log_ratio": row[side], "reference": -20.0, **told}
+        for row in rows
+        for side, label, name in (("chosen", True, row["pair"]), ("rejected", False, f"wrong {row['pair']}"))
+    ]
+
+
+def test_an_arm_of_single_completions_is_compared_as_the_pairs_that_they_were(run: Any) -> None:
+    """KTO on pairs: its file has each completion, and then each pair."""
+    path = write_study(run, {**PAPER, "kto": DPOP}, drift=0.02)
+    for file in path.glob("train/kto.*/held_out.jsonl"):
+        pairs = [json.loads(line) for line in file.read_text().splitlines()]
+        lines(file, [*labelled(pairs, in_pair=True), *pairs])
+    study = study_of(path)
+    assert study.missing == []
+    assert [each.held_out for each in study.of("kto", "low")] == [each.held_out for each in study.of("dpop", "low")]
+    lowered, prevented, _, distance = findings(study)
+    (table,) = lowered.tables
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert rows["kto"] == rows["dpop"]
+    assert "kto less dpo" in [test.name for test in prevented.tests]
+    assert "kto: slope of the change" in [test.name for test in distance.tests]
+
+
+def test_what_single_completions_do_not_have_is_not_available(run: Any) -> None:
+    """Unpaired rows: the desirable ones fall by 3 nats, or rise by a half; the others have no partner."""
+    effects = {"kto": DPO, "kto-strong": DPOP}
+    asked = {"subject": "kto", "remedy": "kto-strong", "low": "low", "high": "high"}
+    path = write_study(run, effects, questions=asked)
+    for file in path.glob("train/*/held_out.jsonl"):
+        lines(file, labelled([json.loads(line) for line in file.read_text().splitlines()], in_pair=False))
+    for file in path.glob("train/*/diagnostics.jsonl"):
+        lines(file, [{"step": 8, "warning": None}])
+    study = study_of(path)
+    assert study.missing == []
+    lowered, prevented, scored, distance = found = findings(study)
+    assert [each.answer.value for each in found] == ["supported", "not available", "supported", "not available"]
+    assert lowered.sentence == (
+        "After kto on low, the preferred answers of held-out pairs are 3.00 nats less likely than before the training "
+        "(95% interval [−3.22, −2.78], p < 0.001; 24 items, 3 seeds)."
+    )
+    assert lowered.tables[0].rows == [
+        ("kto", "−3.00 [−3.22, −2.78]", "n/a", "n/a", "n/a", "100%"),
+        ("kto-strong", "+0.50 [+0.28, +0.72]", "n/a", "n/a", "n/a", "0%"),
+    ]
+    assert prevented.sentence == (
+        "The held-out rows of kto-strong on low are single completions without pairs, and so no margin."
+    )
+    assert prevented.tables[0].rows == [
+        ("kto", "−3.00 [−3.22, −2.78]", "−9.00", "n/a", "n/a"),
+        ("kto-strong", "+0.50 [+0.28, +0.72]", "−4.00", "n/a", "n/a"),
+    ]
+    assert "score 37.5 points higher than those of kto" in scored.sentence
+    assert distance.sentence == "The held-out rows of kto are single completions without an edit distance."
+    (low,) = (row for row in arms_table(study).rows if row[0] == "kto on low")
+    assert low[3:] == ("−3.00 ± 0.10", "−9.00", "n/a", "100%")
+    (first,) = (row for row in trainings_table(study).rows if row[0] == "kto.low.s1")
+    assert first == ("kto.low.s1", "8", "48", "−3.00", "−9.00", "n/a", "100%")
+    assert after_edit_table(study) is None
+
+
+def test_undesirable_completions_alone_are_measured_but_have_no_preferred_answers(run: Any) -> None:
+    path = write_study(run, {**PAPER, "kto": DPO}, questions={"low": "low", "high": "high"}, evaluated=False)
+    for file in path.glob("train/kto.low.*/held_out.jsonl"):
+        rows = labelled([json.loads(line) for line in file.read_text().splitlines()], in_pair=False)
+        lines(file, [row for row in rows if not row["label"]])
+        file.with_name("diagnostics.jsonl").write_text("")
+    study = study_of(path)
+    assert study.missing == []
+    lowered, prevented, *_ = findings(study)
+    assert lowered.tables[0].rows[-1] == ("kto", "n/a", "n/a", "n/a", "n/a", "n/a")
+    assert prevented.tables[0].rows[-1] == ("kto", "n/a", "−9.00", "n/a", "n/a")
+    assert not [test for test in (*lowered.tests, *prevented.tests) if "kto" in test.name]
+    after = after_edit_table(study)
+    assert after is not None
+    assert after.rows[-1] == ("kto", "n/a", "−0.42 [−0.42, −0.42]", "")
+    low, _ = remedies_page(path).split("## Trained on high")
+    assert "| kto | n/a | n/a | n/a | n/a | not measured | not measured |" in low
+
+
+def test_completions_of_an_older_run_lack_their_pairs(run: Any) -> None:
+    """What such a file has, the preferred answers, is compared with pairs of the same names."""
+    path = write_study(run, {**PAPER, "kto": DPOP})
+    for file in path.glob("train/kto.*/held_out.jsonl"):
+        lines(file, labelled([json.loads(line) for line in file.read_text().splitlines()], in_pair=None))
+    _, prevented, _, distance = findings(study_of(path))
+    (apart,) = (test for test in prevented.tests if test.name == "kto less dpo")
+    assert (apart.contrast.items, apart.interval_words) == (ITEMS, "[+3.19, +3.81]")
+    assert prevented.tables[0].rows[-1] == ("kto", "+0.50 [+0.28, +0.72]", "−4.00", "n/a", "n/a")
+    by_edit = {row[0]: row[1:] for row in distance.tables[1].rows}
+    assert by_edit["kto"][:-1] == ("n/a",) * 3
+    assert "n/a" not in by_edit["dpop"]
+    file = path / "train" / "kto.low.s1" / "held_out.jsonl"
+    file.write_text(file.read_text().replace('"log_ratio": -4.0', '"log_ratio": null', 1))
+    with pytest.raises(SmaugError, match=r"kto\.low\.s1/held_out\.jsonl, line 2: expected a name under completion"):
+        study_of(path)
+
+
 def test_a_broken_line_is_named(run: Any) -> None:
     path = write_study(run, PAPER, evaluated=False)
     file = path / "train" / "dpop.low.s2" / "held_out.jsonl"
@@ -609,6 +714,71 @@ def test_the_page_of_the_remedies_tells_what_failed(run: Any) -> None:
     assert "- Scores, less those of dpo: not measured." in low
     assert "dpo was not measured on high: no loss can be compared with it." in high
     assert "Kept" not in high.split("## How to read this")[0]
+
+
+ORDERS = {"subject": "pairs", "remedy": "question", "before": "base", "low": "low", "high": "low"}
+"""The questions of recipes/study-batching.yaml on this file's sets."""
+
+
+def test_the_page_of_the_batching_tells_what_the_order_of_the_pairs_changes(run: Any) -> None:
+    """Drawn by question the preferred answers end 3.5 nats higher, the margin 1.5 lower; the scores are alike."""
+    path = write_study(run, {"pairs": DPO._replace(right=40), "question": DPOP._replace(right=40)}, questions=ORDERS)
+    tests = {test.name: test for test in batching.tests_of(study_of(path))}
+    assert list(tests) == ["preferred answers", "margin", "benchmark score"]
+    assert tests["preferred answers"].contrast.estimate == pytest.approx(3.5)
+    assert tests["margin"].contrast.estimate == pytest.approx((0.5 + 4.0) - (-3.0 + 9.0))
+    assert tests["benchmark score"].contrast.estimate == pytest.approx(0.0)
+    raw = [test.contrast.p_value for test in tests.values() if test.contrast.p_value is not None]
+    assert [test.adjusted_p for test in tests.values() if test.contrast.p_value is not None] == pytest.approx(
+        multipletests(raw, method="holm")[1]
+    )
+    text = batching_page(path)
+    assert text.startswith("# Pairs drawn one by one, or question by question\n")
+    assert "written by `python -m benchmarks.batching_page runs/" in text
+    assert (
+        "Trained on low, the arm `question` (`batching: question`) was held against `pairs`\n"
+        "(`batching: pairs`) in preferred answers, margin and benchmark score. "
+        "A difference shows in: preferred answers and margin.\n" in text
+    )
+    # The differences of the items are 0, 1 and -1: ± 2.0687 * sqrt(0.5 / 23) = ± 0.3050.
+    assert r"| preferred answers | +3.50 nats | \[+3.19, +3.81\] | p \< 0.001 |" in text
+    assert r"| margin | −1.50 nats | \[−1.81, −1.19\] | p \< 0.001 |" in text
+    assert "| benchmark score | 0.0 points | n/a | n/a |" in text
+    assert r"| pairs | −3.00 \[−3.22, −2.78\] | +6.00 \[+5.78, +6.22\] |" in text
+    assert r"| question | +0.50 \[+0.28, +0.72\] | +4.50 \[+4.28, +4.72\] |" in text
+    assert "missing" not in text
+
+
+def test_the_page_of_the_batching_leaves_open_what_is_not_shown_and_says_what_is_missing(
+    run: Any, write_run: Callable[[str], Any]
+) -> None:
+    """Seeds lie 4 nats apart and the arms half a nat: chance, as far as is known."""
+    near = {"pairs": DPO._replace(right=40), "question": Effect({"low": -2.5}, -8.5, 44, OTHER_SPREAD)}
+    path = write_study(run, near, questions=ORDERS)
+    for seed, shift in ((1, 2.0), (3, -2.0)):
+        file = path / "train" / f"question.low.s{seed}" / "held_out.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        lines(file, [row | {"chosen": row["chosen"] + shift, "rejected": row["rejected"] + shift} for row in rows])
+    text = batching_page(path)
+    assert "A difference shows in: benchmark score.\n" in text, "4 of 80 documents on both tasks, in all seeds"
+    (line,) = (each for each in text.splitlines() if each.startswith("| preferred answers |"))
+    assert line.startswith("| preferred answers | +0.50 nats | ")
+    again = {"pairs": DPO, "question": DPO._replace(spread=OTHER_SPREAD)}
+    path = write_study(write_run("again"), again, questions=ORDERS, evaluated=False)
+    (path / "train" / "question.low.s2" / "held_out.jsonl").unlink()
+    text = batching_page(path)
+    assert "in preferred answers and margin. A difference is not shown in any of them.\n" in text
+    assert "**1 of 24 trainings are missing: this is a part.**" in text
+    assert "benchmark score" not in text
+    for file in path.glob("train/question.low.*/held_out.jsonl"):
+        file.unlink()
+    text = batching_page(path)
+    assert "On low, the arms `question` and `pairs` have nothing in common that was measured." in text
+    assert "A difference" not in text
+    plain = write_run("plain").manifest().evaluation("base", {FACTS: 0.5}, metric="acc_norm").path
+    with pytest.raises(SmaugError, match="is no study") as refused:
+        batching_page(plain)
+    assert "make study-batching" in str(refused.value.fix)
 
 
 def test_two_runs_side_by_side_are_no_study(run: Any, write_run: Callable[[str], Any]) -> None:

@@ -23,7 +23,7 @@ from smaug_eval.trainers.encoded_pair import EncodedPair
 from smaug_eval.trainers.held_out import LabelledWatch
 from smaug_eval.trainers.losses import PairScores, kto, loss_name
 from smaug_eval.trainers.reference import TokenLogProbs
-from smaug_eval.trainers.unpaired import Mismatched, label_remarks, unpaired_rows, with_labels
+from smaug_eval.trainers.unpaired import Mismatched, Rejoined, label_remarks, unpaired_rows, with_labels
 
 Rows = Callable[..., list[dict[str, str]]]
 
@@ -232,13 +232,26 @@ def test_stopped_and_resumed_is_the_same(
 
 
 def test_pairs_are_trained_on_as_unpaired_rows(run: Callable[..., TrainingResult], tmp_path: Path) -> None:
-    """Each held-out completion has its line; a desirable one the name that its pair has in other trainings."""
+    """Each held-out completion has its line, and each pair the one that it has in other trainings."""
     result = run("kto", config={"loss": "kto", "steps": 1, "learning_rate": 3e-3, "warmup_steps": 0})
     assert (result.pairs, result.eval_pairs) == (40, 12)
     run("dpo", config={"loss": "dpo", "steps": 1})
-    lines, pairs = (
+    both, pairs = (
         [json.loads(line) for line in (tmp_path / name / "held_out.jsonl").read_text().splitlines()]
         for name in ("kto", "dpo")
+    )
+    lines, rejoined = both[:12], both[12:]
+    assert all(line["in_pair"] for line in lines)
+    same = ("pair", "edit_distance", "edits", "chosen_tokens", "common")
+    assert [[line[key] for key in same] for line in rejoined] == [[line[key] for key in same] for line in pairs]
+    for line, expected in zip(rejoined, pairs, strict=True):
+        assert line["reference_chosen"] == pytest.approx(expected["reference_chosen"], abs=1e-4)
+        parts = sum(line[f"chosen_{region}"] or 0.0 for region in ("before", "at", "after"))
+        assert parts == pytest.approx(line["chosen"], abs=1e-6)
+    ratios_of = {(line["completion"], line["label"]): line["log_ratio"] for line in lines}
+    assert [line["chosen"] for line in rejoined] == [ratios_of[line["pair"], True] for line in rejoined]
+    assert sorted(line["rejected"] for line in rejoined) == sorted(
+        ratio for (_, label), ratio in ratios_of.items() if not label
     )
     assert sorted(line["label"] for line in lines) == [False] * 6 + [True] * 6
     assert {line["completion"] for line in lines if line["label"]} == {line["pair"] for line in pairs}
@@ -246,7 +259,14 @@ def test_pairs_are_trained_on_as_unpaired_rows(run: Callable[..., TrainingResult
     for line in lines:
         if line["label"]:
             assert line["reference"] == pytest.approx(before[line["completion"]], abs=1e-4)
+    profiles = [
+        [json.loads(line)["profile"] for line in (tmp_path / name / "diagnostics.jsonl").read_text().splitlines()]
+        for name in ("kto", "dpo")
+    ]
+    for key in ("reference", "pairs"):
+        assert profiles[0][-1][key] == pytest.approx(profiles[1][-1][key], abs=1e-4)
     last = [row for row in log(tmp_path / "kto") if row["split"] == "eval"][-1]
+    assert last["change/chosen_at"] == pytest.approx(float(np.mean([line["chosen_at"] for line in rejoined])))
     for label, name in ((True, "chosen"), (False, "rejected")):
         ratios = [line["log_ratio"] for line in lines if line["label"] is label]
         assert float(np.mean(ratios)) == pytest.approx(last[f"log_ratios/{name}"], abs=1e-9)
@@ -259,7 +279,7 @@ def test_repeated_completions_have_names_of_their_own_and_need_no_desirable_one(
     reference = TokenLogProbs([np.full(2, -1.0, np.float32)] * 2, [np.zeros(1, np.float32)] * 2)
     policy = TokenLogProbs([np.full(2, -0.75, np.float32)] * 2, [np.zeros(1, np.float32)] * 2)
     watch = LabelledWatch(
-        pairs, reference, folder=tmp_path, step=None, loss="KTO", on_warning=lambda warning: None
+        pairs, reference, Rejoined([], pairs), folder=tmp_path, step=None, loss="KTO", on_warning=lambda warning: None
     )  # fmt: skip
     assert watch.look(1, 2, policy) == {}
     assert not (tmp_path / "held_out.jsonl").exists()
@@ -267,7 +287,46 @@ def test_repeated_completions_have_names_of_their_own_and_need_no_desirable_one(
     lines = [json.loads(line) for line in (tmp_path / "held_out.jsonl").read_text().splitlines()]
     name = lines[0].pop("completion")
     assert lines[1].pop("completion") == f"{name}-2"
-    assert lines == [{"label": False, "tokens": 2, "log_ratio": 0.5, "reference": -2.0}] * 2
+    assert lines == [{"label": False, "tokens": 2, "log_ratio": 0.5, "reference": -2.0, "in_pair": False}] * 2
+
+
+def test_pairs_are_rejoined_from_completions_that_several_share() -> None:
+    """Two wrong answers of one question, a completion of no pair, and a pair of which one half was cut."""
+
+    def ids(*tokens: int) -> Any:
+        return np.array(tokens, np.int32)
+
+    question = ids(1, 2)
+    pairs = [EncodedPair(question, ids(3, 4), ids(5)), EncodedPair(question, ids(3, 4), ids(6, 7))]
+    cut = EncodedPair(ids(9), ids(3), ids(5, 5))
+    completions = [
+        EncodedPair(question, ids(6, 7), ids(0), label=False),
+        EncodedPair(question, ids(3, 4), ids(0), label=True),
+        EncodedPair(question, ids(5), ids(0), label=False),
+        EncodedPair(ids(9), ids(3), ids(0), label=True),
+        EncodedPair(ids(9), ids(5, 5), ids(0), label=True),  # of the other label
+    ]
+    rejoined = Rejoined([*pairs, cut], completions)
+    assert (rejoined.pairs, rejoined.lost, rejoined.completions) == (pairs, 1, {0, 1, 2})
+    tokens = TokenLogProbs([np.full(len(each.chosen), -1.0 - n) for n, each in enumerate(completions)], [])
+    assert [side.tolist() for side in rejoined.scores(tokens).sums] == [[-4.0, -4.0], [-3.0, -2.0]]
+
+
+def test_pairs_that_are_cut_otherwise_than_their_completions_are_counted(
+    run: Callable[..., TrainingResult], tmp_path: Path
+) -> None:
+    """A long rejected answer takes room from the pair's prompt that the chosen one by itself leaves to it."""
+    rows = [{"prompt": "What is it? " * 3 + n, "chosen": n, "rejected": n * 30} for n in "ab"]
+    rows.append({"prompt": "c", "chosen": "d", "rejected": "e"})
+    file = tmp_path / "held.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    notes: list[str] = []
+    config = {"loss": "kto", "steps": 1, "max_length": 48}
+    run("cut", config=config, eval_file=file, on_note=notes.append)
+    assert "2 held-out pairs are encoded otherwise than their completions: they have no margin" in notes
+    lines = [json.loads(line) for line in (tmp_path / "cut" / "held_out.jsonl").read_text().splitlines()]
+    assert sorted(line["in_pair"] for line in lines[:6]) == [False] * 4 + [True] * 2
+    assert [line["edits"] for line in lines[6:]] == [1]
 
 
 def test_a_loss_of_pairs_refuses_unpaired_rows_before_a_model_is_loaded(

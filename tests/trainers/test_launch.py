@@ -97,6 +97,12 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "checkpoint" / "model.safetensors")
 
 
+def write_questions(file: Path, sums: Sums) -> None:
+    """Eight questions of three pairs."""
+    pairs = [{**row, "rejected": f"{row['rejected']}{more}"} for row in sums(8) for more in ("", "0", "1")]
+    file.write_text("".join(json.dumps(row) + "\n" for row in pairs))
+
+
 def rows(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in read_log(folder / "log.jsonl")]
 
@@ -132,15 +138,22 @@ def test_two_processes_train_like_one(spec: Callable[..., TrainingSpec], tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("launch")
-@pytest.mark.parametrize("lora", [None, {"r": 4}], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"lora": {"r": 4}}, {"batching": "question", "batch_size": 6}],
+    ids=["full", "lora", "questions"],
+)
 def test_sharded_weights_train_like_whole_ones(
-    spec: Callable[..., TrainingSpec], tmp_path: Path, lora: dict[str, int] | None
+    spec: Callable[..., TrainingSpec], tmp_path: Path, sums: Sums, settings: dict[str, Any]
 ) -> None:
     """FSDP2 over two processes; the reference is scored by the sharded model."""
+    made = {"two": spec("two", **settings), "one": spec("one", **settings, gradient_accumulation=2)}
+    if "batching" in settings:
+        write_questions(tmp_path / "train.jsonl", sums)
     script = [str(Path(__file__).with_name("fsdp_on_cpu.py"))]
-    done = under_torchrun(spec("two", lora=lora), script, FSDP)
+    done = under_torchrun(made["two"], script, FSDP)
     assert done.returncode == 0, done.stderr[-3000:]
-    train(spec("one", gradient_accumulation=2, lora=lora), should_stop=never)
+    train(made["one"], should_stop=never)
     assert_same_training(tmp_path / "two", tmp_path / "one", 1e-5)
     AutoModelForCausalLM.from_pretrained(tmp_path / "two" / "checkpoint")
 
@@ -180,8 +193,7 @@ def test_questions_stay_in_a_process_and_are_drawn_alike_after_a_stop(
     """Eight questions of three pairs, 2 x 6 a step: two steps an epoch. Stopped later than in the first epoch."""
     settings = {"batching": "question", "batch_size": 6, "steps": 20, "eval_every": None, "save_every": None}
     made = {"two": spec("two", **settings), "one": spec("one", **settings, gradient_accumulation=2)}
-    questions = [{**row, "rejected": f"{row['rejected']}{more}"} for row in sums(8) for more in ("", "0", "1")]
-    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in questions))
+    write_questions(tmp_path / "train.jsonl", sums)
     with pytest.raises(Interrupted, match="training two stopped after step"):
         train_in_processes(
             made["two"],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -11,9 +13,11 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
-from peft import LoraConfig, PeftModel
+from datasets import Dataset, DatasetDict, IterableDataset
+from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from transformers import (
+    EarlyStoppingCallback,
+    LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2VLConfig,
@@ -217,6 +221,15 @@ def test_arguments_of_trl_are_mapped(
         ({"loss_kwargs": "shift"}, "PreferenceConfig(loss_kwargs='shift') is no object"),
         ({"chat_template_kwargs": "{"}, "PreferenceConfig(chat_template_kwargs='{') is no object"),
         ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, -0.2]}, "the factor of sft is -0.2"),
+        ({"loss_type": ["sigmoid", "sft"], "loss_weights": 0.5}, "loss_weights has 1 factors and loss_type 2 losses"),
+        ({"fsdp": "full_shard"}, "PreferenceConfig(fsdp='full_shard') is not taken"),
+        ({"deepspeed": "zero3.json"}, "PreferenceConfig(deepspeed='zero3.json') is not taken"),
+        ({"use_liger_kernel": True}, "PreferenceConfig(use_liger_kernel=True) is not taken"),
+        ({"max_length": None}, "PreferenceConfig(max_length=None) is not taken"),
+        (
+            {"truncation_mode": "keep_end"},
+            "PreferenceConfig: truncation_mode: keep_end, which TRL has deprecated, cuts",
+        ),
     ],
 )
 def test_what_is_not_taken_is_named(tmp_path: Path, given: dict[str, Any], expected: str) -> None:
@@ -249,6 +262,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "max_prompt_length": {"max_prompt_length": 33},
     "max_completion_length": {"max_completion_length": 33},
     "truncation_mode": {"truncation_mode": "balanced"},
+    "router_aux_loss_coef": {"router_aux_loss_coef": 0.01},
     "share_prefix": {"share_prefix": False},
     "row_tokens": {"row_tokens": 99},
 }
@@ -257,6 +271,10 @@ READ_BY_THE_TRAINER = {"columns", "weight_column", "model_init_kwargs", "trust_r
 REFUSED = {
     *("padding_free", "f_divergence_type", "use_weighting", "sync_ref_model", "activation_offloading", "tools"),
     *("generate_during_eval", "reference_free", "disable_dropout", "precompute_ref_log_probs", "dataset_num_proc"),
+    *("ref_model_sync_steps", "ref_model_mixup_alpha", "ref_model_init_kwargs", "model_adapter_name"),
+    *("ref_adapter_name", "force_use_ref_model", "use_liger_loss", "use_logits_to_keep", "pad_token"),
+    *("pad_to_multiple_of", "padding_value", "label_pad_token_id", "precompute_ref_batch_size"),
+    *("f_alpha_divergence_coef", "discopop_tau"),
 }
 
 
@@ -271,6 +289,138 @@ def test_every_argument_does_something_or_is_refused(tmp_path: Path) -> None:
         value = {"disable_dropout": False, "precompute_ref_log_probs": False, "dataset_num_proc": 2}.get(name, True)
         with pytest.raises(SmaugError, match=f"PreferenceConfig\\({name}="):
             PreferenceConfig(str(tmp_path), use_cpu=True, **{name: value})
+
+
+def test_every_argument_of_trls_config_is_known() -> None:
+    trl = pytest.importorskip("trl", reason="TRL, the oracle, is not installed here")
+    assert {each.name for each in fields(trl.DPOConfig)} <= {each.name for each in fields(PreferenceConfig)}
+    theirs = set(inspect.signature(trl.DPOTrainer).parameters)
+    assert theirs <= set(inspect.signature(PreferenceTrainer).parameters)
+
+
+EVALUATED = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2}
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=["full", "adapter"])
+def test_the_best_model_by_held_out_rows_is_loaded_at_the_end(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: Dataset,
+    sums: Callable[..., list[dict[str, str]]],
+    tmp_path: Path,
+    adapter: bool,
+) -> None:
+    """Asked for the highest loss, the first checkpoint is the best, and the last is not what remains."""
+    held_out = Dataset.from_list(sums(6, seed=1))
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
+    lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj"]) if adapter else None
+    trainer, _ = ours(
+        model, tokenizer, rows, tmp_path, eval_dataset=held_out, peft_config=lora, seed=1, **EVALUATED, **best
+    )
+    heard = [row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row]
+    assert len(heard) == 3
+    assert heard[0] > heard[1] > heard[2]
+    assert trainer.state.best_metric == heard[0]
+    assert str(trainer.state.best_model_checkpoint).endswith("checkpoint-2")
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(heard[0], abs=1e-6)
+
+
+def test_several_held_out_sets_are_evaluated_by_their_names_and_patience_ends(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: Dataset,
+    sums: Callable[..., list[dict[str, str]]],
+    tmp_path: Path,
+) -> None:
+    sets = {name: Dataset.from_list(sums(6, seed=seed)) for name, seed in (("near", 1), ("far", 2))}
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_far_loss", "greater_is_better": True}
+    trainer = PreferenceTrainer(
+        model,
+        ref_model=copy.deepcopy(model),
+        args=PreferenceConfig(str(tmp_path), **{**ARGUMENTS, **EVALUATED, **best, "seed": 1, "max_steps": 8}),
+        train_dataset=rows,
+        eval_dataset=DatasetDict(sets),
+        processing_class=tokenizer,
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=1)],
+    )
+    assert trainer.evaluate()["eval_near_loss"] == pytest.approx(math.log(2), abs=1e-6)
+    trainer.train()
+    heard = [row["eval_far_loss"] for row in trainer.state.log_history if "eval_far_loss" in row][1:]
+    assert len(heard) < 4, "the loss of far was to rise at each evaluation"
+    assert heard == sorted(heard[:-1]) + heard[-1:]
+    assert heard[-1] < heard[-2]
+    found = trainer.evaluate()
+    for name, own in sets.items():
+        alone = trainer.evaluate(own, metric_key_prefix="test")
+        assert found[f"eval_{name}_loss"] == alone["test_loss"]
+    assert found["eval_near_loss"] != found["eval_far_loss"]
+    assert trainer.evaluate({"again": sets["far"]})["eval_again_loss"] == found["eval_far_loss"]
+
+
+def test_without_its_adapter_the_model_is_the_reference_of_further_rows(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: Dataset,
+    sums: Callable[..., list[dict[str, str]]],
+    tmp_path: Path,
+) -> None:
+    """Held-out rows that come after the training are held against what those given before it are."""
+    held_out = Dataset.from_list(sums(6, seed=1))
+    lora = {"peft_config": LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj"])}
+    before, _ = ours(copy.deepcopy(model), tokenizer, rows, tmp_path, eval_dataset=held_out, **lora)
+    after, _ = ours(model, tokenizer, rows, tmp_path, **lora)
+    expected = before.evaluate()
+    assert abs(expected["eval_loss"] - math.log(2)) > 1e-5
+    assert after.evaluate(held_out) == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_the_class_does_not_take_is_named(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: Dataset, tmp_path: Path
+) -> None:
+    args = PreferenceConfig(str(tmp_path), **ARGUMENTS)
+    plain = TrainingArguments(str(tmp_path), use_cpu=True)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    small = LlamaForCausalLM(LlamaConfig(vocab_size=50, **sizes))
+    lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"])
+    frozen, adapted = copy.deepcopy(model).requires_grad_(False), get_peft_model(copy.deepcopy(model), lora)
+    streamed = IterableDataset.from_generator(lambda: iter(rows))
+    cases: list[tuple[dict[str, Any], str, str]] = [
+        ({"args": plain}, "PreferenceTrainer(args=...) is a TrainingArguments", "PreferenceConfig"),
+        (
+            {"quantization_config": {"load_in_4bit": True}},
+            "PreferenceTrainer(quantization_config=...)",
+            "load the model",
+        ),
+        ({"compute_metrics": print}, "PreferenceTrainer(compute_metrics=...)", "leave it out"),
+        ({"model": frozen}, "has no weight that is trained", "is_trainable=True"),
+        ({"model": adapted, "peft_config": lora}, "PreferenceTrainer(peft_config=...) is not taken beside", "leave"),
+        ({"model": None}, "PreferenceTrainer(model=None) is no model", "its name"),
+        ({"processing_class": object()}, "PreferenceTrainer(processing_class=...) is a object", "processor.tokenizer"),
+        ({"ref_model": small}, "ref_model: the tokenizer gives id", "own tokenizer"),
+        ({"model": small}, "model: the tokenizer gives id", "own tokenizer"),
+        (
+            {"peft_config": PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)},
+            "PreferenceTrainer(peft_config=PromptTuningConfig)",
+            "LoraConfig",
+        ),
+        ({"train_dataset": streamed}, "train_dataset is of type IterableDataset", "datasets.Dataset, or a list"),
+        (
+            {"train_dataset": DatasetDict({"train": rows})},
+            "train_dataset is of type DatasetDict",
+            "such as train_dataset['train']",
+        ),
+        ({"eval_dataset": {"far": streamed}}, "eval_dataset['far'] is of type IterableDataset", "datasets.Dataset"),
+    ]
+    for given, said, fix in cases:
+        with pytest.raises(SmaugError, match=re.escape(said)) as refused:
+            PreferenceTrainer(
+                **{"model": model, "args": args, "train_dataset": rows, "processing_class": tokenizer, **given}
+            )
+        assert fix in str(refused.value.fix)
+    trainer = PreferenceTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer)
+    with pytest.raises(SmaugError, match="predict is not taken") as refused:
+        trainer.predict(rows)
+    assert "evaluate" in str(refused.value.fix)
 
 
 @pytest.mark.parametrize("given", [{"model_init_kwargs": '{"dtype": "bfloat16"}'}, {"trust_remote_code": True}])
