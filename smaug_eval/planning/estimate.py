@@ -13,11 +13,13 @@ from pydantic import BaseModel, Field
 
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.common.names import given_path
+from smaug_eval.common.served.budget import Tokens
+from smaug_eval.engines.served.settings import read_api_settings
 from smaug_eval.leaderboard.registry import find_suite
 from smaug_eval.models.adapter_files import ADAPTER_CONFIG
 from smaug_eval.models.checkpoint import served_name
 from smaug_eval.models.quantised import Quantisation, Use, refuse_kind
-from smaug_eval.mt_bench.config import MtBenchConfig
+from smaug_eval.mt_bench.config import API, MtBenchConfig
 from smaug_eval.planning.figures import PairFigures, pair_figures
 from smaug_eval.planning.machines import BANDWIDTH_SHARE, COMPUTE_SHARE, RUNTIME_BYTES, USABLE, Machine
 from smaug_eval.planning.memory import (
@@ -75,6 +77,16 @@ class StagePlan(BaseModel):
     changes: list[str] = Field(description="Changes of which each alone makes it fit.")
 
 
+class RequestPlan(BaseModel):
+    """Hold what a served model is asked in dialogues."""
+
+    name: str = Field(description="The stage, as a run names it.")
+    calls: int = Field(description="Requests, without those that are repeated.")
+    read: int = Field(description="Tokens that the model reads, about.")
+    written: int = Field(description="The most tokens that it writes.")
+    cost: float | None = Field(description="The most that they cost; none without prices.")
+
+
 class MachinePlan(BaseModel):
     """Hold the plan of a recipe on one machine."""
 
@@ -98,6 +110,7 @@ class RecipePlan(BaseModel):
     pairs: dict[str, dict[str, Any]] = Field(description="Number, mean lengths and source of each pair set trained on.")
     assumptions: list[str] = Field(description="What the figures rest on.")
     machines: list[MachinePlan] = Field(description="One plan for each machine.")
+    requests: list[RequestPlan] = Field([], description="What served models are asked in dialogues.")
 
 
 def plan_recipe(
@@ -118,6 +131,19 @@ def plan_recipe(
     shapes = {
         name: model_shape(model.path, model.revision) for name, model in given.items() if not served_name(model.path)
     }
+    requests = list(_requests(recipe))
+    if not shapes and requests:
+        return RecipePlan(
+            recipe=recipe.name,
+            model=", ".join(model.path for model in given.values()),
+            model_source="none: a server has it",
+            parameters=0,
+            trained={},
+            pairs={},
+            assumptions=list(_left_out(recipe)),
+            machines=[],
+            requests=requests,
+        )
     if not shapes:
         raise SmaugError(
             f"{recipe.name}: every model is served, so that nothing is computed on a GPU of this run",
@@ -143,7 +169,30 @@ def plan_recipe(
             _Planner(recipe, shape, recipe.spec_of(first).dtype, figures, machine, utilisation, starts | shapes).plan()
             for machine in machines
         ],
+        requests=requests,
     )
+
+
+def _requests(recipe: Recipe) -> Iterator[RequestPlan]:
+    """What each served model is asked in dialogues, one request for a turn, with the question's mean length."""
+    for name, dialogues in recipe.mt_bench.items():
+        for model in recipe.models_of(dialogues):
+            entry = dialogues.of(model)
+            if entry.engine != API:
+                continue
+            first, turns = _dialogues_asked(entry)
+            # A later turn is read behind those before it, whose answers may be as long as they can.
+            read = sum((turn + 1) * QUESTION_TOKENS + turn * entry.max_new_tokens for turn in range(turns)) * first
+            tokens = Tokens(read, first * turns * entry.max_new_tokens)
+            prices = read_api_settings(entry.engine_args).budget().prices
+            cost = None if prices is None else prices.of(tokens)
+            told = {"calls": first * turns, "read": tokens.prompt, "written": tokens.completion, "cost": cost}
+            yield RequestPlan(name=f"mt-bench/{model}/{name}", **told)
+
+
+def _dialogues_asked(entry: MtBenchConfig) -> tuple[int, int]:
+    """Questions and turns of each: as many as MT-Bench has, or as are asked for."""
+    return min(DIALOGUES, entry.limit or DIALOGUES), min(TURNS, entry.turns or TURNS)
 
 
 def _start_shape(recipe: Recipe, training: str, base: ModelShape) -> ModelShape:
@@ -282,7 +331,7 @@ class _Planner:
             if model in self.recipe.models_of(evaluation):
                 yield self._evaluation(f"eval/{model}/{name}", evaluation, given)
         for name, dialogues in self.recipe.mt_bench.items():
-            if model in self.recipe.models_of(dialogues):
+            if model in self.recipe.models_of(dialogues) and dialogues.of(model).engine != API:
                 yield self._dialogues(f"mt-bench/{model}/{name}", dialogues, given)
 
     def _checkpoints(self, name: str, training: TrainingConfig, steps: int) -> Iterator[StagePlan]:
@@ -397,8 +446,8 @@ class _Planner:
         return self._serving(name, tokens, seconds, evaluation.engine_args, quantised)
 
     def _dialogues(self, name: str, dialogues: MtBenchConfig, quantised: bool) -> StagePlan:
-        gpus, questions = _engine_gpus(dialogues.engine_args), min(DIALOGUES, dialogues.limit or DIALOGUES)
-        answers = questions * min(TURNS, dialogues.turns or TURNS)
+        gpus, (questions, turns) = _engine_gpus(dialogues.engine_args), _dialogues_asked(dialogues)
+        answers = questions * turns
         written = float(answers * ANSWER_TOKENS)
         read = float(answers * QUESTION_TOKENS * 2)
         seconds = forward_flops(self.shape, read + written, ANSWER_TOKENS, written) / (self.flops * gpus)

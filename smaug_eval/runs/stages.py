@@ -80,6 +80,7 @@ class StageBuilder:
     Attributes:
         stages: What was made, in order.
         judges: By the recipe's name of what they judge.
+        dialogues: How models answer, by the recipe's name of the questions and by model.
 
     Raises:
         SmaugError: a pair file, a suite, a task, a question set or a data file named by the recipe is not there.
@@ -113,7 +114,7 @@ class StageBuilder:
             self._add_pairs(name)
         for pair_set in recipe.pairs:
             self._add_leaks(pair_set)
-        self._dialogues = {
+        self.dialogues = {
             name: {model: self._answering(name, model) for model in recipe.models_of(entry)}
             for name, entry in recipe.mt_bench.items()
         }
@@ -406,29 +407,30 @@ class StageBuilder:
 
     def _answering(self, name: str, model: str) -> Answering:
         """How a model answers; made and checked once for the models that have the base's tokenizer."""
-        config, models = self._recipe.mt_bench[name], self._models
+        entry, models = self._recipe.mt_bench[name], self._models
         folders = models.weights_of(model), models.tokenizer_of(model)
-        key = (name, *folders, models.dtype(model), models.is_trusted(model))
+        key = (name, *folders, models.dtype(model), models.is_trusted(model), model if model in entry.served else None)
         if key in self._checked:
             return self._checked[key]
         answering = Answering(
-            config,
+            entry.of(model),
             seed=self._recipe.seed,
             dtype=self._models.dtype(model),
             reporter=self._reporter,
             trust_remote_code=self._models.is_trusted(model),
         )
         try:
-            answering.check(models.weights_of(model), models.tokenizer_of(model))
+            answering.check(models.given.get(model) or models.weights_of(model), models.tokenizer_of(model))
         except SmaugError as error:
-            raise SmaugError(f"mt_bench.{name}: {error.message}", fix=error.fix) from error
+            where = f"mt_bench.{name}.served.{model}" if model in entry.served else f"mt_bench.{name}"
+            raise SmaugError(f"{where}: {error.message}", fix=error.fix) from error
         self._checked[key] = answering
         return answering
 
     def _add_answers(self, name: str, model: str) -> None:
-        answering, models = self._dialogues[name][model], self._models
+        answering, models = self.dialogues[name][model], self._models
         checkpoint = models.given.get(model) or models.checkpoint(model)
-        config, dtype = self._recipe.mt_bench[name], models.dtype(model)
+        config, dtype = self._recipe.mt_bench[name].of(model), models.dtype(model)
         start = models.base_of(model)
         base = None if start is None else start.checkpoint or start.path
         job = AnswersJob(config, self._recipe.seed, dtype, model, checkpoint, models.is_trusted(model), base)
@@ -444,7 +446,7 @@ class StageBuilder:
         config = self._recipe.mt_bench[name]
         if config.judge is None:
             return
-        questions = next(iter(self._dialogues[name].values())).questions
+        questions = next(iter(self.dialogues[name].values())).questions
         judging = self.judges[name] = Judging(config.judge, questions, self._reporter, config.thinking)
         rule = None
         if config.stop is not None:
@@ -489,6 +491,17 @@ class StageBuilder:
             return judging.tasks(self._recipe.models_of(self._recipe.mt_bench[name]))
         except SmaugError as error:
             raise SmaugError(f"mt_bench.{name}.judge: {error.message}", fix=error.fix) from error
+
+    def conversations(self) -> dict[str, dict[str, Any]]:
+        """Return how each model is spoken to in each of the recipe's dialogues, for the manifest."""
+        models = self._models
+        return {
+            name: {
+                model: each.conversation(models.given.get(model) or models.weights_of(model))
+                for model, each in own.items()
+            }
+            for name, own in self.dialogues.items()
+        }
 
     def warnings(self) -> list[str]:
         """Return what is known of the tasks before anything runs, for those who read their numbers."""

@@ -24,7 +24,7 @@ from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.journal import versions
 from smaug_eval.engines.sampled import drawn_apart
 from smaug_eval.engines.served.calls import answers
-from smaug_eval.engines.served.client import ModelClient, Prompt
+from smaug_eval.engines.served.client import ModelClient, Prompt, sampling_keys
 from smaug_eval.engines.served.echo import Echoed, NoEcho, behind
 from smaug_eval.engines.served.settings import ApiSettings, api_settings
 from smaug_eval.engines.shared import Answer, Request, ScoredText, ScoringJob, SharedPrefixes, request_key
@@ -89,7 +89,7 @@ class ApiEngine(SharedPrefixes):
             "model": self.served_name,
             "base_url": redacted_record(settings.base_url),
             "tokenizer": None if self.tokenizer is None else tokenizer_sha256(self.tokenizer),
-            "settings": [self.max_length, settings.chat, redacted_values(settings.extra_body)],
+            "settings": [self.max_length, bool(settings.chat), redacted_values(settings.extra_body)],
             "versions": {"smaug-eval": __version__, **versions("lm-eval")},
         }
 
@@ -289,16 +289,8 @@ class ApiEngine(SharedPrefixes):
         """Continue prompts of tokens by plain completions."""
 
         async def ask(client: ModelClient, index: int) -> Generation:
-            sampling = samplings[index]
-            body: dict[str, Any] = {
-                "max_tokens": min(sampling.max_new_tokens, self.max_length - len(prompts[index])),
-                "temperature": sampling.temperature,
-                "seed": sampling.seed if sampling.temperature else None,
-            }
-            if sampling.stop:
-                body["stop"] = list(sampling.stop)
-            if sampling.stop_token_ids:
-                body["stop_token_ids"] = list(sampling.stop_token_ids)
+            body = sampling_keys(samplings[index])
+            body["max_tokens"] = min(body["max_tokens"], self.max_length - len(prompts[index]))
             return await client.complete([*map(int, prompts[index])], body)
 
         for index, found in self._answers(ask, [index for index in range(len(prompts)) if index not in known]):
