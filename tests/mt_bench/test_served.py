@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import smaug_eval
 from smaug_eval.cli import app
+from smaug_eval.cli.tables.run import print_plan
 from smaug_eval.common.embedded import embedded_path
 from smaug_eval.common.errors import Incomplete, Interrupted, SmaugError
 from smaug_eval.common.files import read_json
@@ -362,6 +363,8 @@ def test_a_served_model_and_one_of_ours_are_judged_together(
     assert name == stage
     assert forecast.startswith("6 calls: about ")
     assert forecast.endswith("at most 48 to write")
+    print_plan(pipeline)
+    assert f"\n{stage}: {forecast}\n" in capsys.readouterr().out
     assert not server.requests
     run = pipeline.run().path
     assert len(server.requests) == 6
@@ -391,6 +394,11 @@ def test_a_served_model_and_one_of_ours_are_judged_together(
     assert all(KEY not in file.read_text(errors="replace") for file in run.rglob("*") if file.is_file())
 
 
+def alone(server: Server, **more: Any) -> dict[str, Any]:
+    """The served model alone, with the engine as for evaluations."""
+    return recipe(server, models=["theirs"], served={}, engine="api", device=None, engine_args=reached(server, **more))
+
+
 def test_a_stopped_run_asks_only_what_is_missing(serve: Any, tmp_path: Path) -> None:
     def stop_at_the_fifth(number: int, body: dict[str, Any]) -> Answer:
         if number == 4:
@@ -398,7 +406,7 @@ def test_a_stopped_run_asks_only_what_is_missing(serve: Any, tmp_path: Path) -> 
         return tell(number, body)
 
     server = serve(stop_at_the_fifth)
-    told = recipe(server, models=["theirs"], served={}, engine="api", device=None, engine_args=reached(server))
+    told = alone(server)
     with pytest.raises(Interrupted, match="stopped during theirs answers demo dialogue"):
         smaug_eval.run(told, runs=tmp_path)
     kept = lines(tmp_path / "both" / "mt-bench/talk/model_answer/theirs" / "theirs.turns")
@@ -411,11 +419,11 @@ def test_a_stopped_run_asks_only_what_is_missing(serve: Any, tmp_path: Path) -> 
 
 def test_an_incomplete_run_has_its_report_and_exit_code(serve: Any, tmp_path: Path) -> None:
     server = serve()
-    told = recipe(server, served={"theirs": reached(server, max_calls=2)})
+    told = alone(server, max_calls=2)
     with pytest.raises(Incomplete, match="the budget is spent"):
         smaug_eval.run(told, runs=tmp_path)
     assert (tmp_path / "both" / "report.html").is_file()
-    assert smaug_eval.run(recipe(server), runs=tmp_path).incomplete == ()
+    assert smaug_eval.run(alone(server), runs=tmp_path).incomplete == ()
     assert len(server.requests) == 6
 
 
