@@ -156,7 +156,7 @@ def find_conversation(name: str) -> Conversation:
 
 
 class ServedChat:
-    """The messages of a conversation, for a server that puts them into a template.
+    """Hold the system message of chats, whose messages a server puts into its own template.
 
     Args:
         name: ``tokenizer``, or a template of FastChat's whose system message is sent.

@@ -78,7 +78,7 @@ class StagePlan(BaseModel):
 
 
 class RequestPlan(BaseModel):
-    """Hold what a served model is asked in dialogues."""
+    """Hold the requests to a served model in dialogues."""
 
     name: str = Field(description="The stage, as a run names it.")
     calls: int = Field(description="Requests, without those that are repeated.")
@@ -110,7 +110,7 @@ class RecipePlan(BaseModel):
     pairs: dict[str, dict[str, Any]] = Field(description="Number, mean lengths and source of each pair set trained on.")
     assumptions: list[str] = Field(description="What the figures rest on.")
     machines: list[MachinePlan] = Field(description="One plan for each machine.")
-    requests: list[RequestPlan] = Field([], description="What served models are asked in dialogues.")
+    requests: list[RequestPlan] = Field([], description="Requests to served models in dialogues.")
 
 
 def plan_recipe(
@@ -174,7 +174,7 @@ def plan_recipe(
 
 
 def _requests(recipe: Recipe) -> Iterator[RequestPlan]:
-    """What each served model is asked in dialogues, one request for a turn, with the question's mean length."""
+    """Requests to each served model in dialogues, one for each turn, with the question's mean length."""
     for name, dialogues in recipe.mt_bench.items():
         for model in recipe.models_of(dialogues):
             entry = dialogues.of(model)

@@ -97,7 +97,7 @@ def answer_mt_bench(
     """
     refuse_foreign_launch()
     reporter = reporter or Reporter(make_console(), quiet=True)
-    given = _Answered.of(model, questions, model_id, dtype, model_revision, seed, settings, reporter)
+    given = _ModelThatAnswers.of(model, questions, model_id, dtype, model_revision, seed, settings, reporter)
     given.check_key()
     name, checkpoint, answering = given.name, given.checkpoint, given.answering
     folder = Path(out) / ANSWERS
@@ -132,12 +132,12 @@ def forecast_answers(
     Arguments and errors are those of that function; nothing is loaded or requested.
     """
     reporter = reporter or Reporter(make_console(), quiet=True)
-    given = _Answered.of(model, questions, model_id, dtype, model_revision, seed, settings, reporter)
+    given = _ModelThatAnswers.of(model, questions, model_id, dtype, model_revision, seed, settings, reporter)
     return given.answering.forecast(Path(out) / ANSWERS, given.name, given.checkpoint)
 
 
 @dataclass(frozen=True)
-class _Answered:
+class _ModelThatAnswers:
     """A model that is to answer, checked: its name in files, where it is, and how it answers."""
 
     name: str
@@ -156,7 +156,7 @@ class _Answered:
         seed: int,
         settings: Mapping[str, Any],
         reporter: Reporter,
-    ) -> _Answered:
+    ) -> _ModelThatAnswers:
         source, revision = with_revision(path_text(model, "model"), revision)
         last = (served_name(source) or source).rstrip("/").rpartition("/")[2]
         name = model_id or re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.")

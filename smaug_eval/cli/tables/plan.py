@@ -17,10 +17,7 @@ def plan_tables(plan: RecipePlan) -> RenderableType:
     return Group(
         Text(_heading(plan)),
         *(part for machine in plan.machines for part in (_table(machine), _memory(machine), Text(_verdict(machine)))),
-        *(
-            [Text("\n".join(["What served models are asked:", *map(_request_line, plan.requests)]))]
-            * bool(plan.requests)
-        ),
+        *([Text("\n".join(["Requests to served models:", *map(_request_line, plan.requests)]))] * bool(plan.requests)),
         Text("\n".join(["The figures rest on this:", *(f"- {line}" for line in plan.assumptions)])),
     )
 

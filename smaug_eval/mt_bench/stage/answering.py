@@ -173,7 +173,7 @@ class Answering:
         return Estimate(len(left), tokens, None if prices is None else prices.of(tokens)).describe() + done
 
     def conversation(self, checkpoint: Checkpoint | Path) -> dict[str, Any]:
-        """Return how the model is spoken to, for the manifest: the template, the system message, and the server's."""
+        """Return template and system message of the model, and of a served one where it is, for the manifest."""
         if not self.is_served:
             config = self._config
             return {"template": config.chat_template, "system_message": config.system_prompt}
