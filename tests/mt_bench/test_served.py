@@ -343,6 +343,17 @@ def test_answers_are_those_of_the_same_weights_loaded_here(how: str, asked: Path
     assert all(one["choices"][0]["turns"])
 
 
+def test_tokens_leave_room_in_the_context(asked: Path, tmp_path: Path) -> None:
+    with serving() as server:
+        reach = {"base_url": server.base_url, "chat": False, "tokenizer": str(DEMO), "max_length": 30}
+        told: dict[str, Any] = {"questions": asked, "chat_template": "plain", "limit": 1}
+        file = smaug_eval.answer_mt_bench("api:demo", tmp_path, engine="api", engine_args=reach, **told)
+        (request,) = server.requests
+    assert request["max_tokens"] == 30 - len(request["prompt"]) > 0
+    (line,) = lines(file)
+    assert line["smaug"]["finish_reasons"] == ["length", "no room"]
+
+
 def recipe(server: Server, **talk: Any) -> dict[str, Any]:
     """A local model and a served one, whose answers the demo's rule judges together."""
     told = {"questions": "demo", "chat_template": "zero_shot", "max_new_tokens": 8, "engine": "torch", "device": "cpu"}

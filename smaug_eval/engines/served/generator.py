@@ -9,6 +9,7 @@ from smaug_eval.common.served.faults import Kind
 from smaug_eval.engines.generation import NO_ROOM, REFUSED, Generation, Sampling
 from smaug_eval.engines.served.calls import answers
 from smaug_eval.engines.served.client import ModelClient, Prompt, sampling_keys
+from smaug_eval.engines.served.context import told_length
 from smaug_eval.engines.served.settings import ApiSettings
 
 Message = Mapping[str, str]
@@ -29,6 +30,16 @@ class ServedGenerator:
     def __init__(self, settings: ApiSettings, name: str, notice: Callable[[str], None]) -> None:
         self._settings, self._notice = settings, notice
         self._endpoint, self._budget = settings.endpoint(name), settings.budget()
+        self._context: int | None = None
+
+    def context(self) -> int | None:
+        """Return the tokens that the model reads and writes together; None where nobody says.
+
+        Raises:
+            Incomplete: nothing listens at the address.
+        """
+        self._context = self._context or self._settings.max_length or told_length(self._endpoint)
+        return self._context
 
     def generate(
         self,
@@ -42,7 +53,7 @@ class ServedGenerator:
         given last: a server that refuses every prompt is an error.
 
         Args:
-            prompts: Texts, tokens or messages.
+            prompts: Texts, tokens or messages. Of tokens less is written where the context leaves less room.
             samplings: How to continue each.
             on_done: Called with each continuation when it is there, in any order, with its prompt's index.
 
@@ -53,6 +64,8 @@ class ServedGenerator:
             Incomplete: the model answers no request, the budget is spent, or some requests had no answer;
                 ``on_done`` was called with those that there are.
         """
+        are_tokens = any(not isinstance(prompt, str) and _messages(prompt) is None for prompt in prompts)
+        context = self.context() if are_tokens else None
         found: dict[int, Generation] = {}
         refused: dict[int, Generation] = {}
 
@@ -61,7 +74,10 @@ class ServedGenerator:
             try:
                 if (messages := _messages(prompts[index])) is not None:
                     return await client.chat(messages, keys, bends=True)
-                return await client.complete(_plain(prompts[index]), keys, bends=True)
+                prompt = _plain(prompts[index])
+                if context is not None and not isinstance(prompt, str):
+                    keys["max_tokens"] = min(keys["max_tokens"], context - len(prompt))
+                return await client.complete(prompt, keys, bends=True)
             except CallFailed as failure:
                 if failure.kind is None or not failure.kind.is_of_prompt:
                     raise

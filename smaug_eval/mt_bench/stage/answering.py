@@ -124,7 +124,7 @@ class Answering:
 
         def load() -> Answerer:
             if self.is_served:
-                return Answerer(served, self._api.max_length)
+                return Answerer(served, served.context() if self._sends_tokens(checkpoint) else None)
             spec = EngineSpec(
                 self._engine,
                 checkpoint.path,
@@ -236,6 +236,9 @@ class Answering:
         """Whether chat completions are requested."""
         return self._api.chat is not False
 
+    def _sends_tokens(self, checkpoint: Checkpoint | Path) -> bool:
+        return not self._chats and (self._api.tokenizer is not None or served_name(_source(checkpoint)) is None)
+
     def _server(self) -> dict[str, Any]:
         """What decides the answers of a served model, its name apart where that is the model's."""
         own = self._api.model_dump(mode="json", include=set(_OF_RESULTS), exclude_defaults=True)
@@ -265,7 +268,7 @@ class Answering:
             raise SmaugError("batch_size does nothing where a server runs the model", fix="set engine_args.concurrency")
         if "max_gen_toks" in told:
             raise SmaugError("engine_args.max_gen_toks does nothing in MT-Bench", fix="set max_new_tokens")
-        tokens = not self._chats and (self._api.tokenizer or served_name(_source(checkpoint)) is None)
+        tokens = self._sends_tokens(checkpoint)
         for name in ("tokenizer", "max_length"):
             if name in told and not tokens:
                 what = "chat completions, which the server" if self._chats else "plain text, which the server"
