@@ -17,7 +17,7 @@ mt_bench_app = typer.Typer(
 )
 DEFAULT_FOLDER = Path("mt_bench")
 DIALOGUES, JUDGE = "mt_bench.config:MtBenchConfig", "mt_bench.config:JudgeConfig"
-NOT_OF_ANSWERS = ("judge", "models", "references", "model", "out", "model_id", "dtype", "reporter")
+NOT_OF_ANSWERS = ("judge", "models", "served", "references", "model", "out", "model_id", "dtype", "reporter")
 """Keys that mean nothing where a model only answers, and names that the command has an argument or option for."""
 
 
@@ -38,16 +38,18 @@ def answer(
     turns: options.FirstTurns = None,
     thinking: options.Thinking = None,
     overrides: options.DialogueKeys = None,
+    dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Generate a model's answers to every question; the same command resumes where it stopped."""
     from smaug_eval import api
+    from smaug_eval.runs.mt_bench import forecast_answers
 
     given = {"questions": questions, "chat_template": chat_template, "engine": engine}
     given |= _given(limit=limit, turns=turns, thinking=thinking)
     settings = settings_of(overrides, (*given, *NOT_OF_ANSWERS))
     with reporter(quiet) as progress:
-        file = api.answer_mt_bench(
+        found = (forecast_answers if dry_run else api.answer_mt_bench)(
             model,
             out,
             model_id=model_id,
@@ -56,7 +58,7 @@ def answer(
             reporter=progress,
             **{**given, **settings},
         )
-    print(f"answers: {file}")
+    print(found if dry_run else f"answers: {found}")
 
 
 @mt_bench_app.command(cls=with_keys(set_judge=JUDGE))
@@ -188,7 +190,7 @@ def run_all(
         "trust_remote_code": trust_remote_code,
         **_given(limit=limit, turns=turns, reference_categories=reference_categories, thinking=thinking),
     }
-    settings = settings_of(overrides, (*given, "judge", "models"))
+    settings = settings_of(overrides, (*given, "judge", "models", "served"))
     judged = {"model": judge_model, "base_url": base_url, "key_env": key_env, "allow_missing": allow_missing}
     judge_settings = _judge_settings(judge_overrides, questions, **judged)
     with shown_if_incomplete(print_run_scores), reporter(quiet) as progress:

@@ -139,7 +139,7 @@ References = Annotated[
 ChatTemplate = Annotated[
     str, typer.Option("--chat-template", help="tokenizer for the model's own, plain, or one of FastChat's by name.")
 ]
-AnswerEngine = Annotated[str, typer.Option("--engine", help="auto, torch or vllm.")]
+AnswerEngine = Annotated[str, typer.Option("--engine", help="auto, torch, vllm, or api for a served model.")]
 JudgeModel = Annotated[
     str | None, typer.Option("--judge-model", help="The judge's name at its endpoint, best a dated snapshot.")
 ]

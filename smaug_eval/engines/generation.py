@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+NO_ROOM, REFUSED = "no room", "refused"
+"""Why there is no continuation: the prompt fills the model's context, or the model's server refuses it."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -35,12 +38,17 @@ class Generation:
     Attributes:
         text: Without special tokens and without what stopped it.
         tokens: Tokens written, the one that ended it included.
-        finish_reason: ``stop``, or ``length`` where ``max_new_tokens`` or the model's context ran out.
+        finish_reason: ``stop``, or ``length`` where ``max_new_tokens`` or the model's context ran out; a server's own
+            word, or ``NO_ROOM`` or ``REFUSED``, where it gave none.
+        thinking: What the model thought, where its server separates that from the text.
+        left_out: Keys of the sampling that its server refused, so that it wrote without them.
     """
 
     text: str
     tokens: int
     finish_reason: str
+    thinking: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 class Generator(Protocol):

@@ -16,18 +16,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from smaug_eval.common.files import canonical_json, sha256_of_text, write_json, write_text
 from smaug_eval.common.thinking import opens_thinking, split_thinking
-from smaug_eval.engines.generation import Generation, Generator, Sampling
+from smaug_eval.engines.generation import NO_ROOM, REFUSED, Generation, Sampling
 from smaug_eval.mt_bench.config import STRIP
 from smaug_eval.mt_bench.files.layout import answers_file, read_settings, set_aside, settings_file
 from smaug_eval.mt_bench.files.lines import JsonLine, mend, read_lines, sound_lines
 from smaug_eval.mt_bench.files.questions import Question, QuestionId, question_id
 from smaug_eval.mt_bench.files.records import AnswerRecord, RecordWriter
 from smaug_eval.mt_bench.files.settings import AnswerSettings
-from smaug_eval.mt_bench.templates import Template
+from smaug_eval.mt_bench.templates import Prompt, Template
 
 TEMPERATURES = {
     "writing": 0.7,
@@ -47,24 +47,34 @@ GOOD, EMPTY, TRUNCATED, FAILED, THOUGHT = "ok", "empty", "truncated", "failed", 
 """What an answer is: as it should be; without text; cut off before the model ended it; not there at all; without text
 since the model thought to the end."""
 
-NO_ROOM = "no room"
-"""Why a failed answer is not there: the conversation fills the model's context."""
-
 Progress = Callable[[int, int, str], None]
 Notice = Callable[[str], None]
 
 
+class Writer(Protocol):
+    """Continue prompts, as a :class:`~smaug_eval.engines.generation.Generator` does those of tokens."""
+
+    def generate(
+        self,
+        prompts: Sequence[Any],
+        samplings: Sequence[Sampling],
+        on_done: Callable[[int, Generation], None] | None = None,
+    ) -> list[Generation]:
+        """Continue prompts of the kind that the template makes."""
+        ...
+
+
 @dataclass(frozen=True)
 class Answerer:
-    """Hold a model in memory that answers.
+    """Hold a model that answers, in memory or at a server.
 
     Attributes:
         generator: Continues texts.
-        context: Tokens it can read and write together.
+        context: Tokens it can read and write together; None where its server counts them.
     """
 
-    generator: Generator
-    context: int
+    generator: Writer
+    context: int | None
 
 
 @dataclass(frozen=True)
@@ -76,9 +86,10 @@ class Turn:
         turn: From 1.
         text: The answer as the judge will see it.
         tokens: Tokens written, those cut off included.
-        finish_reason: ``stop``, ``length``, or ``NO_ROOM``.
+        finish_reason: ``stop``, ``length``, or why there is none: ``NO_ROOM`` or ``REFUSED``.
         seed: Of its sampling.
         thinking: What the model thought before, where that was taken out of the text; empty where it was not.
+        left_out: Keys of its sampling that the model's server does not take.
     """
 
     question_id: QuestionId
@@ -88,11 +99,12 @@ class Turn:
     finish_reason: str
     seed: int
     thinking: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def mark(self) -> str:
         """Return what the answer is."""
-        if self.finish_reason == NO_ROOM:
+        if self.finish_reason in (NO_ROOM, REFUSED):
             return FAILED
         if not self.text:
             return THOUGHT if self.thinking else EMPTY
@@ -101,8 +113,9 @@ class Turn:
     def as_json(self) -> dict[str, Any]:
         """Return the line of ``<model>.turns``."""
         line = asdict(self)
-        if not self.thinking:
-            del line["thinking"]
+        for name in ("thinking", "left_out"):
+            if not line[name]:
+                del line[name]
         return line
 
 
@@ -121,6 +134,27 @@ def turns_file(folder: Path, model: str) -> Path:
     return folder / f"{model}.turns"
 
 
+def turns_left(folder: Path, settings: AnswerSettings, questions: Sequence[Question]) -> list[tuple[Question, int]]:
+    """Return the turns, from 1, that a model has not answered yet with these settings.
+
+    Args:
+        folder: Of ``<model>.jsonl``.
+        settings: What decides the answers.
+        questions: The questions to answer.
+
+    Raises:
+        SmaugError: a file is damaged.
+    """
+    file = answers_file(folder, settings.model)
+    every = [(question, turn) for question in questions for turn in range(1, len(question.turns) + 1)]
+    if read_settings(file) != settings.as_json():
+        return every
+    if file.is_file():
+        return []
+    known = {(turn.question_id, turn.turn) for turn in sound_lines(turns_file(folder, settings.model), _turn_of)}
+    return [(question, turn) for question, turn in every if (question.question_id, turn) not in known]
+
+
 def check_prompts(template: Template, questions: Sequence[Question]) -> None:
     """Try a template on every first turn, before a model is loaded.
 
@@ -128,7 +162,7 @@ def check_prompts(template: Template, questions: Sequence[Question]) -> None:
         SmaugError: it refuses one.
     """
     for question in questions:
-        template.token_ids(question.turns[:1], [])
+        template.prompt(question.turns[:1], [])
 
 
 def answer_questions(
@@ -183,9 +217,17 @@ def summary(file: Path) -> dict[str, Any]:
         EMPTY: "empty answers",
         THOUGHT: "answers that are thinking to the end (raise max_new_tokens)",
         TRUNCATED: "answers cut off at the longest length",
-        FAILED: "turns without an answer, as the conversation fills the model's context",
     }
+    without = {
+        NO_ROOM: "turns without an answer, as the conversation fills the model's context",
+        REFUSED: "turns without an answer, as the model's server refuses the conversation",
+    }
+    ends = Counter(end for extra in lines for end in extra.get("finish_reasons", []))
     warnings = [f"{file.stem}: {text}: {marks[mark]}" for mark, text in words.items() if marks[mark]]
+    warnings += [f"{file.stem}: {text}: {ends[end]}" for end, text in without.items() if ends[end]]
+    left_out = Counter(key for extra in lines for keys in extra.get("left_out", []) for key in keys)
+    if own := left_out["temperature"]:
+        warnings.append(f"{file.stem}: answers at the server's own temperature, as it takes no other: {own}")
     if thinking := sum(bool(thoughts) for extra in lines for thoughts in extra.get("thinking", [])):
         warnings.append(f"{file.stem}: answers whose thinking was taken out before anyone reads on: {thinking}")
     tokens = sum(sum(extra.get("tokens", [])) for extra in lines)
@@ -220,22 +262,23 @@ class _Conversations:
 
     def _answer(self, questions: Sequence[Question], number: int, journal: RecordWriter, total: int) -> None:
         asked: list[Question] = []
-        prompts: list[list[int]] = []
+        prompts: list[Prompt] = []
         samplings: list[Sampling] = []
 
         def keep(question: Question, generation: Generation) -> None:
             sampling = self._sampling(question, number)
             text, thinking = self._finished(generation.text)
             told = generation.tokens, generation.finish_reason, sampling.seed
-            turn = Turn(question.question_id, number, text, *told, thinking)
+            thought = "\n".join(filter(None, (generation.thinking, thinking)))
+            turn = Turn(question.question_id, number, text, *told, thought, generation.left_out)
             journal.append(turn)
             self.turns[turn.question_id, number] = turn
             self._report(len(self.turns), total, f"turn {number}")
 
         for question in questions:
-            prompt = self._prompt(question, number)
-            if prompt is None:
-                keep(question, Generation("", 0, NO_ROOM))
+            prompt, lacking = self._prompt(question, number)
+            if lacking:
+                keep(question, Generation("", 0, lacking))
             else:
                 asked.append(question)
                 prompts.append(prompt)
@@ -275,19 +318,21 @@ class _Conversations:
             seed=seed_of(self._settings.seed, question.question_id, number),
         )
 
-    def _prompt(self, question: Question, number: int) -> list[int] | None:
-        """The conversation so far in tokens; None where there is no room for an answer, or was none before."""
+    def _prompt(self, question: Question, number: int) -> tuple[Prompt, str]:
+        """The conversation so far, and why it has no answer: no room for one, or none before; empty where it has."""
         before = [self.turns[question.question_id, earlier] for earlier in range(1, number)]
-        if any(turn.mark == FAILED for turn in before):
-            return None
-        prompt = self._template.token_ids(question.turns[:number], [turn.text for turn in before])
-        return prompt if len(prompt) < self._model.context else None
+        if failed := next((turn for turn in before if turn.mark == FAILED), None):
+            return "", failed.finish_reason
+        prompt = self._template.prompt(question.turns[:number], [turn.text for turn in before])
+        context = self._model.context
+        return prompt, NO_ROOM if context is not None and len(prompt) >= context else ""
 
 
 def _turn_of(line: JsonLine) -> Turn:
     known = {key: line.value(key) for key in ("turn", "tokens", "finish_reason", "seed")}
     thinking = line.text("thinking") if "thinking" in line.content else ""
-    return Turn(question_id(line), text=line.text("text"), thinking=thinking, **known)
+    left_out = tuple(map(str, line.content.get("left_out") or ()))
+    return Turn(question_id(line), text=line.text("text"), thinking=thinking, left_out=left_out, **known)
 
 
 def _set_other_answers_aside(file: Path, unfinished: Path, settings: Mapping[str, Any], notice: Notice) -> None:
@@ -322,6 +367,7 @@ def _write_answers(
                 "tokens": [turn.tokens for turn in answered],
                 "finish_reasons": [turn.finish_reason for turn in answered],
                 **({"thinking": thoughts} if any(thoughts := [turn.thinking for turn in answered]) else {}),
+                **({"left_out": without} if any(without := [list(turn.left_out) for turn in answered]) else {}),
             },
         )
         lines.append(json.dumps(record.as_json()) + "\n")

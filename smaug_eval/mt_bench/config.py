@@ -26,6 +26,9 @@ MT_BENCH, DEMO = "mt_bench", "demo"
 SINGLE, BASELINE, ALL_PAIRS = "single", "pairwise-baseline", "pairwise-all"
 MODES = (SINGLE, BASELINE, ALL_PAIRS)
 
+API = "api"
+"""The engine of a model that a server runs."""
+
 STRIP, KEEP = "strip", "keep"
 """What is done with blocks of thinking in answers: removed before the next turn and the judge, or left in."""
 
@@ -148,18 +151,29 @@ class MtBenchConfig(BaseModel):
     references: str = Field("original", min_length=1, description="original, corrected, or the stem of a file.")
     models: list[str] | None = Field(None, description="Of base and the trainings' names; all if empty.")
     chat_template: str = Field(
-        "tokenizer", min_length=1, description="tokenizer for the model's own, plain, or one of FastChat's by name."
+        "tokenizer",
+        min_length=1,
+        description="tokenizer for the model's own, plain, or one of FastChat's by name, of which chat completions get "
+        "the system message.",
     )
     system_prompt: str | None = Field(None, description="System message instead of the template's own.")
     max_new_tokens: PositiveInt = Field(MAX_ANSWER_TOKENS, description="Longest answer.")
     seed: int | None = Field(None, ge=0, description="From which each turn's seed is derived; the recipe's if empty.")
-    engine: Literal["auto", "torch", "vllm"] = Field(
-        "auto", description="What runs the model; auto is vllm where it and a GPU are there, else torch."
+    engine: Literal["auto", "torch", "vllm", "api"] = Field(
+        "auto",
+        description="What runs the model; api asks a server (engine_args.base_url, docs/served.md), auto is vllm where "
+        "it and a GPU are there, else torch.",
     )
     batch_size: PositiveInt | Literal["auto"] = Field(8, description="Conversations at a time of the torch engine.")
     device: str | None = Field(None, description="cpu, cuda, cuda:1, ...; the best available device if empty (torch).")
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="Further arguments of the engine, such as tensor_parallel_size."
+    )
+    served: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Models that a server runs, by name, each with its engine_args of engine api; engine runs the "
+        "others.",
+        json_schema_extra=ADDED,
     )
     thinking: Literal["strip", "keep"] = Field(
         "strip",
@@ -196,6 +210,15 @@ class MtBenchConfig(BaseModel):
         description="With stop: the model to compare with; report.baseline if empty.",
         json_schema_extra=ADDED,
     )
+
+    def of(self, model: str) -> MtBenchConfig:
+        """Return the entry as it is for one model: one of ``served`` has the engine ``api``."""
+        own: dict[str, Any] = {"served": {}}
+        if model in self.served:
+            fields = type(self).model_fields
+            own |= {"engine": API, "engine_args": self.served[model]}
+            own |= {name: fields[name].default for name in ("device", "batch_size")}
+        return self.model_copy(update=own)
 
     @field_validator("reference_categories", mode="before", json_schema_input_type=list[str] | str | None)
     @classmethod

@@ -1,6 +1,7 @@
 """Convert a conversation into the tokens that a model continues, and find where its answer ends.
 
-Templates are the tokenizer's own, FastChat's by name (fastchat/conversation.py), and ``plain``, for base models.
+Templates are the tokenizer's own, FastChat's by name (fastchat/conversation.py), and ``plain``, for base models. A
+served model gets the messages of the conversation, which its server puts into a template, or text.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 TOKENIZER = "tokenizer"
 PLAIN = "plain"
+SERVERS_OWN = "the server's own"
+"""What the template is called that a server puts messages into."""
+
+Prompt = str | list[int] | list[dict[str, str]]
+"""What a model is given: text, tokens, or the messages of a chat."""
 
 
 class Template(Protocol):
@@ -38,8 +44,8 @@ class Template(Protocol):
         """Return what the model reads: ``questions`` up to the one to answer, and its ``answers`` to those before."""
         ...
 
-    def token_ids(self, questions: Sequence[str], answers: Sequence[str]) -> list[int]:
-        """Return :meth:`text` in tokens."""
+    def prompt(self, questions: Sequence[str], answers: Sequence[str]) -> Prompt:
+        """Return what the model is given: :meth:`text` in tokens, or for a served model as its server takes it."""
         ...
 
     def finished(self, text: str) -> str:
@@ -79,6 +85,49 @@ def load_template(
         template = _TokenizersOwn(tokenizer, system_prompt, ends)
     else:
         template = _FastChats(name, find_conversation(name), tokenizer, system_prompt, ends)
+    return _with_place(template, name, system_prompt)
+
+
+def load_served_template(
+    name: str, system_prompt: str | None = None, *, chat: bool, tokenizer: str | None = None
+) -> Template:
+    """Load a chat template for a model that a server runs.
+
+    For chat completions the server puts messages into its own template, and a template of FastChat gives the system
+    message alone, as in gen_api_answer.py (``Conversation.to_openai_api_messages``): ``chatgpt`` is what it takes for
+    OpenAI's models. For plain completions the template is applied here.
+
+    Args:
+        name: ``tokenizer`` for the model's own template, or one of FastChat's; ``plain`` only without ``chat``.
+        system_prompt: Takes the place of the template's own system message; None keeps that.
+        chat: Whether chat completions are requested.
+        tokenizer: Folder or Hub id of the model's tokenizer, with which tokens are sent instead of text.
+
+    Raises:
+        SmaugError: there is no such template, it cannot be used in this way, or has no place for a system prompt, or
+            the tokenizer cannot be loaded.
+    """
+    if chat:
+        return ServedChat(name, system_prompt)
+    if tokenizer is not None:
+        try:
+            return load_template(name, Path(tokenizer), system_prompt)
+        except (OSError, ValueError) as error:
+            raise SmaugError(
+                f"engine_args.tokenizer: {tokenizer} cannot be loaded: {str(error)[:200]}",
+                fix="give the folder or the Hub id of the served model's tokenizer",
+            ) from error
+    if name == TOKENIZER:
+        raise SmaugError(
+            "chat_template tokenizer: plain completions need the model's tokenizer, which is not given",
+            fix="leave engine_args.chat out for chat completions, which the server puts into its own template, set "
+            "engine_args.tokenizer, or name one of FastChat's templates",
+        )
+    return _with_place(_FastChats(name, find_conversation(name), None, system_prompt, ()), name, system_prompt)
+
+
+def _with_place(template: Template, name: str, system_prompt: str | None) -> Template:
+    """A template that makes text, with the system prompt in it."""
     text = template.text(["?"], [])
     if system_prompt and system_prompt.strip() not in text:
         raise SmaugError(
@@ -106,6 +155,54 @@ def find_conversation(name: str) -> Conversation:
     return get_conv_template(name)
 
 
+class ServedChat:
+    """Hold the system message of chats, whose messages a server puts into its own template.
+
+    Args:
+        name: ``tokenizer``, or a template of FastChat's whose system message is sent.
+        system_prompt: Sent in its place; None keeps that.
+
+    Attributes:
+        system_message: What is sent; None for none.
+
+    Raises:
+        SmaugError: there is no such template, or it is for plain text.
+    """
+
+    def __init__(self, name: str, system_prompt: str | None) -> None:
+        if name == PLAIN:
+            raise SmaugError(
+                "chat_template plain: chat completions are put into the server's own template",
+                fix="leave chat_template out, or set engine_args.chat: false for plain completions",
+            )
+        own = None if name == TOKENIZER else find_conversation(name).system_message
+        self.system_message = (own if system_prompt is None else system_prompt) or None
+        self.name = SERVERS_OWN
+        self.stop: tuple[str, ...] = ()
+        self.stop_token_ids: tuple[int, ...] = ()
+
+    def text(self, questions: Sequence[str], answers: Sequence[str]) -> str:
+        """Return what the messages say."""
+        return "\n".join(message["content"] for message in _messages(self.system_message, questions, answers))
+
+    def prompt(self, questions: Sequence[str], answers: Sequence[str]) -> Prompt:
+        """Return the conversation in messages."""
+        return _messages(self.system_message, questions, answers)
+
+    def finished(self, text: str) -> str:
+        """Return the answer in what the model wrote."""
+        return text.strip()
+
+
+def _messages(system_message: str | None, questions: Sequence[str], answers: Sequence[str]) -> list[dict[str, str]]:
+    messages = [{"role": "system", "content": system_message}] if system_message else []
+    for number, question in enumerate(questions):
+        messages.append({"role": "user", "content": question})
+        if number < len(answers):
+            messages.append({"role": "assistant", "content": answers[number]})
+    return messages
+
+
 class _TokenizersOwn:
     """The chat template that came with the tokenizer."""
 
@@ -126,8 +223,9 @@ class _TokenizersOwn:
         text: str = self._applied(questions, answers, tokenize=False)
         return text
 
-    def token_ids(self, questions: Sequence[str], answers: Sequence[str]) -> list[int]:
-        return list(self._applied(questions, answers, tokenize=True))
+    def prompt(self, questions: Sequence[str], answers: Sequence[str]) -> Prompt:
+        ids: list[int] = list(self._applied(questions, answers, tokenize=True))
+        return ids
 
     def finished(self, text: str) -> str:
         return _without_special_tokens(text, self._tokenizer).strip()
@@ -135,11 +233,7 @@ class _TokenizersOwn:
     def _applied(self, questions: Sequence[str], answers: Sequence[str], *, tokenize: bool) -> Any:
         from jinja2 import TemplateError
 
-        messages = [{"role": "system", "content": self._system_prompt}] if self._system_prompt else []
-        for number, question in enumerate(questions):
-            messages.append({"role": "user", "content": question})
-            if number < len(answers):
-                messages.append({"role": "assistant", "content": answers[number]})
+        messages = _messages(self._system_prompt, questions, answers)
         try:
             return self._tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, tokenize=tokenize, return_dict=False
@@ -158,7 +252,7 @@ class _FastChats:
         self,
         name: str,
         conversation: Conversation,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: PreTrainedTokenizerBase | None,
         system_prompt: str | None,
         stop_token_ids: tuple[int, ...],
     ) -> None:
@@ -166,7 +260,7 @@ class _FastChats:
             conversation.set_system_message(system_prompt)
         self.name = name
         self.stop = _texts(conversation.stop_str)
-        added = tokenizer.get_added_vocab()
+        added = {} if tokenizer is None else tokenizer.get_added_vocab()
         # Engines look for stop texts in what they show, and special tokens are not shown.
         own = (*(conversation.stop_token_ids or ()), *(added[stop] for stop in self.stop if stop in added))
         self.stop_token_ids = tuple(dict.fromkeys((*own, *stop_token_ids)))
@@ -186,9 +280,12 @@ class _FastChats:
             ) from error
         return text
 
-    def token_ids(self, questions: Sequence[str], answers: Sequence[str]) -> list[int]:
+    def prompt(self, questions: Sequence[str], answers: Sequence[str]) -> Prompt:
+        text = self.text(questions, answers)
+        if self._tokenizer is None:
+            return text  # which the server turns into tokens
         # With what the tokenizer adds to any text, such as a BOS.
-        ids: list[int] = self._tokenizer([self.text(questions, answers)]).input_ids[0]
+        ids: list[int] = self._tokenizer([text]).input_ids[0]
         return ids
 
     def finished(self, text: str) -> str:
@@ -229,8 +326,8 @@ def _end_tokens(checkpoint: Path) -> Iterator[int]:
             yield end
 
 
-def _without_special_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    for value in tokenizer.special_tokens_map.values():
+def _without_special_tokens(text: str, tokenizer: PreTrainedTokenizerBase | None) -> str:
+    for value in () if tokenizer is None else tokenizer.special_tokens_map.values():
         for token in value if isinstance(value, list) else [value]:
             text = text.replace(str(token), "")
     return text

@@ -16,12 +16,13 @@ from smaug_eval.common.names import given_path
 from smaug_eval.models.adapter_files import ADAPTER_CONFIG
 from smaug_eval.models.checkpoint import served_name
 from smaug_eval.models.quantised import Quantisation, Use, refuse_kind
+from smaug_eval.mt_bench.config import API
 from smaug_eval.planning.figures import PairFigures, pair_figures
 from smaug_eval.planning.machines import BANDWIDTH_SHARE, COMPUTE_SHARE, RUNTIME_BYTES, USABLE, Machine
 from smaug_eval.planning.memory import trained_weights
 from smaug_eval.planning.placement import Placement
-from smaug_eval.planning.plans import MachinePlan, RecipePlan, StagePlan
-from smaug_eval.planning.serving_stages import dialogues_plan, evaluation_plan
+from smaug_eval.planning.plans import MachinePlan, RecipePlan, RequestPlan, StagePlan
+from smaug_eval.planning.serving_stages import dialogues_plan, evaluation_plan, request_plan
 from smaug_eval.planning.shapes import ModelShape, model_shape
 from smaug_eval.planning.training_stages import TrainingEstimate
 from smaug_eval.planning.work import ANSWER_TOKENS, COUNTED_SUITES
@@ -48,6 +49,19 @@ def plan_recipe(
     shapes = {
         name: model_shape(model.path, model.revision) for name, model in given.items() if not served_name(model.path)
     }
+    requests = list(_requests(recipe))
+    if not shapes and requests:
+        return RecipePlan(
+            recipe=recipe.name,
+            model=", ".join(model.path for model in given.values()),
+            model_source="none: a server has it",
+            parameters=0,
+            trained={},
+            pairs={},
+            assumptions=list(_left_out(recipe)),
+            machines=[],
+            requests=requests,
+        )
     if not shapes:
         raise SmaugError(
             f"{recipe.name}: every model is served, so that nothing is computed on a GPU of this run",
@@ -75,7 +89,17 @@ def plan_recipe(
             ).plan()
             for machine in machines
         ],
+        requests=requests,
     )
+
+
+def _requests(recipe: Recipe) -> Iterator[RequestPlan]:
+    """The requests to each served model in dialogues."""
+    for name, dialogues in recipe.mt_bench.items():
+        for model in recipe.models_of(dialogues):
+            entry = dialogues.of(model)
+            if entry.engine == API:
+                yield request_plan(f"mt-bench/{model}/{name}", entry)
 
 
 def _start_shape(recipe: Recipe, training: str, base: ModelShape) -> ModelShape:
@@ -213,7 +237,7 @@ class _Planner:
             if model in self.recipe.models_of(evaluation):
                 yield evaluation_plan(f"eval/{model}/{name}", evaluation, placed, quantised=given)
         for name, dialogues in self.recipe.mt_bench.items():
-            if model in self.recipe.models_of(dialogues):
+            if model in self.recipe.models_of(dialogues) and dialogues.of(model).engine != API:
                 yield dialogues_plan(f"mt-bench/{model}/{name}", dialogues, placed, quantised=given)
 
     def _checkpoints(self, name: str, training: TrainingConfig, start: Placement, steps: int) -> Iterator[StagePlan]:

@@ -25,6 +25,16 @@ class StagePlan(BaseModel):
     changes: list[str] = Field(description="Changes of which each alone makes it fit.")
 
 
+class RequestPlan(BaseModel):
+    """Hold the requests to a served model in dialogues."""
+
+    name: str = Field(description="The stage, as a run names it.")
+    calls: int = Field(description="Requests, without those that are repeated.")
+    read: int = Field(description="Tokens that the model reads, about.")
+    written: int = Field(description="The most tokens that it writes.")
+    cost: float | None = Field(description="The most that they cost; none without prices.")
+
+
 class MachinePlan(BaseModel):
     """Hold the plan of a recipe on one machine."""
 
@@ -48,3 +58,4 @@ class RecipePlan(BaseModel):
     pairs: dict[str, dict[str, Any]] = Field(description="Number, mean lengths and source of each pair set trained on.")
     assumptions: list[str] = Field(description="What the figures rest on.")
     machines: list[MachinePlan] = Field(description="One plan for each machine.")
+    requests: list[RequestPlan] = Field([], description="Requests to served models in dialogues.")

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from smaug_eval.common.served.budget import Tokens
+from smaug_eval.engines.served.settings import read_api_settings
 from smaug_eval.leaderboard.registry import find_suite
 from smaug_eval.mt_bench.config import MtBenchConfig
 from smaug_eval.planning.machines import BANDWIDTH_SHARE
 from smaug_eval.planning.memory import serving_memory, stored_bytes
 from smaug_eval.planning.placement import Placement
-from smaug_eval.planning.plans import StagePlan
+from smaug_eval.planning.plans import RequestPlan, StagePlan
 from smaug_eval.planning.work import (
     ANSWER_TOKENS,
     COUNTED_SUITES,
@@ -56,13 +58,29 @@ def evaluation_plan(name: str, evaluation: EvaluationConfig, placed: Placement, 
 
 def dialogues_plan(name: str, dialogues: MtBenchConfig, placed: Placement, *, quantised: bool) -> StagePlan:
     """Return what a model's answers to a question set take; arguments as of :func:`evaluation_plan`."""
-    gpus, questions = _engine_gpus(dialogues.engine_args), min(DIALOGUES, dialogues.limit or DIALOGUES)
-    answers = questions * min(TURNS, dialogues.turns or TURNS)
+    gpus, (questions, turns) = _engine_gpus(dialogues.engine_args), dialogues_asked(dialogues)
+    answers = questions * turns
     written = float(answers * ANSWER_TOKENS)
     read = float(answers * QUESTION_TOKENS * 2)
     seconds = forward_flops(placed.shape, read + written, ANSWER_TOKENS, written) / (placed.flops * gpus)
     seconds += _writing_seconds(written, gpus, placed, quantised=quantised)
     return _serving(name, [read + written] * 2, [seconds] * 2, dialogues.engine_args, placed, quantised=quantised)
+
+
+def dialogues_asked(dialogues: MtBenchConfig) -> tuple[int, int]:
+    """Return how many questions are asked and turns of each: as many as MT-Bench has, or as are asked for."""
+    return min(DIALOGUES, dialogues.limit or DIALOGUES), min(TURNS, dialogues.turns or TURNS)
+
+
+def request_plan(name: str, dialogues: MtBenchConfig) -> RequestPlan:
+    """Return the requests to a served model: one for each turn, with the questions' mean length."""
+    questions, turns = dialogues_asked(dialogues)
+    # A later turn is read behind those before it, whose answers may be as long as they can.
+    read = sum((turn + 1) * QUESTION_TOKENS + turn * dialogues.max_new_tokens for turn in range(turns)) * questions
+    tokens = Tokens(read, questions * turns * dialogues.max_new_tokens)
+    prices = read_api_settings(dialogues.engine_args).budget().prices
+    cost = None if prices is None else prices.of(tokens)
+    return RequestPlan(name=name, calls=questions * turns, read=tokens.prompt, written=tokens.completion, cost=cost)
 
 
 def _serving(

@@ -53,7 +53,11 @@ def check_engines(recipe: Recipe, left: Sequence[str], *, devices: bool) -> None
     for name, evaluation in recipe.evaluations.items():
         entries.append((f"evaluations.{name}", _scoring(name, "*"), evaluation))
     for name, dialogues in recipe.mt_bench.items():
-        entries.append((f"mt_bench.{name}", (answers_stage(name, "*"),), dialogues))
+        served = {model: dialogues.of(model) for model in dialogues.served}
+        others = [answers_stage(name, model) for model in recipe.models_of(dialogues) if model not in served]
+        entries.append((f"mt_bench.{name}", others, dialogues))
+        for model, own in served.items():
+            entries.append((f"mt_bench.{name}.served.{model}", (answers_stage(name, model),), own))
     for key, stages, entry in entries:
         if not any(fnmatch.filter(left, pattern) for pattern in stages):
             continue
@@ -66,7 +70,8 @@ def check_engines(recipe: Recipe, left: Sequence[str], *, devices: bool) -> None
             elif devices and not (entry.engine in ENGINES and ENGINES[entry.engine].is_vllm):
                 check_device(entry.device)
         except SmaugError as error:
-            raise SmaugError(f"{key}.{error.message}", fix=error.fix) from error
+            joint = "." if error.message.startswith("engine_args") else ": "
+            raise SmaugError(f"{key}{joint}{error.message}", fix=error.fix) from error
 
 
 def check_trainings(recipe: Recipe, left: Sequence[str]) -> None:

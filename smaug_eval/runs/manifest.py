@@ -28,6 +28,7 @@ class ManifestWriter:
         created: When the run was begun.
         command: The shell command that led here.
         warnings: What was known before anything ran.
+        conversations: How models are spoken to, by the recipe's name of the questions and by model.
     """
 
     def __init__(
@@ -37,8 +38,9 @@ class ManifestWriter:
         created: datetime.datetime,
         command: str | None,
         warnings: Sequence[str],
+        conversations: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        self._known = warnings
+        self._known, self._conversations = warnings, conversations
         self._models, self._stages = models, stages
         self._recipe, self._directory = models.recipe, models.directory
         self._created, self._command = created, command
@@ -81,6 +83,7 @@ class ManifestWriter:
                     },
                 },
                 "models": self._models.describe(records),
+                **({"conversations": self._conversations} if self._conversations else {}),
                 "data": {stage.name: stage.inputs["data"] for stage in self._stages if stage.inputs.get("data")},
                 "data_revisions": data_revisions(
                     each for stage in self._stages for each in _revisions(stage, records[stage.name]).items()

@@ -187,5 +187,5 @@ def uses_of(recipe: Recipe, model: str) -> dict[str, Use]:
                 uses[curve_stage(training, name, "*")] = ENGINES[choose_engine(evaluation.engine)].use
     for name, dialogues in recipe.mt_bench.items():
         if model in recipe.models_of(dialogues):
-            uses[answers_stage(name, model)] = ENGINES[dialogue_engine(dialogues.engine)].use
+            uses[answers_stage(name, model)] = ENGINES[dialogue_engine(dialogues.of(model).engine)].use
     return uses

@@ -16,9 +16,11 @@ from smaug_eval.common.arguments import PathLike, path_list, path_text, rows_in_
 from smaug_eval.common.console import Reporter, captured_output, make_console
 from smaug_eval.common.errors import Incomplete, SmaugError
 from smaug_eval.common.names import is_plain_name, with_revision
+from smaug_eval.engines.build import check_engine_args
 from smaug_eval.engines.pool import EnginePool
 from smaug_eval.engines.registry import ENGINES
-from smaug_eval.models.checkpoint import locate
+from smaug_eval.engines.served.settings import api_settings
+from smaug_eval.models.checkpoint import Checkpoint, locate, served_name
 from smaug_eval.mt_bench.config import MT_BENCH, MtBenchConfig
 from smaug_eval.mt_bench.files.layout import ANSWERS, JUDGMENTS, answers_file
 from smaug_eval.mt_bench.files.records import Judgments
@@ -75,7 +77,7 @@ def answer_mt_bench(
     """Generate a model's answers to MT-Bench; stopped, the same call resumes.
 
     Args:
-        model: Folder, Hub id or ``embedded:demo-model``.
+        model: Folder, Hub id or ``embedded:demo-model``; with ``engine="api"`` also ``api:NAME`` of a served model.
         out: Folder; the answers are ``model_answer/<model_id>.jsonl`` in it, what libraries print is in ``run.log``.
         questions: ``mt_bench``, ``demo``, or a folder in FastChat's layout.
         model_id: Name of the model in files; made from ``model`` if None.
@@ -83,24 +85,21 @@ def answer_mt_bench(
         model_revision: Branch, tag or commit of the model on the Hub.
         seed: From which each turn's seed is derived.
         reporter: Shows progress.
-        **settings: Further keys of ``mt_bench`` in a recipe (``chat_template="llama-2"``, ``engine="vllm"``).
+        **settings: Further keys of ``mt_bench`` in a recipe (``chat_template="llama-2"``, ``engine="api"``,
+            ``engine_args={"base_url": ...}``).
 
     Returns:
         The file of answers.
 
     Raises:
+        Incomplete: a served model did not answer everything; what it answered is kept.
         SmaugError: a setting, the model or the question set is wrong.
     """
     refuse_foreign_launch()
-    source, revision = with_revision(path_text(model, "model"), model_revision)
-    name = model_id or re.sub(r"[^A-Za-z0-9._-]+", "-", source.rstrip("/").rpartition("/")[2]).strip("-.")
-    if not is_plain_name(name):
-        raise SmaugError(f"the model's name {name!r} is to be a file's", fix="give another with --model-id")
-    config = _checked({"questions": path_text(questions, "questions"), **settings})
     reporter = reporter or Reporter(make_console(), quiet=True)
-    checkpoint = locate(source, revision=revision, uses=[ENGINES[dialogue_engine(config.engine)].use])
-    answering = Answering(config, seed=seed, dtype=dtype, reporter=reporter)
-    answering.check(checkpoint.path)
+    given = _ModelThatAnswers.of(model, questions, model_id, dtype, model_revision, seed, settings, reporter)
+    given.check_key()
+    name, checkpoint, answering = given.name, given.checkpoint, given.answering
     folder = Path(out) / ANSWERS
     title = f"{name} answers {answering.questions.title}"
     log = Path(out) / LOG  # for what libraries print
@@ -114,6 +113,66 @@ def answer_mt_bench(
     for warning in summary["warnings"]:
         reporter.warn(warning)
     return answers_file(folder, name)
+
+
+def forecast_answers(
+    model: PathLike,
+    out: PathLike = DEFAULT_FOLDER,
+    *,
+    questions: PathLike = MT_BENCH,
+    model_id: str | None = None,
+    dtype: str = "auto",
+    model_revision: str | None = None,
+    seed: int = 42,
+    reporter: Reporter | None = None,
+    **settings: Any,
+) -> str:
+    """Say what :func:`answer_mt_bench` would do: turns or, of a served model, requests with their tokens and cost.
+
+    Arguments and errors are those of that function; nothing is loaded or requested.
+    """
+    reporter = reporter or Reporter(make_console(), quiet=True)
+    given = _ModelThatAnswers.of(model, questions, model_id, dtype, model_revision, seed, settings, reporter)
+    return given.answering.forecast(Path(out) / ANSWERS, given.name, given.checkpoint)
+
+
+@dataclass(frozen=True)
+class _ModelThatAnswers:
+    """A model that is to answer, checked: its name in files, where it is, and how it answers."""
+
+    name: str
+    checkpoint: Checkpoint
+    answering: Answering
+    config: MtBenchConfig
+
+    @classmethod
+    def of(
+        cls,
+        model: PathLike,
+        questions: PathLike,
+        model_id: str | None,
+        dtype: str,
+        revision: str | None,
+        seed: int,
+        settings: Mapping[str, Any],
+        reporter: Reporter,
+    ) -> _ModelThatAnswers:
+        source, revision = with_revision(path_text(model, "model"), revision)
+        last = (served_name(source) or source).rstrip("/").rpartition("/")[2]
+        name = model_id or re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.")
+        if not is_plain_name(name):
+            raise SmaugError(f"the model's name {name!r} is to be a file's", fix="give another with --model-id")
+        config = _checked({"questions": path_text(questions, "questions"), **settings})
+        checkpoint = locate(source, revision=revision, uses=[ENGINES[dialogue_engine(config.engine)].use])
+        answering = Answering(config, seed=seed, dtype=dtype, reporter=reporter)
+        answering.check(checkpoint)
+        return cls(name, checkpoint, answering, config)
+
+    def check_key(self) -> None:
+        """Make sure of a served model's key, and of what an engine is told."""
+        check_engine_args(self.config.engine_args)
+        if self.answering.is_served:
+            api_settings(self.config.engine_args)
 
 
 def judge_mt_bench(

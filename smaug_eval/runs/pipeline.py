@@ -15,6 +15,7 @@ from smaug_eval.common.console import Reporter
 from smaug_eval.common.errors import Incomplete
 from smaug_eval.common.interrupts import Interrupts
 from smaug_eval.engines.pool import EnginePool
+from smaug_eval.mt_bench.files.layout import answers_stage
 from smaug_eval.results.layout import REPORT_FILE
 from smaug_eval.runs.checks import check_engines, check_given, check_judges, check_scoring, check_trainings
 from smaug_eval.runs.directory import RunDirectory, StageState
@@ -85,13 +86,25 @@ class Pipeline:
             write_manifest=lambda: self._manifest.write(),
         )
         self.stages: list[Stage] = built.stages
-        self._judges = built.judges
+        self._judges, self._dialogues = built.judges, built.dialogues
         self._warnings = [*prompt_warnings(self._models), *self._models.warnings(), *built.warnings()]
-        self._manifest = ManifestWriter(self._models, self.stages, created, self.command, self._warnings)
+        self._manifest = ManifestWriter(
+            self._models, self.stages, created, self.command, self._warnings, built.conversations()
+        )
 
     def states(self) -> list[tuple[Stage, StageState]]:
         """Return every stage in order, with its state."""
         return [(stage, self.directory.state(stage.name, stage.key, stage.inputs)) for stage in self.stages]
+
+    def requests(self) -> dict[str, str]:
+        """Return, by stage, what is left to ask served models in dialogues: requests, tokens, and cost."""
+        left = {stage.name for stage, state in self.states() if state.status != "done"}
+        return {
+            stage: answering.forecast(self.directory.folder(stage), model, self._models.given[model])
+            for name, own in self._dialogues.items()
+            for model, answering in own.items()
+            if answering.is_served and (stage := answers_stage(name, model)) in left
+        }
 
     def run(self, cluster: ClusterOptions | None = None) -> RunResult:
         """Do the stages that are not done.

@@ -19,7 +19,8 @@ from smaug_eval.common.names import PLAIN_NAME, is_plain_name
 from smaug_eval.common.schemas import JsonSchema
 from smaug_eval.common.settings import ADDED, Strict
 from smaug_eval.common.suggest import nearest, there_is
-from smaug_eval.mt_bench.config import MtBenchConfig
+from smaug_eval.models.checkpoint import served_name
+from smaug_eval.mt_bench.config import API, MtBenchConfig
 from smaug_eval.runs.following import check_checkpoint_evaluations
 from smaug_eval.runs.lineage import check_origins
 from smaug_eval.runs.recipe_entries import EvaluationConfig, ModelSpec
@@ -136,16 +137,18 @@ class Recipe(Strict):
                     if model not in known:
                         options = [*known, *(self.study.arms if self.study is not None else ())]
                         raise ValueError(f"{key}.{name}.models: no model {model!r}{nearest(model, options)}")
-        if "baseline" not in self.report.model_fields_set and BASE not in known:
+        is_chosen = "baseline" in self.report.model_fields_set
+        if not is_chosen and BASE not in known:
             self.report.baseline = known[0]
         if self.report.baseline not in known:
             raise ValueError(
                 f"report.baseline = {self.report.baseline!r}: no such model{nearest(self.report.baseline, known)}"
             )
-        self._settle_baseline()
+        self._settle_baseline(is_chosen)
         for name in self.evaluations:
             self._check_stop(name)
         for name, entry in self.mt_bench.items():
+            self._check_served(name, entry)
             self._check_judging_stop(name, entry)
         return self
 
@@ -166,6 +169,33 @@ class Recipe(Strict):
     def baseline_of(self, entry: EvaluationConfig | MtBenchConfig) -> str:
         """Return what an evaluation that may stop compares with: a model's name, or a path; of judging, a name."""
         return entry.against or self.report.baseline
+
+    def _check_served(self, name: str, entry: MtBenchConfig) -> None:
+        """Make sure of which models of an entry a server runs, and that it can tell them apart."""
+        answering = self.models_of(entry)
+        for model in entry.served:
+            if model not in answering:
+                hint = nearest(model, answering)
+                raise ValueError(f"mt_bench.{name}.served: {model!r} is none of the models that answer{hint}")
+        asked = [model for model in answering if entry.of(model).engine == API]
+        for model in answering:
+            path = self.spec_of(model).path
+            if model in asked and model in self.trainings:
+                raise ValueError(
+                    f"mt_bench.{name}: {model} is trained in this run, and no server has it: leave it out of models, "
+                    "or name the served models in served and choose another engine for it"
+                )
+            if model not in asked and served_name(path) is not None:
+                raise ValueError(
+                    f"mt_bench.{name}: a server runs {model} ({path}): set engine: api with engine_args.base_url, or, "
+                    f"where others answer here, served.{model}.base_url"
+                )
+        shared = [model for model in asked if model not in entry.served]
+        if len(shared) > 1 and entry.engine_args.get("model"):
+            raise ValueError(
+                f"mt_bench.{name}.engine_args.model: one name on the server for {', '.join(shared)}, which would be "
+                "the same model: leave it out, or give each its own in served"
+            )
 
     def _check_judging_stop(self, name: str, entry: MtBenchConfig) -> None:
         """Make sure that a judging which may stop has two models to compare."""
@@ -209,13 +239,13 @@ class Recipe(Strict):
             if name in self.trainings:
                 raise ValueError(f"models.{name}: a training has this name, too; rename one of them")
 
-    def _settle_baseline(self) -> None:
+    def _settle_baseline(self, is_chosen: bool) -> None:
         """Differences need a model that is scored: where the base is not, the first that is."""
         entries: Sequence[EvaluationConfig | MtBenchConfig] = [*(self.evaluations or self.mt_bench).values()]
         scored = [model for model in self.model_names if any(model in self.models_of(entry) for entry in entries)]
         if not scored or self.report.baseline in scored:
             return
-        if "baseline" in self.report.model_fields_set:
+        if is_chosen:
             raise ValueError(f"report.baseline = {self.report.baseline!r}: no evaluation is for this model")
         self.report.baseline = scored[0]
 

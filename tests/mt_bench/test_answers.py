@@ -53,7 +53,7 @@ class Letters:
     def text(self, questions: Sequence[str], answers: Sequence[str]) -> str:
         return "\n".join(f"Question: {text}" for text in (*questions, *answers))
 
-    def token_ids(self, questions: Sequence[str], answers: Sequence[str]) -> list[int]:
+    def prompt(self, questions: Sequence[str], answers: Sequence[str]) -> list[int]:
         return list(self.text(questions, answers).encode())
 
     def finished(self, text: str) -> str:

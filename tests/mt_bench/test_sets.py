@@ -208,7 +208,7 @@ class Bytes:
     def text(self, questions: Any, answers: Any) -> str:
         return "\n".join((*questions, *answers))
 
-    def token_ids(self, questions: Any, answers: Any) -> list[int]:
+    def prompt(self, questions: Any, answers: Any) -> list[int]:
         return list(self.text(questions, answers).encode())
 
     def finished(self, text: str) -> str:

@@ -111,7 +111,7 @@ def test_the_tokenizers_own_template_once_and_without_a_second_bos(tmp_path: Pat
         "<s><system>Be kind.</system><user>Who?</user><assistant>Me.</assistant><user>What?</user><assistant>"
     )
     tokenizer = AutoTokenizer.from_pretrained(own)
-    ids = template.token_ids(["Who?", "What?"], ["Me."])
+    ids = template.prompt(["Who?", "What?"], ["Me."])
     assert tokenizer.decode(ids) == text
     assert ids.count(tokenizer.bos_token_id) == 1
     assert template.finished("Me.<s>  ") == "Me."
@@ -129,7 +129,7 @@ def test_prompts_are_tokenised_as_fastchat_tokenises_them() -> None:
     for name in ("llama-2", "vicuna_v1.1", "zephyr", "plain"):
         template = load_template(name, MODEL)
         text = template.text(QUESTIONS, [ANSWER])
-        assert template.token_ids(QUESTIONS, [ANSWER]) == tokenizer([text]).input_ids[0]
+        assert template.prompt(QUESTIONS, [ANSWER]) == tokenizer([text]).input_ids[0]
 
 
 def fastchats_cut(output: str, stop: str | list[str] | None) -> str:

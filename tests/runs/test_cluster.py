@@ -31,14 +31,15 @@ from smaug_eval.engines.registry import EngineSpec
 from smaug_eval.engines.shares import Credit, Share
 from smaug_eval.engines.torch_engine import TorchEngine
 from smaug_eval.leaderboard.lm_eval.settings import TaskSettings
-from smaug_eval.models.checkpoint import locate
+from smaug_eval.models.checkpoint import Checkpoint, locate
+from smaug_eval.mt_bench.config import MtBenchConfig
 from smaug_eval.runs.checkpoint_jobs import CheckpointsJob
 from smaug_eval.runs.cluster import ray_library
 from smaug_eval.runs.cluster.needs import Machines, Need, gpus_of, need_of
 from smaug_eval.runs.cluster.options import ClusterOptions
 from smaug_eval.runs.cluster.probe import SENT, Facts, WorkerSetting, look_around, misfit, settle_in, versions
 from smaug_eval.runs.cluster.ray_library import RayChoices, last_line
-from smaug_eval.runs.jobs import EvaluationJob, TrainingJob, Workplace
+from smaug_eval.runs.jobs import AnswersJob, EvaluationJob, TrainingJob, Workplace
 from smaug_eval.runs.pipeline import RunResult
 from smaug_eval.trainers.config import LaunchConfig, TrainingConfig
 from smaug_eval.trainers.spec import TrainingSpec
@@ -222,6 +223,10 @@ def test_needs_are_gpus_where_there_are_any_else_cores_and_memory(tmp_path: Path
     assert gpus_of("eval", whole, with_gpus, 144 * GIB) == 3  # 1.3 * 144 GiB do not fit into two
     assert gpus_of("eval", evaluation(tmp_path, "facts", device="cpu"), with_gpus, GIB) == 0
     assert gpus_of("train", training(LaunchConfig(processes=8)), with_gpus, GIB) == 8
+    assert gpus_of("eval", evaluation(tmp_path, "facts", engine="api", device=None), with_gpus, GIB) == 0
+    served = Checkpoint("api:x", Path("api:x"), None, "ab")
+    talk = MtBenchConfig(engine="api", engine_args={"base_url": "http://127.0.0.1:1/v1"})
+    assert gpus_of("talk", AnswersJob(talk, 1, "auto", "theirs", served, False), with_gpus, GIB) == 0
     checkpoints = CheckpointsJob(whole, tmp_path / "train", 2, tmp_path / "base", None, "float32")
     assert gpus_of("curve", checkpoints, with_gpus, 144 * GIB) == 3  # as the evaluation that it repeats
     alone = need_of("eval", evaluation(tmp_path, "facts"), without, 3 * GIB)

@@ -6,7 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from smaug_eval.planning.plans import MachinePlan, RecipePlan
+from smaug_eval.common.served.budget import Estimate, Tokens
+from smaug_eval.planning.plans import MachinePlan, RecipePlan, RequestPlan
 
 _GB = 1e9
 
@@ -16,11 +17,18 @@ def plan_tables(plan: RecipePlan) -> RenderableType:
     return Group(
         Text(_heading(plan)),
         *(part for machine in plan.machines for part in (_table(machine), _memory(machine), Text(_verdict(machine)))),
+        *([Text("\n".join(["Requests to served models:", *map(_request_line, plan.requests)]))] * bool(plan.requests)),
         Text("\n".join(["The figures rest on this:", *(f"- {line}" for line in plan.assumptions)])),
     )
 
 
+def _request_line(plan: RequestPlan) -> str:
+    return f"- {plan.name}: {Estimate(plan.calls, Tokens(plan.read, plan.written), plan.cost).describe()}"
+
+
 def _heading(plan: RecipePlan) -> str:
+    if not plan.machines:
+        return f"{plan.recipe}: {plan.model}, which a server runs"
     stored = "" if plan.stored is None else f", stored as {plan.stored}"
     lines = [f"{plan.recipe}: {plan.model}, {plan.parameters:,} weights{stored}", f"configuration: {plan.model_source}"]
     lines += [

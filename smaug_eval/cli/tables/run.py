@@ -32,6 +32,8 @@ def print_plan(pipeline: Pipeline) -> None:
     print_whole(table)
     if study is not None:
         print_whole(grid_table(study, cells))
+    for name, forecast in pipeline.requests().items():
+        print(f"{name}: {forecast}")
     left = sum(state.status != "done" for _, state in states)
     print(f"{pipeline.directory.path}: {left} of {len(states)} stages to do")
 

@@ -81,10 +81,7 @@ def read_completion(content: Any, max_tokens: int) -> Completion | None:
         message = {"content": choice["text"]}
     if "content" not in message and not any(message.get(key) for key in ("refusal", "tool_calls", *_REASONING_KEYS)):
         return None
-    text, in_parts = content_texts(message.get("content"))
-    reasoning = next(
-        (found for key in _REASONING_KEYS if isinstance(found := message.get(key), str) and found), in_parts
-    )
+    text, reasoning = message_texts(message)
     finish = choice.get("finish_reason")
     finish = finish if isinstance(finish, str) else None
     lacking, kind = _lacking(text, reasoning, finish, message, choice, max_tokens)
@@ -147,6 +144,13 @@ def _filter_words(choice: Mapping[str, Any]) -> str:
         name for name, found in results.items() if isinstance(found, Mapping) and found.get("filtered") is True
     ] if isinstance(results, Mapping) else []  # fmt: skip
     return f": {', '.join(map(str, struck))}" if struck else ""
+
+
+def message_texts(message: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the text of a message and what was thought before, in a key of its own or among the content's parts."""
+    text, in_parts = content_texts(message.get("content"))
+    own = (found for key in _REASONING_KEYS if isinstance(found := message.get(key), str) and found)
+    return text, next(own, in_parts)
 
 
 def content_texts(content: Any) -> tuple[str, str]:

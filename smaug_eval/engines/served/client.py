@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from smaug_eval.common.errors import Incomplete
@@ -11,8 +11,8 @@ from smaug_eval.common.served.budget import Budget, Tokens, roughly_tokens
 from smaug_eval.common.served.client import ServedClient, TryAgain
 from smaug_eval.common.served.endpoint import Endpoint
 from smaug_eval.common.served.faults import JudgeProblem, Kind
-from smaug_eval.common.served.replies import content_texts
-from smaug_eval.engines.generation import Generation
+from smaug_eval.common.served.replies import message_texts
+from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.served.echo import Echoed, NoEcho, read_echo
 
 Prompt = str | list[int]
@@ -23,8 +23,8 @@ _FIXES = {
     Kind.ADDRESS: "check the model's name (model.path api:NAME, or engine_args.model) and engine_args.base_url",
     Kind.NONSENSE: "check engine_args.base_url: this is no OpenAI-compatible endpoint; what is done is kept",
     Kind.TOO_LONG: "set engine_args.max_length to the server's context, or serve the model with a longer one",
-    Kind.MAX_TOKENS: "lower max_gen_toks, or serve the model with a longer context",
-    Kind.SYSTEM: "leave out system_instruction",
+    Kind.MAX_TOKENS: "lower max_gen_toks (of MT-Bench max_new_tokens), or serve the model with a longer context",
+    Kind.SYSTEM: "leave out system_instruction (of MT-Bench system_prompt)",
 }
 
 
@@ -42,13 +42,15 @@ class ModelRequest:
         most: Tokens that it may cost.
         read: Takes the JSON of the response; gives the answer.
         echo: Whether it asks for the prompt's own log-probabilities.
+        bends: Whether it is made without a temperature that the server refuses, and ends where the context does.
     """
 
     path: str
-    body: Mapping[str, Any]
+    body: dict[str, Any]
     most: Tokens
     read: Callable[[Any], Any]
     echo: bool = False
+    bends: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,25 +113,35 @@ class ModelClient(ServedClient):
             "tokenizer tokens are sent, without it text), or evaluate tasks that generate",
         )
 
-    async def complete(self, prompt: Prompt, settings: Mapping[str, Any]) -> Generation:
-        """Continue a prompt; ``settings`` are keys of the request, ``max_tokens`` among them."""
-        return await self._written("completions", {"prompt": prompt, **settings}, _size(prompt))
+    async def complete(self, prompt: Prompt, settings: Mapping[str, Any], *, bends: bool = False) -> Generation:
+        """Continue a prompt; ``settings`` are keys of the request, ``max_tokens`` among them.
 
-    async def chat(self, messages: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> Generation:
-        """Answer a chat; ``settings`` as of :meth:`complete`."""
+        Args:
+            prompt: Text or tokens.
+            settings: Keys of the request.
+            bends: As of :class:`ModelRequest`; what was left out is in the answer's ``left_out``.
+        """
+        return await self._written("completions", {"prompt": prompt, **settings}, _size(prompt), bends)
+
+    async def chat(
+        self, messages: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], *, bends: bool = False
+    ) -> Generation:
+        """Answer a chat; ``settings`` and ``bends`` as of :meth:`complete`."""
         size = sum(roughly_tokens(str(message.get("content"))) for message in messages)
-        return await self._written("chat", {"messages": list(messages), **settings}, size)
+        return await self._written("chat", {"messages": list(messages), **settings}, size, bends)
 
-    async def _written(self, path: str, body: Mapping[str, Any], size: int) -> Generation:
+    async def _written(self, path: str, body: dict[str, Any], size: int, bends: bool) -> Generation:
         most = Tokens(size, int(body["max_tokens"]))
-        answered = await self._ask(ModelRequest(path, body, most, read_generation))
+        answered = await self._ask(ModelRequest(path, body, most, read_generation, bends=bends))
         found: Generation = answered.value
         return found
 
     async def _send(self, *call: Any) -> ModelAnswer | None:
         (asked,) = call
+        left_out = tuple(sorted(self._dropped & asked.body.keys()))
         create: Any = self._client.chat.completions if asked.path == "chat" else self._client.completions
-        body = self._worded(asked.body)
+        sent = self._worded(asked.body)
+        body = dict(sent)
         extra = {**{key: body.pop(key) for key in list(body) if key not in _OPENAI}, **self._extra}
 
         def send() -> Any:
@@ -140,12 +152,16 @@ class ModelClient(ServedClient):
         def read(content: Any) -> tuple[ModelAnswer, Tokens]:
             answer = asked.read(content)
             written = roughly_tokens(answer.text) if isinstance(answer, Generation) else 1
+            if isinstance(answer, Generation) and left_out:
+                answer = replace(answer, left_out=left_out)
             return ModelAnswer(answer), Tokens(asked.most.prompt, written)
 
         def reword(problem: JudgeProblem) -> None:
             if asked.echo and _refuses_echo(problem):
                 raise self.no_echo(self._safe(problem.message))
-            if not self._reworded(problem, body):
+            if _leaves_no_room(problem, asked):
+                del asked.body["max_tokens"]  # the server then writes until its context ends
+            elif not self._reworded(problem, sent, bends=asked.bends):
                 raise self._fault(problem)
 
         return await self._exchange(asked.most, send, read, reword)
@@ -164,7 +180,7 @@ class ModelClient(ServedClient):
             found["stop"] = found["stop"][:STOPS]
         return found
 
-    def _reworded(self, problem: JudgeProblem, body: Mapping[str, Any]) -> bool:
+    def _reworded(self, problem: JudgeProblem, body: Mapping[str, Any], *, bends: bool) -> bool:
         """Word later requests otherwise where a refusal names a parameter; whether they are."""
         if problem.status not in (400, 422):
             return False
@@ -176,8 +192,11 @@ class ModelClient(ServedClient):
             self._few_stops, told = True, f"it takes {STOPS} texts that stop it; the others cut the answer here"
         elif "seed" in body and problem.names("seed"):
             self._dropped, told = self._dropped | {"seed"}, "it takes no seed: no answer can be had twice alike"
-        elif body.get("temperature") == 0 and problem.names("temperature"):
-            self._dropped, told = self._dropped | {"temperature"}, "it takes no temperature 0, and writes at its own"
+        elif (body.get("temperature") == 0 or (bends and "temperature" in body)) and problem.names("temperature"):
+            told = f"it takes no temperature {body['temperature']:g}, and writes at its own"
+            self._dropped = self._dropped | {"temperature"}
+        elif "stop_token_ids" in body and problem.names("stop_token_ids"):
+            self._dropped, told = self._dropped | {"stop_token_ids"}, "it takes no tokens that end an answer"
         if told is None:
             return False
         self._notice(f"the model refuses a parameter ({self._safe(problem.message)}): {told}")
@@ -203,8 +222,9 @@ def read_generation(content: Any) -> Generation:
         raise TryAgain("the response has no choices[0]", lasting=True)
     message = choice.get("message")
     finish = choice.get("finish_reason")
+    thinking = ""
     if isinstance(message, Mapping):
-        text, _ = content_texts(message.get("content"))
+        text, thinking = message_texts(message)
     elif isinstance(choice.get("text"), str):
         text = choice["text"]
     else:
@@ -212,7 +232,28 @@ def read_generation(content: Any) -> Generation:
     usage = content.get("usage")
     counted = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
     written = counted if isinstance(counted, int) else roughly_tokens(text)
-    return Generation(text, written, finish if isinstance(finish, str) else "stop")
+    return Generation(text, written, finish if isinstance(finish, str) else "stop", thinking)
+
+
+def sampling_keys(sampling: Sampling) -> dict[str, Any]:
+    """Return the keys of a request that samples so; a seed only where tokens are drawn."""
+    keys: dict[str, Any] = {"max_tokens": sampling.max_new_tokens, "temperature": sampling.temperature}
+    if sampling.temperature:
+        keys["seed"] = sampling.seed
+    if sampling.stop:
+        keys["stop"] = list(sampling.stop)
+    if sampling.stop_token_ids:
+        keys["stop_token_ids"] = list(sampling.stop_token_ids)
+    return keys
+
+
+def _leaves_no_room(problem: JudgeProblem, asked: ModelRequest) -> bool:
+    """Whether a chat is refused since its longest answer has no room, where a shorter one will do.
+
+    Only of chats: without ``max_tokens`` plain completions end after 16 tokens.
+    """
+    shortens = asked.bends and asked.path == "chat" and "max_tokens" in asked.body
+    return shortens and problem.kind in (Kind.MAX_TOKENS, Kind.TOO_LONG)
 
 
 def _refuses_echo(problem: JudgeProblem) -> bool:

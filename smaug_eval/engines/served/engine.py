@@ -8,23 +8,22 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import httpx
 import numpy as np
 from lm_eval.api.instance import Instance
 from lm_eval.models.api_models import JsonChatStr
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 
 from smaug_eval._version import __version__
-from smaug_eval.common.errors import Incomplete, SmaugError
+from smaug_eval.common.errors import SmaugError
 from smaug_eval.common.files import canonical_json
-from smaug_eval.common.redaction import redacted, redacted_record, redacted_values
-from smaug_eval.common.served.endpoint import NO_KEY, address_of, check_endpoint, header_values
+from smaug_eval.common.redaction import redacted_record, redacted_values
 from smaug_eval.engines.encoding import tokenizer_sha256
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.journal import versions
 from smaug_eval.engines.sampled import drawn_apart
 from smaug_eval.engines.served.calls import answers
-from smaug_eval.engines.served.client import ModelClient, Prompt
+from smaug_eval.engines.served.client import ModelClient, Prompt, sampling_keys
+from smaug_eval.engines.served.context import told_length
 from smaug_eval.engines.served.echo import Echoed, NoEcho, behind
 from smaug_eval.engines.served.settings import ApiSettings, api_settings
 from smaug_eval.engines.shared import Answer, Request, ScoredText, ScoringJob, SharedPrefixes, request_key
@@ -78,7 +77,7 @@ class ApiEngine(SharedPrefixes):
         self._budget = self.settings.budget()
         self._source = self.settings.tokenizer or (pretrained if served_name(pretrained) is None else None)
         self._gives_echo = False
-        told = self._told_length()
+        told = told_length(self._endpoint)
         self._max_length = self.settings.max_length or told or DEFAULT_LENGTH
 
     def journal_scope(self) -> Mapping[str, Any]:
@@ -89,7 +88,7 @@ class ApiEngine(SharedPrefixes):
             "model": self.served_name,
             "base_url": redacted_record(settings.base_url),
             "tokenizer": None if self.tokenizer is None else tokenizer_sha256(self.tokenizer),
-            "settings": [self.max_length, settings.chat, redacted_values(settings.extra_body)],
+            "settings": [self.max_length, bool(settings.chat), redacted_values(settings.extra_body)],
             "versions": {"smaug-eval": __version__, **versions("lm-eval")},
         }
 
@@ -289,16 +288,8 @@ class ApiEngine(SharedPrefixes):
         """Continue prompts of tokens by plain completions."""
 
         async def ask(client: ModelClient, index: int) -> Generation:
-            sampling = samplings[index]
-            body: dict[str, Any] = {
-                "max_tokens": min(sampling.max_new_tokens, self.max_length - len(prompts[index])),
-                "temperature": sampling.temperature,
-                "seed": sampling.seed if sampling.temperature else None,
-            }
-            if sampling.stop:
-                body["stop"] = list(sampling.stop)
-            if sampling.stop_token_ids:
-                body["stop_token_ids"] = list(sampling.stop_token_ids)
+            body = sampling_keys(samplings[index])
+            body["max_tokens"] = min(body["max_tokens"], self.max_length - len(prompts[index]))
             return await client.complete([*map(int, prompts[index])], body)
 
         for index, found in self._answers(ask, [index for index in range(len(prompts)) if index not in known]):
@@ -333,29 +324,6 @@ class ApiEngine(SharedPrefixes):
                 "this task needs the served model's tokenizer", fix="set engine_args.tokenizer to its folder or Hub id"
             )
         return self.tokenizer
-
-    def _told_length(self) -> int | None:
-        """The context's length as the server states it (vLLM's ``max_model_len``); None where it does not.
-
-        Raises:
-            Incomplete: nothing listens at the address.
-        """
-        key = check_endpoint(self._endpoint)
-        address = address_of(self._endpoint)
-        headers = {**header_values(self._endpoint), **({} if key == NO_KEY else {"Authorization": f"Bearer {key}"})}
-        try:
-            with httpx.Client(trust_env=not self._endpoint.is_local, timeout=30) as client:
-                listed = client.get(f"{address.url}/models", headers=headers, params=address.query).json()
-            entries = [each for each in listed["data"] if each.get("id") == self.served_name] or listed["data"]
-            found = entries[0].get("max_model_len")
-            return int(found) if found else None
-        except httpx.ConnectError as error:
-            raise Incomplete(
-                f"the {self._endpoint.where_in_words} does not answer: {redacted(str(error))}",
-                fix="see whether the server runs, and engine_args.base_url, then run again; what is done is kept",
-            ) from error
-        except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-            return None  # many servers list no models
 
 
 def _shifted(context: str, continuation: str) -> tuple[str, str]:

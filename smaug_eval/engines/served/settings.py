@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, Valid
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.common.served import limits
 from smaug_eval.common.served.budget import Budget
-from smaug_eval.common.served.endpoint import DEFAULT_KEY_ENV, Endpoint, check_endpoint
+from smaug_eval.common.served.endpoint import DEFAULT_KEY_ENV, Endpoint, check_address, check_endpoint
 from smaug_eval.common.settings import Strict
 from smaug_eval.common.suggest import nearest
 
@@ -25,7 +25,10 @@ class ApiSettings(Strict):
         description="Folder or Hub id of its tokenizer; with it tokens are sent, without it text, which the server "
         "tokenises, a BOS included where it adds one.",
     )
-    chat: bool = Field(False, description="Generate through chat completions instead of plain ones.")
+    chat: bool | None = Field(
+        None,
+        description="Generate through chat completions, not plain ones; if empty, MT-Bench does and tasks do not.",
+    )
     key_env: str = Field(DEFAULT_KEY_ENV, description="Environment variable that holds the key.")
     concurrency: int = limits.CONCURRENCY
     requests_per_minute: float | None = limits.REQUESTS_PER_MINUTE
@@ -68,14 +71,27 @@ class ApiSettings(Strict):
 
 
 def api_settings(engine_args: Mapping[str, Any]) -> ApiSettings:
-    """Read the settings of a served model.
+    """Read the settings of a served model that is to be asked.
 
     Args:
         engine_args: Of the recipe.
 
     Raises:
-        SmaugError: a key is unknown or its value is none, the address cannot be one or holds a key, or the key's
-            variable is not set where it is needed.
+        SmaugError: as of :func:`read_api_settings`, or the key's variable is not set where it is needed.
+    """
+    settings = read_api_settings(engine_args)
+    check_endpoint(settings.endpoint(settings.model or "model"))
+    return settings
+
+
+def read_api_settings(engine_args: Mapping[str, Any]) -> ApiSettings:
+    """Read the settings of a served model, whether or not its key is there.
+
+    Args:
+        engine_args: Of the recipe.
+
+    Raises:
+        SmaugError: a key is unknown or its value is none, or the address cannot be one or holds a key.
     """
     for key in ("api_key", "key", "token"):
         if key in engine_args:
@@ -93,6 +109,6 @@ def api_settings(engine_args: Mapping[str, Any]) -> ApiSettings:
         raise SmaugError(
             f"engine_args.{place}: {what}{hint}", fix="see docs/served.md for what engine: api takes"
         ) from error
-    check_endpoint(settings.endpoint(settings.model or "model"))
+    check_address(settings.base_url, settings.key_env, "model")
     settings.budget()
     return settings

@@ -31,6 +31,7 @@ class AnswerSettings:
         engine: What runs the model.
         dtype: Its precision.
         thinking: What becomes of blocks of thinking: ``strip`` or ``keep``.
+        served: Of a model that a server runs, its name and address there and how it is asked; None for others.
     """
 
     model: str
@@ -44,12 +45,15 @@ class AnswerSettings:
     engine: str
     dtype: str
     thinking: str = STRIP
+    served: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return what is recorded beside the answers; ``thinking`` only if not the default, as it came later."""
+        """Return what is recorded beside the answers; what came later only if it is not the default."""
         settings = asdict(self)
         if self.thinking == STRIP:
             del settings["thinking"]
+        if self.served is None:
+            del settings["served"]
         return settings
 
     @staticmethod

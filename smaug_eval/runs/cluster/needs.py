@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smaug_eval.common.errors import SmaugError
+from smaug_eval.engines.registry import ENGINES
 from smaug_eval.runs.checkpoint_jobs import CheckpointsJob
 from smaug_eval.runs.deciding import DecisionJob
 from smaug_eval.runs.jobs import AnswersJob, EvaluationJob, Job, TrainingJob
@@ -105,7 +106,7 @@ def gpus_of(stage: str, job: Job, machines: Machines, weights: int) -> int:
         engine, arguments, device = job.config.engine, job.config.engine_args, job.config.device
     else:
         raise TypeError(f"{stage}: no such job: {type(job).__name__}")
-    if device == "cpu":
+    if device == "cpu" or (engine in ENGINES and ENGINES[engine].is_served):
         return 0
     if arguments.get("parallelize") and engine in ("torch", "hf"):
         return max(1, math.ceil(WEIGHTS_AND_CACHE * weights / machines.gpu_bytes)) if machines.gpu_bytes else 1

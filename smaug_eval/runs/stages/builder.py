@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from smaug_eval.common.console import Reporter
 from smaug_eval.engines.pool import EnginePool
 from smaug_eval.leaderboard.lm_eval.task_code import trust_warning
+from smaug_eval.mt_bench.stage.answering import Answering
 from smaug_eval.mt_bench.stage.judging import Judging
 from smaug_eval.results.layout import training_stage
 from smaug_eval.runs.asked import EvaluationsAsked
@@ -38,6 +40,7 @@ class StageBuilder:
     Attributes:
         stages: What was made, in order.
         judges: By the recipe's name of what they judge.
+        dialogues: How models answer, by the recipe's name of the questions and by model.
 
     Raises:
         SmaugError: a pair file, a suite, a task, a question set or a data file named by the recipe is not there.
@@ -81,6 +84,7 @@ class StageBuilder:
         add_report(self._list, models, reporter.warn, write_manifest)
         self.stages: list[Stage] = self._list.all
         self.judges: dict[str, Judging] = self._dialogues.judges
+        self.dialogues: dict[str, dict[str, Answering]] = self._dialogues.dialogues
 
     def _add_with_parents(self, name: str) -> None:
         """Add a training behind those that it starts from or is compared with."""
@@ -98,6 +102,10 @@ class StageBuilder:
         for name, dialogues in self._recipe.mt_bench.items():
             if model in self._recipe.models_of(dialogues):
                 self._dialogues.add_answers(name, model)
+
+    def conversations(self) -> dict[str, dict[str, Any]]:
+        """Return how each model is spoken to in each of the recipe's dialogues, for the manifest."""
+        return self._dialogues.conversations()
 
     def warnings(self) -> list[str]:
         """Return what is known of the tasks before anything runs, for those who read their numbers."""

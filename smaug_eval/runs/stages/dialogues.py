@@ -29,6 +29,7 @@ class DialogueStages:
 
     Attributes:
         judges: By the recipe's name of what they judge.
+        dialogues: How models answer, by the recipe's name of the questions and by model.
 
     Raises:
         SmaugError: a question set is not there, or a model cannot answer it.
@@ -39,37 +40,38 @@ class DialogueStages:
         self._recipe, self._directory = models.recipe, models.directory
         self.judges: dict[str, Judging] = {}
         self._checked: dict[tuple[object, ...], Answering] = {}
-        self._dialogues = {
+        self.dialogues = {
             name: {model: self._answering(name, model) for model in self._recipe.models_of(entry)}
             for name, entry in self._recipe.mt_bench.items()
         }
 
     def _answering(self, name: str, model: str) -> Answering:
         """How a model answers; made and checked once for the models that have the base's tokenizer."""
-        config, models = self._recipe.mt_bench[name], self._models
+        entry, models = self._recipe.mt_bench[name], self._models
         folders = models.weights_of(model), models.tokenizer_of(model)
-        key = (name, *folders, models.dtype(model), models.is_trusted(model))
+        key = (name, *folders, models.dtype(model), models.is_trusted(model), model if model in entry.served else None)
         if key in self._checked:
             return self._checked[key]
         answering = Answering(
-            config,
+            entry.of(model),
             seed=self._recipe.seed,
             dtype=self._models.dtype(model),
             reporter=self._reporter,
             trust_remote_code=self._models.is_trusted(model),
         )
         try:
-            answering.check(models.weights_of(model), models.tokenizer_of(model))
+            answering.check(models.given.get(model) or models.weights_of(model), models.tokenizer_of(model))
         except SmaugError as error:
-            raise SmaugError(f"mt_bench.{name}: {error.message}", fix=error.fix) from error
+            where = f"mt_bench.{name}.served.{model}" if model in entry.served else f"mt_bench.{name}"
+            raise SmaugError(f"{where}: {error.message}", fix=error.fix) from error
         self._checked[key] = answering
         return answering
 
     def add_answers(self, name: str, model: str) -> None:
         """Let a model answer a question set."""
-        answering, models = self._dialogues[name][model], self._models
+        answering, models = self.dialogues[name][model], self._models
         checkpoint = models.given.get(model) or models.checkpoint(model)
-        config, dtype = self._recipe.mt_bench[name], models.dtype(model)
+        config, dtype = self._recipe.mt_bench[name].of(model), models.dtype(model)
         start = models.base_of(model)
         base = None if start is None else start.checkpoint or start.path
         job = AnswersJob(config, self._recipe.seed, dtype, model, checkpoint, models.is_trusted(model), base)
@@ -86,7 +88,7 @@ class DialogueStages:
         config = self._recipe.mt_bench[name]
         if config.judge is None:
             return
-        questions = next(iter(self._dialogues[name].values())).questions
+        questions = next(iter(self.dialogues[name].values())).questions
         judging = self.judges[name] = Judging(config.judge, questions, self._reporter, config.thinking)
         rule = None
         if config.stop is not None:
@@ -125,6 +127,17 @@ class DialogueStages:
         title = f"{judging.name} judges {', '.join(models)} until they are decided"
         needs = tuple(answers_stage(name, model) for model in models)
         self._stages.add(stage, title, judging.inputs | rule.inputs | {"models": models}, needs, work)
+
+    def conversations(self) -> dict[str, dict[str, Any]]:
+        """Return how each model is spoken to in each of the recipe's dialogues, for the manifest."""
+        models = self._models
+        return {
+            name: {
+                model: each.conversation(models.given.get(model) or models.weights_of(model))
+                for model, each in own.items()
+            }
+            for name, own in self.dialogues.items()
+        }
 
     def _to_judge(self, name: str, judging: Judging) -> list[JudgingTask]:
         try:

@@ -149,8 +149,11 @@ class Handler(BaseHTTPRequestHandler):
         return (found[: found.index(eos)], "stop") if eos in found else (found, "length")
 
     def chat(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Answer a chat by its last message."""
-        ids = self.server.tokenizer.encode(body["messages"][-1]["content"])
+        """Answer a chat by its last message, or as the tokenizer's template has it where there is one."""
+        tokenizer = self.server.tokenizer
+        ids = tokenizer.encode(body["messages"][-1]["content"])
+        if tokenizer.chat_template:
+            ids = tokenizer.apply_chat_template(body["messages"], add_generation_prompt=True, return_dict=False)
         written, finish = self.write(ids, {"max_tokens": body.get("max_tokens", 8)})
         message = {"role": "assistant", "content": self.server.tokenizer.decode(written)}
         return {"model": "demo", "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
