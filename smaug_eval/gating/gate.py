@@ -207,8 +207,9 @@ def _missing(requirement: Requirement, model: str) -> Check:
     name = {"average": "average", "mt_bench": "judged answers", "log_ratio": "log-ratio"}.get(requirement.subject, "")
     subject = requirement.name if not name else name if requirement.name == ALL else f"{name} {requirement.name}"
     subject = "columns" if (requirement.subject, requirement.name) == ("column", ALL) else subject
-    found = Evidence(where=requirement.suite or "", subject=subject, why_not="neither side has it")
-    return Check(model, requirement.words, Ruling.CANNOT_TELL, "neither side has it", found)
+    why_not = "neither side has it" if not requirement.except_ else "neither side has one beside those left out"
+    found = Evidence(where=requirement.suite or "", subject=subject, why_not=why_not)
+    return Check(model, requirement.words, Ruling.CANNOT_TELL, why_not, found)
 
 
 def _plain(value: Any) -> Any:

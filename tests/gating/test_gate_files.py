@@ -180,3 +180,14 @@ def test_the_command_ends_with_the_verdict_s_code(
     code, _, errors = gate(mixed / "new", "--baseline", mixed / "old", "--policy", policy)
     assert code == 2
     assert "policy.yaml, line 2: requirements.0.is = 'beter'" in errors
+
+
+def test_a_damaged_file_is_bad_input_and_no_verdict(gate: Callable[..., tuple[int, str, str]], mixed: Path) -> None:
+    damaged = mixed / "damaged" / "results_2026-01-01T00-00-00.000000.json"
+    damaged.parent.mkdir()
+    damaged.write_text('{"results": {')
+    for arguments in ((damaged.parent, "--baseline", mixed / "old"), (mixed / "new", "--baseline", damaged.parent)):
+        code, shown, errors = gate(*arguments)
+        assert (code, shown) == (2, "")
+        assert f"error: {damaged}, line 1: not JSON" in errors
+        assert "fix: write the file again" in errors
