@@ -166,6 +166,9 @@ def gate_run(
     if not checks:
         nothing = Evidence(where="", subject="all requirements", why_not=_NOTHING)
         checks = [Check("models", "something to judge by", Ruling.CANNOT_TELL, _NOTHING, nothing)]
+    if sides.unread:
+        lost = Evidence(where="", subject="all results", why_not="; ".join(sides.unread))
+        checks.append(Check("results", "readable", Ruling.CANNOT_TELL, lost.why_not, lost))
     return GateResult(checked.name, sides.baseline, list(sides.models), checks, sides.notes)
 
 

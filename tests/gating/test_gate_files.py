@@ -191,3 +191,30 @@ def test_a_damaged_file_is_bad_input_and_no_verdict(gate: Callable[..., tuple[in
         assert (code, shown) == (2, "")
         assert f"error: {damaged}, line 1: not JSON" in errors
         assert "fix: write the file again" in errors
+
+
+def test_what_is_damaged_or_not_evaluated_yet_does_not_pass_by_being_absent(
+    gate: Callable[..., tuple[int, str, str]], tmp_path: Path, run_writer: Any
+) -> None:
+    values = [1.0, 0.0] * 200
+    better = [1.0 if number % 4 == 1 else value for number, value in enumerate(values)]
+    run = run_writer(tmp_path / "run")
+    for model, own in (("base", values), ("dpo", better)):
+        mean = sum(own) / len(own)
+        run.evaluation(model, {"mine": mean}, metric="acc", n=400, samples=run_writer.samples(own, "acc"))
+    run.manifest(models={"base": {}, "dpo": {}})
+    assert gate(run.path)[0] == 0
+    run.manifest(models={"base": {}, "dpo": {}, "dpop": {}})
+    code, shown, _ = gate(run.path, "--json")
+    assert code == 5
+    assert [(each["model"], each["verdict"], each["why_not"]) for each in json.loads(shown)["checks"]] == [
+        ("dpo", "pass", ""), ("dpop", "cannot tell", "dpop was not measured on it"),
+    ]  # fmt: skip
+    assert gate(run.path, "--model", "dpo")[0] == 0
+    damaged = tmp_path / "run/eval/dpo/main/other/results_2026-01-01T00-00-00.000000.json"
+    damaged.parent.mkdir()
+    damaged.write_text('{"results": {')
+    code, shown, _ = gate(run.path, "--model", "dpo", "--json")
+    last = json.loads(shown)["checks"][-1]
+    assert (code, last["model"], last["verdict"]) == (5, "results", "cannot tell")
+    assert last["reason"].startswith(f"not read: {damaged}: line 1: not JSON")

@@ -240,8 +240,8 @@ def test_lm_eval_s_own_tasks_of_the_second_leaderboard_are_ranked_as_in_a_report
     (own,) = smaug_eval.rank([theirs], rows)["standings"]
     page = smaug_eval.report([theirs], tmp_path / "page.json", format_="json", archive=rows)
     (reported,) = json.loads(page.read_text())["standings"]
-    assert own["ranks"] == json.loads(json.dumps(reported["ranks"]))
+    assert json.loads(json.dumps(own["ranks"])) == reported["ranks"]
     assert [round(each["score"], 1) for each in own["ranks"][:7]] == [47.2, 16.7, 45.8, 42.9, 11.1, 66.7, 100.0]
-    assert own["notes"] == ["from lm-eval's leaderboard tasks"]
+    assert [*own["notes"]] == ["from lm-eval's leaderboard tasks"]
     data = data_of(build_board([theirs], tmp_path / "board.html", archive_file=rows).read_text())
     assert data["rank"][data["model"].index(own["model"])] == 6
