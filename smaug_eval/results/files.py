@@ -81,7 +81,7 @@ def refuse_failures(unread: Iterable[Unread], done: str) -> None:
 
 
 def warn_of_failures(unread: Iterable[Unread]) -> None:
-    """Warn, in the log, of files that should have been read and were not, while the rest is used.
+    """Log a warning for files that should have been read and were not, while the rest is used.
 
     Args:
         unread: What was not read.

@@ -218,3 +218,11 @@ def test_what_is_damaged_or_not_evaluated_yet_does_not_pass_by_being_absent(
     last = json.loads(shown)["checks"][-1]
     assert (code, last["model"], last["verdict"]) == (5, "results", "cannot tell")
     assert last["reason"].startswith(f"not read: {damaged}: line 1: not JSON")
+
+
+def test_one_file_is_not_written_twice(gate: Callable[..., tuple[int, str, str]], mixed: Path, tmp_path: Path) -> None:
+    same = tmp_path / "gate.out"
+    code, _, errors = gate(mixed / "new", "--baseline", mixed / "old", "--junit", same, "--out", same)
+    assert code == 2
+    assert f"{same} is named for two files" in errors
+    assert not same.exists()

@@ -244,6 +244,16 @@ def test_an_infinite_number_is_none_and_no_page_ends_at_it(tmp_path: Path) -> No
     assert (arc["org/fine", "ARC"], arc["org/diverged", "ARC"]) == (25.0, 0.0)
 
 
+def test_no_interval_is_called_conservative(tmp_path: Path) -> None:
+    """A perplexity of totals alone has none: nothing says how far it would vary."""
+    for name, value in (("old", 10.0), ("new", 12.0)):
+        entries = {"wikitext": {"word_perplexity,none": value, "word_perplexity_stderr,none": "N/A"}}
+        write(tmp_path / name / "results.json", newest(entries, model=f"org/{name}"))
+    page = smaug_eval.report([tmp_path / "old", tmp_path / "new"], tmp_path / "page.md", format_="md").read_text()
+    assert "12 against 10 (no interval: nothing says how far the scores would vary)." in page
+    assert "conservative" not in page
+
+
 def test_a_metric_that_stands_for_nothing_and_a_task_without_a_number_are_said(tmp_path: Path) -> None:
     entries = {"mine": accuracy(0.6), "arc_challenge": accuracy(0.5, metric="acc_norm,none"),
                "words": {"acc,none": "high"}}  # fmt: skip
