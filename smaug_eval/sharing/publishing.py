@@ -171,7 +171,7 @@ def prepare_publication(
     is_private, there = _there(repo) if ask_hub else nothing
     if private and is_private is False:
         raise SmaugError(
-            f"{repo} is there already and everybody can read it: --private makes new repositories private, no others",
+            f"{repo} exists and everybody can read it: --private makes new repositories private, no others",
             fix="make it private in its settings on the Hub, give another name, or leave --private out",
         )
     if not ask_hub:

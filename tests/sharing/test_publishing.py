@@ -185,7 +185,7 @@ def test_what_the_hub_would_refuse_is_refused_before_it_is_asked(
 def test_what_should_be_private_never_goes_to_a_public_repository(ann: HubHere, shared_run: Path) -> None:
     ann.hub.add_model("ann/animals", {"README.md": "mine"}, writers={"ann"})
     for dry_run in (True, False):
-        with pytest.raises(SmaugError, match="ann/animals is there already and everybody can read it"):
+        with pytest.raises(SmaugError, match="ann/animals exists and everybody can read it"):
             smaug_eval.publish(shared_run, "dpop", "ann/animals", private=True, dry_run=dry_run)
     assert not ann.hub.requests("^(POST|PUT)")
     assert smaug_eval.publish(shared_run, "dpop", "ann/animals", dry_run=True).private is False
