@@ -23,7 +23,7 @@ from smaug_eval.reports.panels import panels_in_order
 from smaug_eval.reports.panels.panel import TEMPLATES, Panel
 from smaug_eval.results.comparison import Comparison, compare
 from smaug_eval.results.differences import p_text
-from smaug_eval.results.files import Unread, refuse_failures
+from smaug_eval.results.files import Unread, refuse_failures, warn_of_failures
 from smaug_eval.results.merging import with_distinct_labels
 from smaug_eval.results.metrics import chosen_metrics
 from smaug_eval.results.sample_files import held_states
@@ -82,8 +82,10 @@ def build_report(
         )
         written = {"html": render, "md": summary, "json": numbers}[format_](comparison)
     write_text(out, without_keys(written))
+    unread = [*comparison.unread, *_unread(sources)]
     if strict:
-        refuse_failures([*comparison.unread, *_unread(sources)], f"{out} is written")
+        refuse_failures(unread, f"{out} is written")
+    warn_of_failures(unread)
     return out
 
 

@@ -178,7 +178,7 @@ def task_evidence(apart: Difference) -> str:
 
 def _details(cells: Iterable[ScoreCell]) -> Iterator[str]:
     found = [cell.difference for cell in cells if cell.difference is not None]
-    unpaired = [each for each in found if each.test == NOT_PAIRED]
+    unpaired = [each for each in found if each.test == NOT_PAIRED and each.interval is not None]
     if unpaired:
         where = "" if len(unpaired) == len(found) else f" on {len(unpaired)} of these tasks"
         yield f"Without samples of both models documents count as independent{where}: the interval is conservative."

@@ -29,6 +29,7 @@ from smaug_eval.reports.board.rows import (
 )
 from smaug_eval.reports.html.script import page_script
 from smaug_eval.reports.page import template_environment
+from smaug_eval.results.files import warn_of_failures
 
 STATIC_ROWS = 50
 """Rows of an archive that stand in the page without a script; all of one's own do."""
@@ -76,6 +77,7 @@ def build_board(
     if archive is None and not any(row.values for row in own.rows):
         raise SmaugError(f"{', '.join(map(str, paths))}: no model has a score", fix="give runs that were evaluated")
     own = OwnRows(own.columns, own.rows, own.left_out, [*unread, *own.notes])
+    warn_of_failures(each for source in sources for each in source.unread)
     write_text(out, without_keys(_rendered(own, archive, out, include_flagged, title or _title(archive, paths))))
     return out
 

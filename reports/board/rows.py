@@ -19,7 +19,13 @@ from smaug_eval.results.files import Unreadable
 from smaug_eval.results.identity import billions
 from smaug_eval.results.json_files import mapping
 from smaug_eval.results.merging import descriptions, merge_dialogues, merge_models, names_on_page, with_distinct_labels
-from smaug_eval.results.sources import Source, is_run_directory, read_source, unread_notes
+from smaug_eval.results.sources import (
+    Source,
+    is_run_directory,
+    read_source,
+    unread_notes,
+    without_damaged_samples,
+)
 from smaug_eval.results.standings import RankedModel, ranked_models
 from smaug_eval.results.tables import score_table
 from smaug_eval.results.task_results import TaskResult
@@ -137,7 +143,7 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[Source], list[str]]:
             first = first or error
     if not sources and first is not None:
         raise first
-    return with_distinct_labels(sources), notes
+    return without_damaged_samples(with_distinct_labels(sources)), notes
 
 
 def _expanded(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:

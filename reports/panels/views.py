@@ -61,7 +61,8 @@ def views(comparison: Comparison) -> Mapping[str, Any] | None:
 
 
 def _model_views(model: str, results: Results) -> list[tuple[ModelViews, list[ViewRow]]]:
-    return [(each, rows) for each in all_views({model: results}) if (rows := list(_rows(each)))]
+    found = all_views({model: results}, must_rescore=True)
+    return [(each, rows) for each in found if (rows := list(_rows(each)))]
 
 
 def _rows(views: ModelViews) -> Iterator[ViewRow]:

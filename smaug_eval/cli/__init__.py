@@ -26,8 +26,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    epilog="Exit codes: 0 done, 2 bad input, 3 interrupted (the same command continues), 4 a gate failed, 5 incomplete "
-    "(the same command asks only for what is missing; of a gate: the results cannot tell).",
+    epilog="Exit codes: 0 done, 1 nothing that was found can be read, 2 bad input, 3 interrupted (the same command "
+    "continues), 4 a gate failed, 5 incomplete (the same command asks only for what is missing; of a gate: the results "
+    "cannot tell).",
 )
 recipes.register(app)
 running.register(app)

@@ -9,6 +9,7 @@ import typer
 
 from smaug_eval.cli import options
 from smaug_eval.cli.verbs import print_result
+from smaug_eval.common.errors import SmaugError
 
 
 def gate(
@@ -49,21 +50,25 @@ def gate(
     out: Annotated[Path | None, typer.Option("--out", dir_okay=False, help="JSON file to write.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Return rule on a run for a pipeline; exit code 0: pass, 4: fail, 5: the results cannot tell."""
+    """Judge a run for a pipeline; exit code 0: pass, 4: fail, 5: the results cannot tell."""
     from smaug_eval import api
     from smaug_eval.cli.tables.gate import gate_tables
+    from smaug_eval.results.files import Unreadable
 
-    found = api.gate(
-        run,
-        baseline,
-        policy=policy,
-        models=model or (),
-        baseline_model=baseline_model,
-        metrics=metric or (),
-        junit=junit,
-        summary=summary,
-        out=out,
-    )
+    try:
+        found = api.gate(
+            run,
+            baseline,
+            policy=policy,
+            models=model or (),
+            baseline_model=baseline_model,
+            metrics=metric or (),
+            junit=junit,
+            summary=summary,
+            out=out,
+        )
+    except Unreadable as error:  # a pipeline knows bad input by its exit code
+        raise SmaugError(error.message, fix=error.fix) from error
     print_result(found.as_dict() if as_json else found, as_json, gate_tables)
     raise typer.Exit(found.exit_code)
 

@@ -15,6 +15,8 @@ from smaug_eval.common.errors import SmaugError
 _NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ESCAPES = "smaug-json-escapes"
+_SIGNS = {"\N{MINUS SIGN}": "-", "\N{PLUS-MINUS SIGN}": "+/-"}
+"""Signs before a number: the digits of an escape would be taken for the number's own."""
 
 
 def fit_standard_streams() -> None:
@@ -22,7 +24,7 @@ def fit_standard_streams() -> None:
 
     One that the process was started without (``>&-``) is the null device: whatever is opened next would otherwise get
     its number, and with it what libraries print. Characters that the locale's encoding does not have are printed as
-    JSON writes them (``\u00b1``), so that JSON stays JSON.
+    JSON writes them (``\u00e4``), so that JSON stays JSON; the signs of numbers in ASCII.
     """
     for name, number in _NUMBERS.items():
         if getattr(sys, name) is None and not _is_open(number):
@@ -81,5 +83,9 @@ def _drop_the_rest() -> None:
 def _json_escapes(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[n : n + 2].hex()}" for n in range(0, len(units), 2)), error.end
+    return "".join(_SIGNS.get(each) or _escaped(each) for each in error.object[error.start : error.end]), error.end
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[n : n + 2].hex()}" for n in range(0, len(units), 2))

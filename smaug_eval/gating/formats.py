@@ -144,11 +144,14 @@ def write_gate(
 
 
 def refuse_unwritable(*files: Path | None) -> None:
-    """Refuse a place for a file that is a folder, before anything is computed.
+    """Refuse a place for a file that is a folder or another one's, before anything is computed.
 
     Raises:
         SmaugError: one of them is.
     """
-    for file in files:
-        if file is not None and file.is_dir():
+    given = [file for file in files if file is not None]
+    for number, file in enumerate(given):
+        if file.is_dir():
             raise SmaugError(f"{file} is a folder", fix="name a file")
+        if file.resolve() in {each.resolve() for each in given[:number]}:
+            raise SmaugError(f"{file} is named for two files, and one would replace the other", fix="name another")

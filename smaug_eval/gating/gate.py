@@ -166,6 +166,9 @@ def gate_run(
     if not checks:
         nothing = Evidence(where="", subject="all requirements", why_not=_NOTHING)
         checks = [Check("models", "something to judge by", Ruling.CANNOT_TELL, _NOTHING, nothing)]
+    if sides.unread:
+        lost = Evidence(where="", subject="all results", why_not="; ".join(sides.unread))
+        checks.append(Check("results", "readable", Ruling.CANNOT_TELL, lost.why_not, lost))
     return GateResult(checked.name, sides.baseline, list(sides.models), checks, sides.notes)
 
 
@@ -207,8 +210,9 @@ def _missing(requirement: Requirement, model: str) -> Check:
     name = {"average": "average", "mt_bench": "judged answers", "log_ratio": "log-ratio"}.get(requirement.subject, "")
     subject = requirement.name if not name else name if requirement.name == ALL else f"{name} {requirement.name}"
     subject = "columns" if (requirement.subject, requirement.name) == ("column", ALL) else subject
-    found = Evidence(where=requirement.suite or "", subject=subject, why_not="neither side has it")
-    return Check(model, requirement.words, Ruling.CANNOT_TELL, "neither side has it", found)
+    why_not = "neither side has it" if not requirement.except_ else "neither side has one beside those left out"
+    found = Evidence(where=requirement.suite or "", subject=subject, why_not=why_not)
+    return Check(model, requirement.words, Ruling.CANNOT_TELL, why_not, found)
 
 
 def _plain(value: Any) -> Any:

@@ -34,7 +34,7 @@ a judge, nats of a log-ratio, and a share of the baseline's score for metrics in
 
 
 class Requirement(Strict):
-    """Describe require one thing of one subject.
+    """Describe one demand on one subject.
 
     Attributes:
         average: A suite's name, or ``all``: the average over its columns.

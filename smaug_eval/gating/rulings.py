@@ -24,7 +24,7 @@ class Ruling(str, Enum):
 
 
 def rule(requirement: Requirement, found: Evidence) -> tuple[Ruling, str]:
-    """Return rule on a requirement, and say why in one phrase.
+    """Decide a requirement, and say why in one phrase.
 
     Args:
         requirement: What is required.

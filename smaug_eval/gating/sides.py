@@ -9,6 +9,8 @@ from pathlib import Path
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.common.suggest import nearest
 from smaug_eval.results.comparison import Comparison, compare
+from smaug_eval.results.files import notes_of
+from smaug_eval.results.json_files import mapping
 from smaug_eval.results.judged import JudgedSet
 from smaug_eval.results.merging import names_on_page, with_distinct_labels
 from smaug_eval.results.metrics import chosen_metrics
@@ -25,6 +27,7 @@ class Sides:
         models: Names of the gated models in it.
         trainings: Names of the gated trainings in it.
         notes: What was left out or decided while reading.
+        unread: Files of either side that should have been read and were not, and why.
     """
 
     comparison: Comparison
@@ -32,6 +35,7 @@ class Sides:
     models: Sequence[str]
     trainings: Sequence[str]
     notes: Sequence[str]
+    unread: Sequence[str] = ()
 
 
 def bring_together(
@@ -77,10 +81,15 @@ def bring_together(
     comparison = compare(sources, title=None, baseline=page_name, metrics=choices)
     names = named[own.label]
     gated = [names[each] for each in _gated(own, held, models, reference if other is None else None)]
-    here = {*comparison.models, *comparison.judged_models}
+    lacking = [] if models or not held else _unevaluated(own, held)
+    taken = set(named[sources[-1].label].values()) | set(gated)
+    gated += [f"{own.label}/{name}" if name in taken else name for name in lacking]
+    here = {*comparison.models, *comparison.judged_models, *gated[len(gated) - len(lacking) :]}
     wanted = set(gated) if models else set()
     trainings = [training.name for training in comparison.trainings]
+    failures = [each for source in sources for each in source.unread if each.is_failure]
     notes = [note for source in sources for note in (*source.missing, *source.notes, *unread_notes(source))]
+    notes += notes_of(comparison.unread, None)
     if comparison.study is not None:
         notes.append("a study: one training of each arm is gated; the study's own answer is in its report")
     return Sides(
@@ -89,12 +98,19 @@ def bring_together(
         [name for name in gated if name in here],
         [name for name in trainings if name in wanted] or trainings,
         list(dict.fromkeys(notes)),
+        notes_of(failures, None),
     )
 
 
 def _models_of(source: Source) -> list[str]:
     judged = (model for each in source.dialogues for model in each.models)
     return list(dict.fromkeys([*source.results, *judged]))
+
+
+def _unevaluated(own: Source, held: Sequence[str]) -> list[str]:
+    """The run's models that nothing was measured of yet: a run that is not finished does not pass by lacking them."""
+    there = {*held, *(own.recorded.get(name, name) for name in held)}
+    return [name for name in mapping((own.manifest or {}).get("models")) if name not in there and name != BASE]
 
 
 def _other(run: Path, baseline: str | None, own: Source, held: Sequence[str]) -> Source | None:

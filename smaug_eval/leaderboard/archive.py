@@ -160,8 +160,8 @@ def read_archive(path: Path) -> Archive:
         path: A CSV file, compressed where it ends in ``.gz``.
 
     Raises:
-        SmaugError: the file is an archive, cannot be read, is too large, lacks a column, or a value of "Flagged" is
-            neither True nor False.
+        SmaugError: the file is an archive, cannot be read, is too large, lacks a column, holds no row with all scores,
+            or a value of "Flagged" is neither True nor False.
     """
     import pandas as pd
 
@@ -169,12 +169,18 @@ def read_archive(path: Path) -> Archive:
     try:
         table = pd.read_csv(io.BytesIO(_content(path)), keep_default_na=True, low_memory=False)
     except (OSError, EOFError, zlib.error, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise SmaugError(f"{path} cannot be read: {error}", fix="give a CSV file of the leaderboard's rows") from error
+        why = getattr(error, "strerror", None) or str(error).strip()
+        raise SmaugError(f"{path} cannot be read: {why}", fix=_fix_of(path)) from error
     kind = format_of([str(column) for column in table.columns])
     _check_columns(path, list(table.columns), kind)
     table = _named(path, table, kind)
     scores = table[[AVERAGE, *kind.titles]]
     usable = table["model"].notna() & ((scores >= 0) & (scores <= 100)).all(axis=1)
+    if not usable.any():
+        raise SmaugError(
+            f"{path} holds no row with a model and all scores from 0 to 100",
+            fix="give a CSV file of the leaderboard's rows",
+        )
     texts = ["model", "precision", "revision", "date", *(name for name in kind.texts.values() if name in table)]
     rows = table[usable].fillna({"billions": 0.0, **dict.fromkeys(texts, "")}).astype(dict.fromkeys(texts, str))
     order = ([AVERAGE, "date", "revision"], [False, False, True])
@@ -207,6 +213,13 @@ def _named(path: Path, table: pd.DataFrame, kind: ArchiveFormat) -> pd.DataFrame
     else:
         table[AVERAGE] = table[list(kind.titles)].mean(axis=1, skipna=False)
     return table
+
+
+def _fix_of(path: Path) -> str:
+    """What to give instead of a file that is no CSV."""
+    if path.suffix == ".parquet":
+        return "write it as CSV: pandas.read_parquet(FILE).to_csv(FILE.csv, index=False)"
+    return "give a CSV file of the leaderboard's rows, in UTF-8; one compressed with gzip ends in .csv.gz"
 
 
 def _content(path: Path) -> bytes:
@@ -353,8 +366,8 @@ def _check_columns(path: Path, found: Sequence[str], kind: ArchiveFormat) -> Non
 
 def _flagged(path: Path, values: pd.Series, kind: ArchiveFormat) -> pd.Series:
     """Whether models are flagged; an empty cell counts as not."""
-    known = {"true": not kind.hides_flagged, "false": kind.hides_flagged, "nan": False}
-    flagged = values.astype(str).str.lower().map(known)
+    known = {"true": not kind.hides_flagged, "false": kind.hides_flagged, "": False}
+    flagged = values.astype(object).where(values.notna(), "").astype(str).str.lower().map(known)
     if flagged.isna().any():
         line = int(flagged.isna().to_numpy().argmax()) + 2  # the header is line 1
         raise SmaugError(f"{path}, line {line}: Flagged is {values.iloc[line - 2]!r}", fix="write True or False")

@@ -169,8 +169,9 @@ def document_metrics(spec: TaskSpec, samples: Iterable[Mapping[str, Any]]) -> di
                 found = [measure(each, stops) for each in repeats_of(sample)]
                 rows[key] = {name: fmean(one[name] for one in found) for name in set.intersection(*map(set, found))}
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            lacking = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
             raise SmaugError(
-                f"samples of {spec.name}, line {number}: not in lm-eval's format ({error!r})",
+                f"samples of {spec.name}, line {number}: not in lm-eval's format ({lacking})",
                 fix="leave the file out, or evaluate again",
             ) from error
     names = set.intersection(*(set(row) for row in rows.values())) if rows else set()

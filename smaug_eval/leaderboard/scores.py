@@ -185,7 +185,7 @@ def task_score(task: str, column: Column[Leaf], metrics: Mapping[str, Any]) -> S
             fix="evaluate with this project's tasks",
         )
     count = int(n) if n is not None and math.isfinite(n) else None
-    if math.isnan(value):
+    if not math.isfinite(value):
         return Score(0.0, None, count, (f"{task}: {name} is not a number, counted as 0",))
     stderr = number(metrics.get(f"{name}_stderr,{filter_name}"))
     if stderr is None or not math.isfinite(stderr):

@@ -79,7 +79,10 @@ def write_recipe(choices: RecipeChoices, out: Path, *, force: bool = False) -> P
             is there already; nothing is written then.
     """
     if out.suffix not in (".yaml", ".yml") or not is_plain_name(out.stem):
-        raise SmaugError(f"{out}: a recipe is a YAML file that gives the run its name", fix="call it NAME.yaml")
+        raise SmaugError(
+            f"{out}: a recipe is a YAML file whose name names the run, and its folder",
+            fix="call it NAME.yaml, with letters, digits, '.', '_' and '-' in NAME; its folder may have any name",
+        )
     _check(choices)
     fit = _fit(choices, out.parent)
     recipe, notes = _recipe(choices, fit, out.parent)

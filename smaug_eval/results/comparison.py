@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rapidfuzz import process
-
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.common.parallel import mapped
+from smaug_eval.common.suggest import nearest
 from smaug_eval.results.boards import TASKS, PageBoard, boards_of
 from smaug_eval.results.comparable import LIMITED, Comparability, Comparable
 from smaug_eval.results.files import Unread
-from smaug_eval.results.fitting import readable
+from smaug_eval.results.fitting import with_readable_samples
 from smaug_eval.results.gates import KnownConditions, comparability, group_gate, is_refused
 from smaug_eval.results.json_files import mapping
 from smaug_eval.results.judged import JudgedSet
@@ -276,7 +275,7 @@ def compare(
     chosen = _choose_baseline(baseline, list(named) or judged, sources)
     may_cut = shorten and not judged and not trainings
     cut = short_names(list(named)) if may_cut else {name: name for name in named}
-    models, unread = _with_readable_samples({cut[name]: results for name, results in named.items()})
+    models, unread = with_readable_samples({cut[name]: results for name, results in named.items()})
     given = Given(
         models=models,
         candidates=list(models) or judged,
@@ -362,23 +361,6 @@ class Given:
         )
 
 
-def _with_readable_samples(models: Mapping[str, Results]) -> tuple[dict[str, Results], list[Unread]]:
-    """Remove samples that are damaged from models' results; return the results and what was removed."""
-    unread: list[Unread] = []
-    found: dict[str, Results] = {}
-    for model, results in models.items():
-        kept = {}
-        for task, result in results.items():
-            if (why := readable(result)) is not None and result.samples is not None:
-                path = result.samples if isinstance(result.samples, Path) else result.samples.path
-                error = SmaugError(why)
-                unread.append(Unread(path, why.removeprefix(str(path)).lstrip(":, "), error))
-                result = replace(result, samples=None)
-            kept[task] = result
-        found[model] = kept
-    return found, unread
-
-
 def _gates(
     model: str,
     models: Mapping[str, Results],
@@ -433,8 +415,8 @@ def _choose_baseline(wanted: str | None, models: Sequence[str], sources: Sequenc
     for found in (recorded, ends):
         if len(found) == 1 and found[0] in models:
             return found[0]
-    nearest = process.extractOne(wanted, models)
+    near = nearest(wanted, models) if models else ""
     raise SmaugError(
         f"baseline {wanted!r} is none of the models: {', '.join(models) or 'there are no results'}",
-        fix=f"did you mean {nearest[0]!r}?" if nearest else "leave the baseline out",
+        fix=near.removeprefix("; ") if "did you mean" in near else "name one of them, or leave the baseline out",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import mmap
 import os
 import re
@@ -19,6 +20,8 @@ from smaug_eval.results import foreign
 from smaug_eval.results.json_files import LARGEST, content_of, is_utf16, mapping, parsed, read_value
 from smaug_eval.results.layout import OTHERS
 from smaug_eval.results.sample_files import Inside, Samples
+
+log = logging.getLogger(__name__)
 
 RESULTS_PATTERN = "results_*.json"
 
@@ -75,6 +78,16 @@ def refuse_failures(unread: Iterable[Unread], done: str) -> None:
         raise Unreadable(
             f"{done} without what cannot be read: {', '.join(names)}", fix="correct these files or remove them"
         )
+
+
+def warn_of_failures(unread: Iterable[Unread]) -> None:
+    """Log a warning for files that should have been read and were not, while the rest is used.
+
+    Args:
+        unread: What was not read.
+    """
+    for note in notes_of((each for each in unread if each.is_failure), None):
+        log.warning("%s", note)
 
 
 def failed(path: Path, error: SmaugError) -> Unread:
@@ -194,11 +207,16 @@ def samples_of(path: Path, document: Mapping[str, Any], beside: Sequence[Path], 
     return found
 
 
-def notes_of(unread: Iterable[Unread], root: Path) -> list[str]:
-    """Say what was found and not read, one sentence for each reason."""
+def notes_of(unread: Iterable[Unread], root: Path | None) -> list[str]:
+    """Say what was found and not read, one sentence for each reason.
+
+    Args:
+        unread: What was not read.
+        root: The folder below which files are named; None for whole paths.
+    """
     by_reason: dict[str, list[str]] = defaultdict(list)
     for each in unread:
-        by_reason[each.reason].append(_relative(each.path, root))
+        by_reason[each.reason].append(str(each.path) if root is None else _relative(each.path, root))
     return [f"not read: {some_names(names)}: {reason}" for reason, names in by_reason.items()]
 
 

@@ -1,15 +1,19 @@
-"""Check whether a task's samples are those of its results: as many documents, and the same mean."""
+"""Check whether a task's samples can be read and are those of its results: as many documents, and the same mean."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.results.corpus import is_mean
 from smaug_eval.results.documents import logged, logged_documents
+from smaug_eval.results.files import Unread
 from smaug_eval.results.metrics import NO_FILTER, Metric, metrics_of
 from smaug_eval.results.sample_files import KEPT_FILES, FileState, Samples, state_of
 from smaug_eval.results.task_results import TaskResult
@@ -62,3 +66,26 @@ def readable(result: TaskResult) -> str | None:
     except OSError as error:
         return str(error)
     return None
+
+
+def with_readable_samples(
+    models: Mapping[str, Mapping[str, TaskResult]],
+) -> tuple[dict[str, dict[str, TaskResult]], list[Unread]]:
+    """Remove samples that are damaged from models' results; return the results and what was removed.
+
+    Args:
+        models: Model to task to result.
+    """
+    unread: list[Unread] = []
+    found: dict[str, dict[str, TaskResult]] = {}
+    for model, results in models.items():
+        kept = {}
+        for task, result in results.items():
+            if (why := readable(result)) is not None and result.samples is not None:
+                path = result.samples if isinstance(result.samples, Path) else result.samples.path
+                error = SmaugError(why)
+                unread.append(Unread(path, why.removeprefix(str(path)).lstrip(":, "), error))
+                result = replace(result, samples=None)
+            kept[task] = result
+        found[model] = kept
+    return found, unread

@@ -65,9 +65,14 @@ def only_model(path: Path) -> tuple[str, Mapping[str, TaskResult]]:
     if len(models) != 1:
         raise SmaugError(
             f"against: {path} holds {len(models)} models: {', '.join(models)}",
-            fix=f"name the folder of one of them, such as {path / 'eval' / 'NAME'}",
+            fix=f"name the folder of one of them{_example(path, models)}",
         )
     return next(iter(models.items()))
+
+
+def _example(path: Path, models: Iterable[str]) -> str:
+    found = next((folder for name in models if (folder := path / "eval" / name).is_dir()), None)
+    return "" if found is None else f", such as {found}"
 
 
 def baseline_on_page(run: Path, kept: Path) -> str:

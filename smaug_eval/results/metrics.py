@@ -75,8 +75,14 @@ def metrics_of(entry: Mapping[str, Any]) -> list[Metric]:
         if isinstance(value, int | float) or value in ("N/A", None):
             stderr_key = f"{name}_stderr,{filter_name}" if filter_name else f"{name}_stderr"
             stderr = entry.get(stderr_key, entry.get(f"{name.removesuffix('_avg')}{_STD_ERR}"))
-            metrics.append(Metric(name, filter_name, as_number(value), as_number(stderr)))
+            metrics.append(Metric(name, filter_name, _finite(value), as_number(stderr)))
     return metrics
+
+
+def _finite(value: object) -> float:
+    """An infinite number, such as the perplexity of a model that diverged, is none that differences are taken of."""
+    number = as_number(value)
+    return number if math.isfinite(number) else math.nan
 
 
 def label_of(key: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
+from smaug_eval.common.suggest import nearest
 from smaug_eval.common.text import is_missing, some_names
 from smaug_eval.results.asked import limit_words
 from smaug_eval.results.boards import TASKS
 from smaug_eval.results.comparison import Comparison
-from smaug_eval.results.metrics import Metric, label_of
+from smaug_eval.results.metrics import Metric, label_of, metric_in
 from smaug_eval.results.task_results import TaskResult
 
 
@@ -23,6 +24,33 @@ def result_notes(comparison: Comparison) -> Iterator[str]:
         affected.setdefault(text, []).append(model)
     for text, models in affected.items():
         yield f"{', '.join(models)}: {text}"
+    yield from _silent(comparison)
+    yield from _vain_choices(comparison)
+
+
+def _silent(comparison: Comparison) -> Iterator[str]:
+    """Name the tasks that stand in no table, so that none vanishes without a word."""
+    shown = {task for board in comparison.boards for task in board.homes}
+    told = {task for own in comparison.models.values() for task, result in own.items() if result.metrics}
+    told |= {task for own in comparison.models.values() for task, result in own.items() if result.is_group}
+    silent = [task for task in comparison.tasks if task not in shown and task not in told]
+    if silent:
+        yield f"without a number: {some_names(silent)}"
+
+
+def _vain_choices(comparison: Comparison) -> Iterator[str]:
+    """Name the metrics that were chosen for tasks, and that none of these tasks has."""
+    given = () if comparison.given is None else comparison.given.metrics
+    for task, metric in given:
+        results = [own[name] for own in comparison.models.values() for name in own if task in ("", name)]
+        asked = f"--metric {task}={metric}" if task else f"--metric {metric}"
+        if not results:
+            yield f"{asked} changes nothing: there is no task {task}{nearest(task, comparison.tasks).rstrip('?')}"
+        elif not any(metric_in(each.metrics, metric) for each in results):
+            names = sorted({each.name for own in results for each in own.metrics})
+            yield f"{asked} changes nothing: no task has this metric{nearest(metric, names).rstrip('?')}"
+        elif task and any(task in board.homes for board in comparison.boards if board.name != TASKS):
+            yield f"{asked} changes nothing: {task} is a suite's task, and the suite says which metric counts"
 
 
 def _of_other_metrics(comparison: Comparison) -> Iterator[tuple[str, str]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from smaug_eval.common.errors import SmaugError
-from smaug_eval.common.text import some_names
 from smaug_eval.leaderboard import modern, v2_scores
 from smaug_eval.results.boards import SIX, TASKS
 from smaug_eval.results.comparison import Comparison, compare
@@ -75,18 +74,8 @@ def score_paths(paths: Sequence[Path], *, baseline: str | None = None, metrics: 
     unread = [*(each for source in sources for each in source.unread), *comparison.unread]
     notes = [note for source in sources for note in (*source.notes, *unread_notes(source))]
     notes += [f"not read: {each.path.name}: {each.reason}" for each in comparison.unread]
-    notes += [*result_notes(comparison), *_left_out(comparison)]
+    notes += result_notes(comparison)
     return Scored(views, comparison, notes, unread)
-
-
-def _left_out(comparison: Comparison) -> Iterator[str]:
-    """Name the tasks that stand in no table, so that none vanishes without a word."""
-    shown = {task for board in comparison.boards for task in board.homes}
-    told = {task for own in comparison.models.values() for task, result in own.items() if result.metrics}
-    told |= {task for own in comparison.models.values() for task, result in own.items() if result.is_group}
-    silent = [task for task in comparison.tasks if task not in shown and task not in told]
-    if silent:
-        yield f"without a number: {some_names(silent)}"
 
 
 def _with_differences(views: ModelViews, comparison: Comparison) -> ModelViews:

@@ -29,6 +29,7 @@ from smaug_eval.results.files import (
     results_in,
     samples_of,
 )
+from smaug_eval.results.fitting import with_readable_samples
 from smaug_eval.results.json_files import mapping, read_object
 from smaug_eval.results.judged import JudgedSet, dialogue_files, holds_dialogues, read_dialogues
 from smaug_eval.results.layout import (
@@ -218,6 +219,19 @@ def settle(source: Source) -> None:
         if arm.results:
             source.results.setdefault(arm.name, {}).update(arm.results)
     source.notes += [note for arm in arms for note in arm.notes]
+
+
+def without_damaged_samples(sources: Sequence[Source]) -> list[Source]:
+    """Return sources whose damaged files of samples are among what was not read; their results stay.
+
+    Args:
+        sources: Their results may be of any origin.
+    """
+    found = []
+    for source in sources:
+        results, unread = with_readable_samples(source.results)
+        found.append(replace(source, results=results, unread=[*source.unread, *unread]))
+    return found
 
 
 def unread_notes(source: Source) -> list[str]:

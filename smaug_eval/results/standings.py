@@ -8,18 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smaug_eval.common.errors import SmaugError
+from smaug_eval.leaderboard import v2_scores
 from smaug_eval.leaderboard.columns import Task
-from smaug_eval.leaderboard.published import V1, published_rows_of
+from smaug_eval.leaderboard.published import V1, V2, published_rows_of
 from smaug_eval.leaderboard.rescore import leaderboard_task
+from smaug_eval.results.boards import boards_of
 from smaug_eval.results.identity import billions, hub_name
 from smaug_eval.results.merging import descriptions, merge_models, names_on_page, with_distinct_labels
-from smaug_eval.results.sources import Source, read_sources, unread_notes
+from smaug_eval.results.sources import Source, read_sources, unread_notes, without_damaged_samples
+from smaug_eval.results.tables import KnownScores
 from smaug_eval.results.task_results import TaskResult
-from smaug_eval.results.views import ARCHIVED, OWN_TASKS, ModelViews, all_views
+from smaug_eval.results.views import ARCHIVED, OWN_TASKS, all_views
 
 if TYPE_CHECKING:
     from smaug_eval.leaderboard.archive import Archive, Standing
     from smaug_eval.leaderboard.scores import SuiteScores
+
+_THEIRS = "lm-eval's leaderboard tasks"
 
 
 def leaderboard_rows(suite: str = V1) -> list[dict[str, Any]]:
@@ -46,7 +51,7 @@ def rank(paths: Sequence[Path], archive_file: Path, *, include_flagged: bool = F
 
     archive = read_archive(archive_file)
     suite = archive.kind.suite
-    sources = with_distinct_labels(read_sources(paths)) if paths else []
+    sources = without_damaged_samples(with_distinct_labels(read_sources(paths))) if paths else []
     ranked, left_out = ranked_models(sources, archive, include_flagged=include_flagged)
     if paths and not ranked:
         results = merge_models(sources)
@@ -98,14 +103,26 @@ def ranked_models(
     models, about, shown = merge_models(sources), descriptions(sources), _shown_names(sources)
     found, left_out = [], []
     for model, results in models.items():
-        own = [each for each in all_views({model: results}) if each.suite == archive.kind.suite]
-        whole = [(each, scores) for each in own if (scores := without_stopped(each.scores, results)[0]).columns]
-        for views, scores in whole:
+        own = _scores_of(model, results, archive.kind.suite)
+        whole = [(*each, scores) for each in own if (scores := without_stopped(each[1], results)[0]).columns]
+        for origin, measured, scores in whole:
             said = about.get(model, {})
-            standing = _standing(archive, views, shown[model], results, said, include_flagged)
+            standing = _standing(archive, measured, origin, (model, shown[model]), results, said, include_flagged)
             found.append(RankedModel(model, _on_its_rules(archive, scores, results), standing, said, results))
         left_out += [] if whole else [model]
     return found, left_out
+
+
+def _scores_of(model: str, results: Mapping[str, TaskResult], suite: str) -> list[tuple[str, SuiteScores]]:
+    """A model's scores by a leaderboard's rules, each with whose tasks it was measured on.
+
+    The second leaderboard's tasks in lm-eval, ``leaderboard_ifeval`` and so on, are those that it ran itself.
+    """
+    found = [(each.origin, each.scores) for each in all_views({model: results}) if each.suite == suite]
+    if found or suite != V2:
+        return found
+    boards = (each for each in boards_of({model: results}) if each.name == v2_scores.NAME)
+    return [(_THEIRS, scores) for each in boards if (scores := KnownScores().of(each, model)) is not None]
 
 
 def without_stopped(scores: SuiteScores, results: Mapping[str, TaskResult]) -> tuple[SuiteScores, tuple[str, ...]]:
@@ -144,16 +161,18 @@ def _shown_names(sources: Sequence[Source]) -> dict[str, str]:
 
 def _standing(
     archive: Archive,
-    views: ModelViews,
-    shown: str,
+    scores: SuiteScores,
+    origin: str,
+    names: tuple[str, str],
     results: Mapping[str, TaskResult],
     about: Mapping[str, Any],
     include_flagged: bool,
 ) -> Standing:
-    name = hub_name(views.model, about, results)
-    own = standing_of(archive, views.scores, name, about, results, include_flagged=include_flagged)
-    origin = () if views.origin in (OWN_TASKS, ARCHIVED) else (f"from {views.origin}",)
-    return replace(own, model=shown, notes=(*own.notes, *origin))
+    model, shown = names
+    name = hub_name(model, about, results)
+    own = standing_of(archive, scores, name, about, results, include_flagged=include_flagged)
+    said = () if origin in (OWN_TASKS, ARCHIVED) else (f"from {origin}",)
+    return replace(own, model=shown, notes=(*own.notes, *said))
 
 
 def standing_of(

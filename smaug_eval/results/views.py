@@ -164,17 +164,22 @@ def rescored_views(path: Path) -> list[ModelViews]:
     return [views for views in found if views.origin == OTHER_TASKS]
 
 
-def all_views(models: Mapping[str, Mapping[str, TaskResult]]) -> Iterator[ModelViews]:
+def all_views(models: Mapping[str, Mapping[str, TaskResult]], *, must_rescore: bool = False) -> Iterator[ModelViews]:
     """Yield the views of each model on each suite that it has results of.
 
+    Args:
+        models: Model to task to result.
+        must_rescore: Whether samples that cannot be scored by the leaderboard's rules, such as those of documents that
+            were cut out, are an error; else scores are taken as reported, and notes say so.
+
     Raises:
-        SmaugError: a samples file is damaged, or cannot be scored by the leaderboard's rules.
+        SmaugError: a model's results do not make scores, or, with ``must_rescore``, samples cannot be scored.
     """
     for model, results in models.items():
-        yield from _model_views(model, results)
+        yield from _model_views(model, results, must_rescore)
 
 
-def _model_views(model: str, results: Mapping[str, TaskResult]) -> Iterator[ModelViews]:
+def _model_views(model: str, results: Mapping[str, TaskResult], must_rescore: bool) -> Iterator[ModelViews]:
     for make in SUITES.values():
         suite = make()
         if suite.folder is None:  # lm-eval's own tasks are re-scored
@@ -182,24 +187,34 @@ def _model_views(model: str, results: Mapping[str, TaskResult]) -> Iterator[Mode
         leaves = {leaf.name: leaf for column in suite.columns for leaf in column.leaves}
         own = {name: result for name, result in results.items() if name in leaves}
         if own:
-            parts = {name: _own(leaves[name], result) for name, result in own.items()}
+            parts = {name: _own(leaves[name], result, must_rescore) for name, result in own.items()}
             yield _views(model, suite, OWN_TASKS, parts, ())
     others = {name: leaf for name in results if (leaf := leaderboard_task(name)) is not None}
     if others:
-        parts = _rescored({name: results[name] for name in others})
+        parts = _rescored({name: results[name] for name in others}, must_rescore)
         if parts:
             left_out = tuple(name for name, result in results.items() if not (name in others or result.is_group))
             is_archived = all(results[name].asked.harness == LEADERBOARD for name in others)
             yield _views(model, v1.SUITE, ARCHIVED if is_archived else OTHER_TASKS, parts, left_out)
 
 
-def _own(leaf: Any, result: TaskResult) -> Rescored:
+def _own(leaf: Any, result: TaskResult, must_rescore: bool) -> Rescored:
     samples, notes = _usable(result)
     entry = result.entry if result.n is None else {**result.entry, "sample_len": result.n}
     entry = {**entry, **(v2_scores.ifeval_entry(entry) or {})}
-    if samples is None:
-        return Rescored(entry, {}, AS_REPORTED, (*result.notes, *notes))
-    return Rescored(entry, document_metrics(leaf, sample_rows(samples)), RECOMPUTED, (*result.notes, *notes))
+    if samples is not None:
+        try:
+            values = document_metrics(leaf, sample_rows(samples))
+            return Rescored(entry, values, RECOMPUTED, (*result.notes, *notes))
+        except SmaugError as error:
+            if must_rescore:
+                raise
+            notes = (*notes, _not_rescored(error))
+    return Rescored(entry, {}, AS_REPORTED, (*result.notes, *notes))
+
+
+def _not_rescored(error: SmaugError) -> str:
+    return f"the samples cannot be scored again, the score is as reported: {error.message}"
 
 
 def _usable(result: TaskResult) -> tuple[Samples | None, tuple[str, ...]]:
@@ -210,18 +225,28 @@ def _usable(result: TaskResult) -> tuple[Samples | None, tuple[str, ...]]:
     return (result.samples, ()) if reason is None else (None, (f"the samples {reason}: scored as reported",))
 
 
-def _rescored(results: Mapping[str, TaskResult]) -> dict[str, Rescored]:
+def _rescored(results: Mapping[str, TaskResult], must_rescore: bool) -> dict[str, Rescored]:
     """Map the leaderboard's leaf tasks to their results; where several stand for one, samples go before reports."""
     parts: dict[str, Rescored] = {}
     for name, result in results.items():
         samples, told = _usable(result)
-        rows = None if samples is None else sample_rows(samples)
         leaf = leaderboard_task(name)
-        unsampled = "the samples are not used" if told else "there are no samples"
-        part = rescore(name, result.entry, result.settings, rows, documents=result.n, unsampled=unsampled)
+        try:
+            part = _part(name, result, samples, told)
+        except SmaugError as error:
+            if must_rescore:
+                raise
+            told = (*told, _not_rescored(error))
+            part = _part(name, result, None, told)
         if leaf is not None and part is not None and (leaf.name not in parts or part.how == RECOMPUTED):
             parts[leaf.name] = replace(part, notes=(*result.notes, *part.notes, *told))
     return parts
+
+
+def _part(name: str, result: TaskResult, samples: Samples | None, told: Sequence[str]) -> Rescored | None:
+    rows = None if samples is None else sample_rows(samples)
+    unsampled = "the samples are not used" if told else "there are no samples"
+    return rescore(name, result.entry, result.settings, rows, documents=result.n, unsampled=unsampled)
 
 
 def _views(

@@ -10,6 +10,7 @@ from smaug_eval.common.errors import SmaugError
 from smaug_eval.common.files import write_text
 from smaug_eval.common.suggest import nearest
 from smaug_eval.results import frame
+from smaug_eval.results.files import warn_of_failures
 from smaug_eval.sharing.every_eval_ever import Evaluator, write_every_eval_ever
 from smaug_eval.sharing.lm_eval_folders import write_lm_eval
 from smaug_eval.sharing.measured import read_to_share
@@ -49,6 +50,7 @@ def export_results(
     if is_used and not force:
         raise SmaugError(f"{out} exists already", fix="give another place, or write to it with --force")
     sources, comparison = read_to_share(paths)
+    warn_of_failures([*(each for source in sources for each in source.unread), *comparison.unread])
     places = places_of(sources)
     if format_ == "csv":
         table = _table(paths, places)
@@ -74,6 +76,7 @@ def _table(paths: Sequence[Path], places: Places) -> pd.DataFrame:
     if not parts:
         raise SmaugError("there is no score to export", fix="give finished runs, lm-eval results or judgments")
     table = pd.concat(parts, ignore_index=True)
+    table["n"] = table["n"].astype("Int64")
     for name in ("suite", "model", "column", "notes"):
         table[name] = [places.hide(value) if isinstance(value, str) else value for value in table[name]]
     return table

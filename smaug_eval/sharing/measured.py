@@ -230,7 +230,8 @@ def _average(table: ScoreTable, model: str, sentence: str) -> MeasuredScore:
 
 
 def _columns(table: ScoreTable, model: str, comparison: Comparison) -> Iterator[MeasuredScore]:
-    for column, metric, cell in zip(table.described, table.metrics, table.cells.get(model, []), strict=True):
+    cells = table.cells.get(model) or [None] * len(table.described)  # it may have no task of this table
+    for column, metric, cell in zip(table.described, table.metrics, cells, strict=True):
         if cell is None:
             continue
         results = tuple(_results(comparison, model, column))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ SENT_ALONE = 1 << 20
 _SMALL = 10 << 20
 """Bytes up to which the Hub may keep a file in git itself, and names it as git does."""
 _TEXTS = (".json", ".md", ".txt", ".jinja", ".html", ".yaml", ".yml", ".py")
+_LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _WEIGHTS_KINDS = {"merged": CHECKPOINT_FOLDER, "adapter": ADAPTER_FOLDER}
 
 Result = TypeVar("Result")
@@ -125,17 +127,26 @@ def prepare_publication(
         run: The run directory.
         model: A training of the run.
         repo: ``ORGANISATION/NAME``.
-        private: Whether a repository that is made is private.
+        private: Whether a repository that is made is private; one that is there must be.
         weights: ``merged`` or ``adapter``; what was evaluated if None.
         license_: Identifier of the licence, such as ``apache-2.0``; as the checkpoint's card says if None.
         base_model: The base's id on the Hub, where the run names it by a folder.
         ask_hub: Whether the Hub is asked what it has already.
 
     Raises:
-        SmaugError: the run has no such finished training, an adapter's base has no public name, or the Hub refuses.
+        SmaugError: the run has no such finished training, an adapter's base has no public name, a repository that
+            should be private is public, or the Hub refuses.
     """
     if repo.count("/") != 1 or not all(repo.split("/")):
         raise SmaugError(f"--repo {repo!r}: not of the form ORGANISATION/NAME", fix="for example --repo me/my-model")
+    _check_name("--repo", repo)
+    if base_model is not None:
+        _check_name("--base-model", base_model)
+    if license_ is not None and not _LICENCE.fullmatch(license_):
+        raise SmaugError(
+            f"--license {license_!r}: not the identifier of a licence",
+            fix="give the Hub's own, in small letters, such as apache-2.0, cc-by-4.0 or other",
+        )
     source, comparison = read_run_to_share(run)
     folder = _weights_folder(source, run, model, weights)
     places = places_of([source])
@@ -156,12 +167,34 @@ def prepare_publication(
     notes = [] if license_ or "license" in _metadata(written) else ["the card names no licence: give --license"]
     if base is None:
         notes.append("the card names no base model: the run names it by a folder; give --base-model")
-    nothing: tuple[bool, Mapping[str, str]] = (True, {})
-    creates, there = _there(repo) if ask_hub else nothing
+    nothing: tuple[bool | None, Mapping[str, str]] = (None, {})
+    is_private, there = _there(repo) if ask_hub else nothing
+    if private and is_private is False:
+        raise SmaugError(
+            f"{repo} exists and everybody can read it: --private makes new repositories private, no others",
+            fix="make it private in its settings on the Hub, give another name, or leave --private out",
+        )
     if not ask_hub:
         notes.append("the Hub was not asked what it has: HF_HUB_OFFLINE is set")
     checked = [_known(each, there) for each in files]
-    return Publication(repo, f"{endpoint()}/{repo}", private, creates, tuple(checked), tuple(notes))
+    is_new = is_private is None
+    return Publication(
+        repo, f"{endpoint()}/{repo}", private if is_new else bool(is_private), is_new, tuple(checked), tuple(notes)
+    )
+
+
+def _check_name(option: str, name: str) -> None:
+    """Refuse what the Hub takes for no repository's name, before it is asked."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise SmaugError(
+            f"{option} {name!r}: no name that the Hub takes",
+            fix="use letters, digits, '-', '_' and '.', no '-' or '.' at either end, and at most 96 characters",
+        ) from error
 
 
 def push(
@@ -280,22 +313,23 @@ def _report(run: Path, baseline: str | None) -> str:
         return out.read_text(encoding="utf-8")
 
 
-def _there(repo: str) -> tuple[bool, Mapping[str, str]]:
-    """Whether the repository is still to be made, and its files with the names of their contents."""
+def _there(repo: str) -> tuple[bool | None, Mapping[str, str]]:
+    """Whether the repository is private, None where it is still to be made; its files with their contents' names."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
     from huggingface_hub.hf_api import RepoFile
 
-    def listed() -> dict[str, str] | None:
+    def listed() -> tuple[bool | None, Mapping[str, str]]:
+        api = HfApi(endpoint=endpoint())
         try:
-            entries = HfApi(endpoint=endpoint()).list_repo_tree(repo, recursive=True)
+            entries = api.list_repo_tree(repo, recursive=True)
             files = (each for each in entries if isinstance(each, RepoFile))
-            return {each.path: each.blob_id if each.lfs is None else each.lfs.sha256 for each in files}
+            names = {each.path: each.blob_id if each.lfs is None else each.lfs.sha256 for each in files}
+            return bool(api.model_info(repo).private), names
         except RepositoryNotFoundError:
-            return None
+            return None, {}
 
-    found = _asked(repo, listed)
-    return found is None, found or {}
+    return _asked(repo, listed)
 
 
 def _known(file: SharedFile, there: Mapping[str, str]) -> SharedFile:

@@ -92,6 +92,11 @@ def printed(part: Any, **options: Any) -> list[str]:
     return out.getvalue().splitlines()
 
 
+def test_a_width_of_nothing_hides_no_text() -> None:
+    """Where a pipeline sets COLUMNS=0."""
+    assert printed(Group(Text("gate: fail"), wide_table()), width=0)[0] == "gate: fail"
+
+
 def test_off_a_terminal_a_table_is_as_wide_as_it_needs() -> None:
     lines = printed(Group(Text("a line that is much longer than twenty characters"), Group(wide_table())), width=20)
     assert lines[0] == "a line that is much longer than twenty characters"

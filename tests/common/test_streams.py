@@ -42,6 +42,13 @@ def test_tables_are_printed_where_the_encoding_lacks_characters(pairs: Path) -> 
     assert table.count(r"\u2588") > 0  # the bars
 
 
+def test_signs_of_numbers_are_no_digits_where_the_encoding_lacks_them() -> None:
+    fit_standard_streams()
+    text = "\N{MINUS SIGN}2.4 \N{PLUS-MINUS SIGN} 0.5 \N{FULL BLOCK}\N{GRINNING FACE}"
+    assert text.encode("ascii", "smaug-json-escapes") == rb"-2.4 +/- 0.5 \u2588\ud83d\ude00"
+    assert text.encode("latin-1", "smaug-json-escapes").startswith(b"-2.4 \xb1 0.5 ")
+
+
 def test_bytes_of_a_path_that_are_no_text_are_printed() -> None:
     fit_standard_streams()
     handler = codecs.lookup_error("smaug-json-escapes")

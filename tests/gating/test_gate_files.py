@@ -180,3 +180,49 @@ def test_the_command_ends_with_the_verdict_s_code(
     code, _, errors = gate(mixed / "new", "--baseline", mixed / "old", "--policy", policy)
     assert code == 2
     assert "policy.yaml, line 2: requirements.0.is = 'beter'" in errors
+
+
+def test_a_damaged_file_is_bad_input_and_no_verdict(gate: Callable[..., tuple[int, str, str]], mixed: Path) -> None:
+    damaged = mixed / "damaged" / "results_2026-01-01T00-00-00.000000.json"
+    damaged.parent.mkdir()
+    damaged.write_text('{"results": {')
+    for arguments in ((damaged.parent, "--baseline", mixed / "old"), (mixed / "new", "--baseline", damaged.parent)):
+        code, shown, errors = gate(*arguments)
+        assert (code, shown) == (2, "")
+        assert f"error: {damaged}, line 1: not JSON" in errors
+        assert "fix: write the file again" in errors
+
+
+def test_what_is_damaged_or_not_evaluated_yet_does_not_pass_by_being_absent(
+    gate: Callable[..., tuple[int, str, str]], tmp_path: Path, run_writer: Any
+) -> None:
+    values = [1.0, 0.0] * 200
+    better = [1.0 if number % 4 == 1 else value for number, value in enumerate(values)]
+    run = run_writer(tmp_path / "run")
+    for model, own in (("base", values), ("dpo", better)):
+        mean = sum(own) / len(own)
+        run.evaluation(model, {"mine": mean}, metric="acc", n=400, samples=run_writer.samples(own, "acc"))
+    run.manifest(models={"base": {}, "dpo": {}})
+    assert gate(run.path)[0] == 0
+    run.manifest(models={"base": {}, "dpo": {}, "dpop": {}})
+    code, shown, _ = gate(run.path, "--json")
+    assert code == 5
+    assert [(each["model"], each["verdict"], each["why_not"]) for each in json.loads(shown)["checks"]] == [
+        ("dpo", "pass", ""), ("dpop", "cannot tell", "dpop was not measured on it"),
+    ]  # fmt: skip
+    assert gate(run.path, "--model", "dpo")[0] == 0
+    damaged = tmp_path / "run/eval/dpo/main/other/results_2026-01-01T00-00-00.000000.json"
+    damaged.parent.mkdir()
+    damaged.write_text('{"results": {')
+    code, shown, _ = gate(run.path, "--model", "dpo", "--json")
+    last = json.loads(shown)["checks"][-1]
+    assert (code, last["model"], last["verdict"]) == (5, "results", "cannot tell")
+    assert last["reason"].startswith(f"not read: {damaged}: line 1: not JSON")
+
+
+def test_one_file_is_not_written_twice(gate: Callable[..., tuple[int, str, str]], mixed: Path, tmp_path: Path) -> None:
+    same = tmp_path / "gate.out"
+    code, _, errors = gate(mixed / "new", "--baseline", mixed / "old", "--junit", same, "--out", same)
+    assert code == 2
+    assert f"{same} is named for two files" in errors
+    assert not same.exists()

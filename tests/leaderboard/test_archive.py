@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -232,3 +233,24 @@ def test_the_verb_shows_published_rows_and_wants_an_archive_for_ranks(tmp_path: 
     described = CliRunner().invoke(app, ["leaderboard", "--archive", str(write(tmp_path / "archive.csv", ROWS))])
     assert "8 rows, 5 models" in described.stdout
     assert "beyond 0.01: none" in " ".join(described.stdout.split())
+
+
+def test_an_empty_flag_counts_as_none_and_a_short_line_is_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "archive.csv", [row("a/b", 50), row("a/c", 40, kept="")])
+    path.write_text(path.read_text() + "a/short,\n")
+    archive = read_archive(path)
+    assert (archive.read, archive.unusable) == (3, 1)
+    assert archive.rows["flagged"].tolist() == [False, False]
+
+
+@pytest.mark.parametrize("rows", [[], [row("a/b", "n/a")], [row("a/b", 101)]])
+def test_a_table_without_a_usable_row_ranks_nothing(tmp_path: Path, rows: list[list[Any]]) -> None:
+    with pytest.raises(SmaugError, match=r"archive\.csv holds no row with a model and all scores from 0 to 100"):
+        read_archive(write(tmp_path / "archive.csv", rows))
+
+
+def test_a_parquet_table_is_refused_with_how_to_write_it(tmp_path: Path) -> None:
+    pd.read_csv(write(tmp_path / "archive.csv", ROWS)).to_parquet(tmp_path / "archive.parquet")
+    with pytest.raises(SmaugError, match="cannot be read") as error:
+        read_archive(tmp_path / "archive.parquet")
+    assert "pandas.read_parquet(FILE).to_csv(" in str(error.value.fix)

@@ -232,3 +232,16 @@ def test_the_real_archives_fit_on_a_page(shared: Path, tmp_path: Path, name: str
     if name.endswith("v1.csv.gz"):
         assert data["model"][data["rank"].index(1)] == "paloalma/Le_Triomphant-ECE-TW3"
         assert sum(bits & 1 for bits in data["flags"]) == 109
+
+
+def test_lm_eval_s_own_tasks_of_the_second_leaderboard_are_ranked_as_in_a_report(shared: Path, tmp_path: Path) -> None:
+    rows = shared / "leaderboard" / "open_llm_leaderboard_v2_2025-02.csv.gz"
+    theirs = shared / "field/results/leaderboard_v2_limit1"
+    (own,) = smaug_eval.rank([theirs], rows)["standings"]
+    page = smaug_eval.report([theirs], tmp_path / "page.json", format_="json", archive=rows)
+    (reported,) = json.loads(page.read_text())["standings"]
+    assert json.loads(json.dumps(own["ranks"])) == reported["ranks"]
+    assert [round(each["score"], 1) for each in own["ranks"][:7]] == [47.2, 16.7, 45.8, 42.9, 11.1, 66.7, 100.0]
+    assert [*own["notes"]] == ["from lm-eval's leaderboard tasks"]
+    data = data_of(build_board([theirs], tmp_path / "board.html", archive_file=rows).read_text())
+    assert data["rank"][data["model"].index(own["model"])] == 6

@@ -188,6 +188,26 @@ def test_one_unreadable_file_does_not_take_the_rest_away(tmp_path: Path, kind: s
     assert name in error.value.message
 
 
+def test_what_is_left_out_of_a_page_or_an_export_is_said_where_the_command_was_typed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "in" / "good.json", newest(PIQA))
+    bad = write(tmp_path / "in" / f"results_{STAMP}.json", "{")
+    write(tmp_path / "in" / "other.json", {"anything": 1})  # nobody promised results there
+    for number, make in enumerate(
+        (
+            lambda: smaug_eval.report([tmp_path / "in"], tmp_path / "report.html"),
+            lambda: smaug_eval.leaderboard_page([tmp_path / "in"], tmp_path / "board.html"),
+            lambda: smaug_eval.export([tmp_path / "in"], "csv", tmp_path / "scores.csv"),
+        ),
+        start=1,
+    ):
+        make()
+        said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert len(said) == number
+        assert said[-1].startswith(f"not read: {bad}: line 1: not JSON")
+
+
 def test_strict_is_an_exit_code_of_1_with_everything_else_done(tmp_path: Path) -> None:
     write(tmp_path / "in" / "good.json", newest(PIQA))
     write(tmp_path / "in" / f"results_{STAMP}.json", "{")

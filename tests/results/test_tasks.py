@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -227,6 +228,48 @@ def test_a_metric_can_be_named(tmp_path: Path, given_: Sequence[str], title: str
     (found,) = shown.cells["org/model"]
     assert found is not None
     assert found.score.value == pytest.approx(value)
+
+
+def test_an_infinite_number_is_none_and_no_page_ends_at_it(tmp_path: Path) -> None:
+    """The perplexity of a model that diverged, beside a model's that did not; on the leaderboard it counts as 0."""
+    for name, value in (("fine", 12.0), ("diverged", math.inf)):
+        entries = {"wikitext": {"word_perplexity,none": value, "word_perplexity_stderr,none": "N/A"},
+                   "arc_challenge": {"acc_norm,none": value / 48, "acc_norm_stderr,none": 0.1}}  # fmt: skip
+        write(tmp_path / name / "results.json", newest(entries, model=f"org/{name}", shots=25))
+    page = smaug_eval.report([tmp_path / "fine", tmp_path / "diverged"], tmp_path / "page.json", format_="json")
+    found = json.loads(page.read_text())
+    assert any("shown as n/a: wikitext (word_perplexity)" in text for text in found["warnings"])
+    assert any("counted as 0 in the scores, as on the leaderboard: arc" in text for text in found["warnings"])
+    arc = smaug_eval.scores([tmp_path]).set_index(["model", "column"])["score"]
+    assert (arc["org/fine", "ARC"], arc["org/diverged", "ARC"]) == (25.0, 0.0)
+
+
+def test_no_interval_is_called_conservative(tmp_path: Path) -> None:
+    """A perplexity of totals alone has none: nothing says how far it would vary."""
+    for name, value in (("old", 10.0), ("new", 12.0)):
+        entries = {"wikitext": {"word_perplexity,none": value, "word_perplexity_stderr,none": "N/A"}}
+        write(tmp_path / name / "results.json", newest(entries, model=f"org/{name}"))
+    page = smaug_eval.report([tmp_path / "old", tmp_path / "new"], tmp_path / "page.md", format_="md").read_text()
+    assert "12 against 10 (no interval: nothing says how far the scores would vary)." in page
+    assert "conservative" not in page
+
+
+def test_a_metric_that_stands_for_nothing_and_a_task_without_a_number_are_said(tmp_path: Path) -> None:
+    entries = {"mine": accuracy(0.6), "arc_challenge": accuracy(0.5, metric="acc_norm,none"),
+               "words": {"acc,none": "high"}}  # fmt: skip
+    write(tmp_path / "r.json", newest(entries))
+    given_ = ["frobs", "min=acc", "mine=acc", "arc_challenge=acc_norm", "acc"]
+    notes = score_paths([tmp_path], metrics=given_).notes
+    assert [note for note in notes if "--metric" in note] == [
+        "--metric frobs changes nothing: no task has this metric; there is acc, acc_norm",
+        "--metric min=acc changes nothing: there is no task min; did you mean 'mine'",
+        "--metric arc_challenge=acc_norm changes nothing: arc_challenge is a suite's task, and the suite says which "
+        "metric counts",
+    ]
+    assert "without a number: words" in notes
+    page = smaug_eval.report([tmp_path], tmp_path / "page.md", format_="md", metrics=given_).read_text()
+    assert "without a number: words." in page
+    assert "--metric frobs changes nothing" in page
 
 
 @pytest.mark.parametrize("text", ["", "task=", "=acc", "a=b="])

@@ -122,3 +122,35 @@ def test_wrong_input(tmp_path: Path, foreign: Path) -> None:
     wrong = CliRunner().invoke(app, ["scores", str(foreign), "--view", "v2"])
     assert isinstance(wrong.exception, SmaugError)
     assert wrong.exception.fix == "choose one of v1, modern, both"
+
+
+def test_samples_of_cut_documents_and_damaged_ones_take_no_score_away(foreign: Path, tmp_path: Path) -> None:
+    """A page of many models does not end at one file of samples: the score is the reported one, and that is said."""
+    choice = {"arguments": {"gen_args_0": {"arg_0": "Q", "arg_1": " a"}}, "filtered_resps": [["-1.0", "False"]]}
+    cut = [{"doc_id": number, "doc": {}, **choice, "acc": float(number == 0)} for number in range(4)]
+    entry = {"acc,none": 0.25, "acc_norm,none": 0.5, "acc_norm_stderr,none": 0.1, "sample_len": 4}
+    model = {"model_name": "org/cut", "config": {"model_args": "pretrained=org/cut,add_bos_token=False"}}
+    write(tmp_path / "all/cut", {"arc_challenge": entry}, {"arc_challenge": cut}, **model)
+    broken = write(tmp_path / "all/broken", {"arc_challenge": entry}, {}, model_name="org/broken")
+    (broken / "samples_arc_challenge_2026.jsonl").write_text('{"doc_id": 0}\n{"doc_id\n')
+    whole = foreign.rename(tmp_path / "all/theirs")
+
+    views = {each.model: each for each in smaug_eval.score_views([whole, tmp_path / "all/cut"])}
+    (arc,) = views["org/cut"].columns
+    assert (arc.v1.value, views["org/cut"].how) == (50.0, {"ARC": "taken as reported"})
+    assert "key 'answerKey' is missing" in " ".join(arc.v1.notes)
+    assert views["org/model"].how["GSM8K"] == "recomputed from samples"
+
+    names = ["Model", "Average ⬆️", "ARC", "HellaSwag", "MMLU", "TruthfulQA", "Winogrande", "GSM8K", "Precision",
+             "#Params (B)", "Model sha", "Flagged", "date"]  # fmt: skip
+    rows = tmp_path / "rows.csv"
+    rows.write_text(",".join(names) + "\na/b,60,60,60,60,60,60,60,float16,7,abc,True,2024-01-01\n")
+    found = smaug_eval.rank([tmp_path / "all"], rows)
+    ranks = {each["model"]: each["ranks"][0] for each in found["standings"]}
+    assert {model: (each["column"], each["score"], each["rank"]) for model, each in ranks.items()} == {
+        "org/cut": ("ARC", 50.0, 2), "org/broken": ("ARC", 50.0, 2), "org/model": ("MMLU", 50.0, 2),
+    }  # fmt: skip
+    assert any("samples_arc_challenge_2026.jsonl: line 2: not valid JSON" in note for note in found["notes"])
+    for archive in (None, rows):
+        page = smaug_eval.leaderboard_page([tmp_path / "all"], tmp_path / "board.html", archive=archive)
+        assert "samples_arc_challenge_2026.jsonl: line 2: not valid JSON" in page.read_text()

@@ -17,6 +17,7 @@ import smaug_eval
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.sharing.every_eval_ever import _SCHEMAS, VERSION, check
 from smaug_eval.sharing.places import Places
+from tests.results.others import STAMP, newest, write
 from tests.run_writer import RunWriter
 from tests.sharing.shared_run import REVISION, write_run
 
@@ -173,3 +174,23 @@ def test_no_known_folder_is_left_in_a_text(folder: list[str], inner: list[str], 
 def test_a_longer_name_is_another_path() -> None:
     places = Places([], ["/data/runs"])
     assert places.hide("/data/runs/x /data/runs2 /data/runs-old") == "runs/x /data/runs2 /data/runs-old"
+
+
+@pytest.mark.parametrize("format_", ["eee", "lm-eval", "csv"])
+def test_models_of_different_tasks_are_exported_together(tmp_path: Path, format_: str) -> None:
+    """Each has its own tables alone; no number of another's stands for it."""
+    results = {"chooser": {"arc_challenge": {"acc_norm,none": 0.5, "acc_norm_stderr,none": 0.1}},
+               "reader": {"wikitext": {"word_perplexity,none": 12.0}}}  # fmt: skip
+    for name, entries in results.items():
+        write(tmp_path / "in" / name / f"results_{STAMP}.json", newest(entries, model=f"org/{name}", shots=25))
+    files = smaug_eval.export([tmp_path / "in"], format_, tmp_path / "out")
+    if format_ == "eee":
+        found = [json.loads(file.read_text()) for file in files]
+        scores = {each["model_info"]["id"]: each["evaluation_results"][-1]["score_details"]["score"] for each in found}
+        assert scores == {"org/chooser": 50.0, "org/reader": 12.0}
+    elif format_ == "csv":
+        table = pd.read_csv(files[0]).set_index("model")
+        assert table["score"].to_dict() == {"org/chooser": 50.0, "org/reader": 12.0}
+        assert ",4,," in files[0].read_text()  # documents are whole numbers, whatever else the table holds
+    else:
+        assert sorted(file.parent.name for file in files) == ["org__chooser", "org__reader"]

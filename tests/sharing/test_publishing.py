@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import HfApi, ModelCard, constants, hf_hub_download
@@ -162,6 +163,35 @@ def test_what_cannot_be_published(ann: HubHere, shared_run: Path, arguments: tup
         smaug_eval.publish(shared_run, *arguments)
     assert expected in str(caught.value)
     assert not ann.hub.requests("^(POST|PUT)")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"repo": "ann/two words"}, "repo 'ann/two words': no name that the Hub takes"),
+        ({"base_model": "org/base@main"}, "base_model 'org/base@main': no name that the Hub takes"),
+        ({"license": "Apache 2.0"}, "license 'Apache 2.0': not the identifier of a licence"),
+    ],
+)
+def test_what_the_hub_would_refuse_is_refused_before_it_is_asked(
+    ann: HubHere, shared_run: Path, options: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(SmaugError) as caught:
+        smaug_eval.publish(shared_run, "dpop", **{"repo": "ann/animals", **options})
+    assert expected in str(caught.value)
+    assert not ann.hub.requests("")
+
+
+def test_what_should_be_private_never_goes_to_a_public_repository(ann: HubHere, shared_run: Path) -> None:
+    ann.hub.add_model("ann/animals", {"README.md": "mine"}, writers={"ann"})
+    for dry_run in (True, False):
+        with pytest.raises(SmaugError, match="ann/animals exists and everybody can read it"):
+            smaug_eval.publish(shared_run, "dpop", "ann/animals", private=True, dry_run=dry_run)
+    assert not ann.hub.requests("^(POST|PUT)")
+    assert smaug_eval.publish(shared_run, "dpop", "ann/animals", dry_run=True).private is False
+    smaug_eval.publish(shared_run, "dpop", "ann/hidden", private=True)
+    again = smaug_eval.publish(shared_run, "dpop", "ann/hidden", dry_run=True)
+    assert (again.creates, again.private, again.to_send) == (False, True, [])
 
 
 def test_without_a_token_or_the_right_nothing_is_sent(ann: HubHere, shared_run: Path) -> None:

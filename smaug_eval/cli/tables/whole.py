@@ -14,6 +14,8 @@ from rich.text import Text
 _WIDEST = 10_000
 """Characters of a line beyond which nothing is kept whole."""
 
+_UNKNOWN_WIDTH = 80
+
 _GIVE_WAY = (
     *("whole text", "unshared", "next below", "next above", "better than", "among", "close", "of", "judged", "strict"),
     *("M tokens", "steps", "share", "n", "no verdict", "ties", "turn 1", "turn 2", "missing", "documents", "kind"),
@@ -41,6 +43,8 @@ def print_whole(renderable: Any, console: Console | None = None) -> None:
     fit, lines are longer than the terminal.
     """
     console = Console() if console is None else console
+    if console.width < 1:  # COLUMNS=0, or a terminal that does not know its size; rich then shows no text at all
+        console.width = _UNKNOWN_WIDTH
     for part in _parts(renderable):
         if isinstance(part, Table):
             _print_table(part, console)
