@@ -3,8 +3,9 @@
     python -m benchmarks.report_size [--models 3] [--suites v1] [--documents 28659] [--context 400] [--build-only]
 
 Writes the samples of synthetic models, random English words under the leaderboards' task names and in their
-proportions, and builds their page in a process of its own. build_s, cpu_s (what it computed in that time: less on a
-busy machine) and peak_mib are of that process, the interpreter's start included. With the extra ``browser`` and
+proportions, and builds their page in a process of its own. build_s, cpu_s (what it and the processes that it starts
+computed in that time: less on a busy machine) and peak_mib (of the largest of these processes) are of that process, the
+interpreter's start included. With the extra ``browser`` and
 Chromium also: load_s until the load event, first_paint_ms, elements, and search_ms from a key press (of which 40 ms are
 waited for the next one) until the list is shown again, for somebody who looks at the page for two seconds first.
 """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 from smaug_eval.results.boards import SHORT_NAMES, SIX, TASKS
-from smaug_eval.results.comparison import Comparison
+from smaug_eval.results.comparison import Comparison, Given
 from smaug_eval.results.tables import ScoreTable
 
 
@@ -13,6 +15,19 @@ def task_families(comparison: Comparison) -> dict[str, list[str]]:
     Returns:
         The family's title to its tasks and groups, in the order of the comparison; none is empty.
     """
+    given = comparison.given
+    if given is None or comparison is not comparison.first:
+        return _families(comparison)
+    if given not in _KNOWN:
+        _KNOWN[given] = _families(comparison)
+    return _KNOWN[given]
+
+
+_KNOWN: WeakKeyDictionary[Given, dict[str, list[str]]] = WeakKeyDictionary()
+"""Families with the baseline that was given, which are asked for again and again."""
+
+
+def _families(comparison: Comparison) -> dict[str, list[str]]:
     homes: dict[str, str] = {}
     for board in comparison.boards:
         if board.name == TASKS:

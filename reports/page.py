@@ -12,6 +12,7 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined,
 from markupsafe import Markup
 
 from smaug_eval._version import __version__
+from smaug_eval.common.collector import collector_paused
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.common.files import write_text
 from smaug_eval.common.redaction import without_keys
@@ -74,7 +75,7 @@ def build_report(
         raise SmaugError("there is nothing to report on", fix="give a run directory, or lm-eval results")
     if archive is not None:
         read_archive(archive)
-    with held_states():
+    with held_states(), collector_paused():
         sources = with_distinct_labels(read_sources(paths))
         choices = chosen_metrics(metrics)
         comparison = compare(

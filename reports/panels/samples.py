@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -143,7 +144,7 @@ def _browser(comparison: Comparison, baseline: int) -> Mapping[str, Any]:
         items = []
         for task in tasks:
             found = [flaws.get((task.task, model)) for model in models]
-            rows = chosen[task.task]
+            rows = chosen[task.task].rows
             try:
                 shown = task_samples(task, rows, baseline=baseline)
             except SmaugError as error:  # of another format: all else of the page stands without them
@@ -201,7 +202,7 @@ def shown_of(most: int, models: int) -> int:
 
 
 Located = dict[str, list[TaskRows]]
-_Page = tuple[Located, dict[str, list[OutcomesRow]], list[str]]
+_Page = tuple[Located, dict[str, TaskRows], list[str]]
 _PAGES: WeakKeyDictionary[Given, _Page] = WeakKeyDictionary()
 
 
@@ -211,7 +212,9 @@ def _page(first: Comparison) -> _Page:
     if found is None:
         located, unshown = _located(first, _place(first))
         changed, total = (shown_of(most, len(first.models)) for most in (CHANGED_SHOWN, SHOWN))
-        found = (located, choose(located, changed=changed, total=total), unshown)
+        rows = choose(located, changed=changed, total=total)
+        chosen = {task.task: replace(task, rows=rows[task.task]) for tasks in located.values() for task in tasks}
+        found = (located, chosen, unshown)
         if first.given is not None:
             _PAGES[first.given] = found
     return found
@@ -229,13 +232,10 @@ def _against(comparison: Comparison) -> dict[str, list[TaskOutcomes]]:
     }
 
 
-def _chosen(
-    comparison: Comparison, task: TaskRows, chosen: Mapping[str, Sequence[OutcomesRow]]
-) -> Sequence[OutcomesRow]:
+def _chosen(comparison: Comparison, task: TaskRows, chosen: Mapping[str, TaskRows]) -> Sequence[OutcomesRow]:
     """Return the documents of a task that are on the page, with their outcomes against a comparison's baseline."""
     refused, is_right = _refused(comparison, task.task), _is_right(comparison, task.task)
-    own = TaskRows(task.task, task.files, chosen[task.task])
-    return rebased(own, _place(comparison), refused=refused, is_right=is_right).rows
+    return rebased(chosen[task.task], _place(comparison), refused=refused, is_right=is_right).rows
 
 
 def _place(comparison: Comparison) -> int:
@@ -245,7 +245,7 @@ def _place(comparison: Comparison) -> int:
 
 
 def _coded(
-    comparison: Comparison, chosen: Mapping[str, Sequence[OutcomesRow]], codes: Mapping[str, str]
+    comparison: Comparison, chosen: Mapping[str, TaskRows], codes: Mapping[str, str]
 ) -> dict[str, list[dict[Key, str]]]:
     """Return for each task and choice of baseline the outcomes of the documents on the page, as words."""
     found: dict[str, list[dict[Key, str]]] = {}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -22,6 +23,8 @@ SampleOutcome = Literal["gained", "lost", "both right", "both wrong", "right", "
 AGAINST_BASELINE: tuple[SampleOutcome, ...] = ("gained", "lost", "both right", "both wrong")
 ALONE: tuple[SampleOutcome, ...] = ("right", "wrong")
 CHANGED = frozenset({"gained", "lost"})
+Outcomes = tuple[SampleOutcome | None, ...]
+"""What became of a document, for each model; None where there is no value between 0 and 1."""
 
 
 class OutcomesRow(NamedTuple):
@@ -35,7 +38,7 @@ class OutcomesRow(NamedTuple):
 
     key: Key
     found: tuple[Located | None, ...]
-    outcomes: tuple[SampleOutcome | None, ...]
+    outcomes: Outcomes
 
     @property
     def is_changed(self) -> bool:
@@ -58,6 +61,19 @@ class TaskOutcomes(NamedTuple):
 
 
 _ABSENT, _UNKNOWN, _WRONG, _RIGHT = -2, -1, 0, 1
+_WAYS = (*AGAINST_BASELINE, *ALONE)
+_WORDS = np.array([*_WAYS, None], object)
+_GAINED, _LOST, _BOTH_RIGHT, _BOTH_WRONG, _ONLY_RIGHT, _ONLY_WRONG, _NOTHING = range(len(_WORDS))
+_BY_ITSELF = np.array([_NOTHING, _NOTHING, _ONLY_WRONG, _ONLY_RIGHT], np.int8)
+_AGAINST = np.array(
+    [
+        *[_NOTHING] * 8,
+        *(_ONLY_WRONG, _ONLY_WRONG, _BOTH_WRONG, _LOST),
+        *(_ONLY_RIGHT, _ONLY_RIGHT, _GAINED, _BOTH_RIGHT),
+    ],
+    np.int8,
+)
+"""What became of a document: a line for each state of the model's, in it a word for each of the baseline's."""
 
 
 @dataclass(frozen=True)
@@ -82,40 +98,40 @@ class TaskRows:
             refused: The models whose results of this task must not be compared; they have no outcomes.
             is_right: Whether a value of 1 is right; else no document has an outcome.
         """
+        codes = self._codes(baseline, refused, is_right)
+        totals = [np.bincount(own, minlength=len(_WORDS)) for own in codes.T]
+        counts = [Counter({way: int(n) for way, n in zip(_WAYS, own, strict=False) if n}) for own in totals]
+        changed = (codes <= _LOST).any(axis=1).sum()
+        return TaskOutcomes(counts, [int(each) for each in (self._values[0] != _ABSENT).sum(axis=0)], int(changed))
+
+    def words(self, baseline: int, refused: Collection[int], is_right: bool) -> Iterator[Outcomes]:
+        """Yield what became of each document against one of the models; as :meth:`against`."""
+        return map(tuple, _WORDS[self._codes(baseline, refused, is_right)].tolist())
+
+    def _codes(self, baseline: int, refused: Collection[int], is_right: bool) -> NDArray[np.int8]:
+        """Places in ``_WORDS``, shape ``(documents, models)``."""
         states, metrics = self._values
-        reference = states[:, baseline]
-        changed = np.zeros(len(states), bool)
-        counts: list[Counter[SampleOutcome]] = []
-        for index in range(states.shape[1]):
-            own = states[:, index]
-            is_other = (reference != _ABSENT) & (metrics[:, index] != metrics[:, baseline])
-            known = (own >= _WRONG) & ~is_other if index not in refused and is_right else np.zeros(len(own), bool)
-            before = known & (reference >= _WRONG) if index != baseline else np.zeros(len(own), bool)
-            ways: dict[SampleOutcome, NDArray[np.bool_]] = {
-                "gained": before & (own > reference),
-                "lost": before & (own < reference),
-                "both right": before & (own == _RIGHT) & (reference == _RIGHT),
-                "both wrong": before & (own == _WRONG) & (reference == _WRONG),
-                "right": known & ~before & (own == _RIGHT),
-                "wrong": known & ~before & (own == _WRONG),
-            }
-            changed |= ways["gained"] | ways["lost"]
-            counts.append(Counter({way: number for way, each in ways.items() if (number := int(each.sum()))}))
-        return TaskOutcomes(counts, [int(each) for each in (states != _ABSENT).sum(axis=0)], int(changed.sum()))
+        reference = states[:, [baseline]]
+        codes = _AGAINST.take(4 * states + reference - 5 * _ABSENT)
+        codes[:, baseline] = _BY_ITSELF.take(states[:, baseline] - _ABSENT)
+        if metrics.any():
+            codes[(reference != _ABSENT) & (metrics != metrics[:, [baseline]])] = _NOTHING
+        codes[:, list(refused) if is_right else slice(None)] = _NOTHING
+        return codes
 
     @cached_property
     def _values(self) -> tuple[NDArray[np.int8], NDArray[np.intp]]:
         """Whether each model has each document right, and by which metric; shape ``(documents, models)``."""
-        states = np.full((len(self.rows), len(self.files)), _ABSENT, np.int8)
-        metrics = np.zeros(states.shape, np.intp)
         numbers: dict[str, int] = {}
-        for place, row in enumerate(self.rows):
-            for index, found in enumerate(row.found):
-                if found is not None:
-                    is_right = _is_right(found.value)
-                    states[place, index] = _UNKNOWN if is_right is None else int(is_right)
-                    metrics[place, index] = numbers.setdefault(found.metric, len(numbers))
-        return states, metrics
+        shape = (len(self.rows), len(self.files))
+        values = [[math.nan if own is None else own.value for own in row.found] for row in self.rows]
+        metrics = [[0 if own is None else numbers.setdefault(own.metric, len(numbers)) for own in row.found]
+                   for row in self.rows]  # fmt: skip
+        absent = np.array([[own is None for own in row.found] for row in self.rows], bool).reshape(shape)
+        number = np.array(values, np.float64).reshape(shape)
+        known = (number >= 0) & (number <= 1)
+        states = np.where(absent, _ABSENT, np.where(known, number >= RIGHT_FROM, _UNKNOWN)).astype(np.int8)
+        return states, np.array(metrics, np.intp).reshape(shape)
 
 
 def task_rows(
@@ -148,17 +164,8 @@ def task_rows(
 
 def rebased(task: TaskRows, baseline: int, *, refused: Collection[int] = (), is_right: bool = True) -> TaskRows:
     """Return the documents of a task with their outcomes against another of the models; as :func:`task_rows`."""
-    rows = []
-    for row in task.rows:
-        reference = row.found[baseline]
-        outcomes = tuple(
-            outcome(each, reference if index != baseline else None)
-            if each is not None and index not in refused and is_right
-            else None
-            for index, each in enumerate(row.found)
-        )
-        rows.append(OutcomesRow(row.key, row.found, outcomes))
-    return TaskRows(task.task, task.files, rows)
+    found = zip(task.rows, task.words(baseline, refused, is_right), strict=True)
+    return TaskRows(task.task, task.files, [OutcomesRow(row.key, row.found, outcomes) for row, outcomes in found])
 
 
 def outcome(own: Located, reference: Located | None) -> SampleOutcome | None:

@@ -40,16 +40,17 @@ def cluster_labels(samples: Samples | None, rows: Rows) -> Labels | None:
 @lru_cache(maxsize=64)
 def _labels(samples: Samples, _state: FileState) -> tuple[str, ...] | None:
     """Return the label of each document; None where samples have several filters, or no such field."""
-    documents: list[dict[str, Any]] = []
+    documents: list[Mapping[str, Any]] = []
     filters: set[str] = set()
+    common: tuple[str, ...] = FIELDS
     for row in sample_rows(samples):
         document = mapping(row.get("doc"))
-        documents.append({name: document[name] for name in FIELDS if _is_label(document, name)})
+        common = tuple(name for name in common if _is_label(document, name))
         filters.add(str(row.get("filter")))
-    if len(filters) > 1 or not documents:
-        return None
-    field = next((name for name in FIELDS if all(name in document for document in documents)), None)
-    return None if field is None else tuple(str(document[field]) for document in documents)
+        if not common or len(filters) > 1:  # no need to read on
+            return None
+        documents.append({name: document[name] for name in common})
+    return tuple(str(document[common[0]]) for document in documents) or None
 
 
 def _is_label(document: Mapping[str, Any], name: str) -> bool:

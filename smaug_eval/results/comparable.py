@@ -7,10 +7,10 @@ it: where they are there, settings that can only change prompts are checked agai
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,17 +161,6 @@ class Comparability:
         if self.outcome is Comparable.ON_COMMON_DOCUMENTS:
             said = f"comparable on the {_count(self.n or 0, 'document')} in common"
         return f"{said}: {'; '.join(self.reasons)}" if self.reasons else said
-
-
-def documents_of(samples: Iterable[Mapping[str, Any]]) -> list[Document] | None:
-    """Identify the documents of samples as lm-eval logs them, one filter's; None where one lacks a hash."""
-    found = []
-    for sample in samples:
-        hashes = [sample.get(f"{part}_hash") for part in ("doc", "prompt", "target")]
-        if not all(isinstance(each, str) for each in hashes):
-            return None
-        found.append(Document(*map(str, hashes)))
-    return found
 
 
 def compare_conditions(first: Conditions, second: Conditions) -> Comparability:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
-from smaug_eval.results.comparable import Document, documents_of
+from smaug_eval.results.comparable import Document
 from smaug_eval.results.sample_files import KEPT_FILES, FileState, Samples, state_of
-from smaug_eval.results.sample_index import sample_value, scanned
+from smaug_eval.results.sample_index import ABSENT, Key, Scan, sample_value, scanned
 from smaug_eval.stats import Values
 
 _HASHES = ("doc_hash", "prompt_hash", "target_hash")
@@ -31,6 +32,16 @@ class Logged:
     values: Values
     documents: Sequence[Document] | None
     parts: Sequence[Any] = ()
+
+    @cached_property
+    def is_finite(self) -> bool:
+        """Return whether every document has a number."""
+        return bool(np.isfinite(self.values).all())
+
+    @cached_property
+    def is_right_wrong(self) -> bool:
+        """Return whether every value is 0 or 1."""
+        return bool(((self.values == 0) | (self.values == 1)).all())
 
 
 def logged_values(path: Samples, metric: str) -> Values | None:
@@ -71,40 +82,58 @@ def logged_documents(path: Samples) -> int:
 
 @lru_cache(maxsize=KEPT_FILES)
 def _document_count(path: Samples, _state: FileState) -> int:
-    return len({(str(line.get("doc_id")), str(line.get("doc_hash"))) for _, line in scanned(path)})
+    return len(set(scanned(path).keys))
 
 
 @lru_cache(maxsize=KEPT_FILES)
 def _filters(path: Samples, _state: FileState) -> frozenset[Any]:
     """The filters of a file's lines; None stands for a line without one."""
-    filters = (line.get("filter") for _, line in scanned(path))
-    return frozenset(each if isinstance(each, str) else None for each in filters)
+    return frozenset(each if isinstance(each, str) else None for each in scanned(path).column("filter"))
 
 
 @lru_cache(maxsize=KEPT_FILES)
 def _logged(path: Samples, metric: str, _state: FileState) -> Logged | None:
     name, _, filter_name = metric.partition(",")
-    names = name.split("+")
-    values, kept, parts, seen = [], [], [], set()
-    for _, line in scanned(path):
-        if filter_name and line.get("filter", filter_name) != filter_name:
-            continue
-        if filter_name and "filter" not in line:  # before 0.4.3: the first filter's lines come first
-            key = (str(line.get("doc_id")), str(line.get("doc_hash")))
-            if key in seen:
-                continue
-            seen.add(key)
-        if any(each not in line for each in names):
-            return None
-        part = line[name] if len(names) == 1 else [line[each] for each in names]
-        values.append(sample_value(part))
-        parts.append(part)
-        kept.append({key: line.get(key) for key in _HASHES})
-    documents = documents_of(kept)
-    return Logged(np.array(values), None if documents is None else _one(tuple(documents)), tuple(parts))
+    scan = scanned(path)
+    lines = _lines_of(scan, filter_name) if filter_name else range(len(scan.starts))
+    columns = [_picked(scan, each, lines) for each in name.split("+")]
+    if any(ABSENT in own for own in columns):
+        return None
+    parts = columns[0] if len(columns) == 1 else [list(each) for each in zip(*columns, strict=True)]
+    hashes = [_picked(scan, each, lines) for each in _HASHES]
+    has_hashes = all(isinstance(each, str) for own in hashes for each in own)
+    return Logged(_numbers(parts), _documents(*map(tuple, hashes)) if has_hashes else None, tuple(parts))
+
+
+def _lines_of(scan: Scan, filter_name: str) -> Sequence[int]:
+    """The lines of a filter, by their places; before 0.4.3 lines name none, and the first filter's come first."""
+    filters = scan.column("filter")
+    if filters.count(filter_name) == len(filters):
+        return range(len(filters))
+    found: list[int] = []
+    seen: set[Key] = set()
+    for place, own in enumerate(filters):
+        if own is ABSENT and scan.keys[place] not in seen:
+            seen.add(scan.keys[place])
+            found.append(place)
+        elif own == filter_name:
+            found.append(place)
+    return found
+
+
+def _picked(scan: Scan, key: str, lines: Sequence[int]) -> Sequence[Any]:
+    column = scan.column(key)
+    return column if len(lines) == len(column) else [column[place] for place in lines]
+
+
+def _numbers(parts: Sequence[Any]) -> Values:
+    if {float, int, bool}.issuperset(map(type, parts)):
+        with suppress(OverflowError):  # an integer beyond the range of a double
+            return np.array(parts, np.float64)
+    return np.array([sample_value(each) for each in parts], np.float64)
 
 
 @lru_cache(maxsize=KEPT_FILES)
-def _one(documents: tuple[Document, ...]) -> tuple[Document, ...]:
-    """Return the first of equal sequences: of many models on one task, one is kept, and equal ones are the same."""
-    return documents
+def _documents(*hashes: tuple[str, ...]) -> tuple[Document, ...]:
+    """The documents with these hashes; of many models on one task they are made once, and equal ones are the same."""
+    return tuple(map(Document, *hashes))

@@ -16,6 +16,7 @@ from smaug_eval.results.documents import logged, logged_documents
 from smaug_eval.results.files import Unread
 from smaug_eval.results.metrics import NO_FILTER, Metric, metrics_of
 from smaug_eval.results.sample_files import KEPT_FILES, FileState, Samples, state_of
+from smaug_eval.results.sample_index import read_ahead
 from smaug_eval.results.task_results import TaskResult
 
 _NEAR = 1e-4
@@ -78,6 +79,7 @@ def with_readable_samples(
     """
     unread: list[Unread] = []
     found: dict[str, dict[str, TaskResult]] = {}
+    read_ahead(result.samples for own in models.values() for result in own.values() if result.samples is not None)
     for model, results in models.items():
         kept = {}
         for task, result in results.items():

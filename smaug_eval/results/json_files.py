@@ -22,6 +22,7 @@ _GZ = ".gz"
 _LARGEST_COUNT = 1 << 53
 _NUMBER = re.compile(r"[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?|nan|inf(?:inity)?)", re.I)
 _LONGEST_NUMBER = 64
+_BUFFER = 1 << 17
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -83,8 +84,9 @@ def json_lines(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         SmaugError: any other line is not a JSON object (naming the line).
     """
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
-        for number, line in enumerate(lines, start=1):
+    with path.open("rb", buffering=_BUFFER) as lines:
+        for number, raw in enumerate(lines, start=1):
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8", errors="surrogateescape")
             if not line.strip():
                 continue
             if not line.endswith("\n") and not _is_json(line):

@@ -146,6 +146,6 @@ class KeptValues:
     def _of_task(self, task: str, metric: str, per_entry: float) -> dict[int, ScoredDocument]:
         if (task, metric) not in self._read:
             samples = self._results[task].samples
-            rows = () if samples is None else (line for _, line in scanned(samples))
+            rows = () if samples is None else scanned(samples).rows()
             self._read[task, metric] = {each.number: each for each in scored_samples(rows, metric, per_entry)}
         return self._read[task, metric]

@@ -168,10 +168,11 @@ def _pair_task(task: str, entries: Sequence[Entry], gate: Comparability) -> Colu
     name, config = names[0], entries[0].result.config
     kind = is_mean(name, config)
     if kind or (kind is None and _are_means(entries, logs)):
-        if not all(np.isfinite(each).all() for each in values):
+        if not all(log.is_finite or np.isfinite(each).all() for log, each in zip(logs, values, strict=True)):
             return ColumnPair(None, f"{task}: some documents have no number")
         stratum = (values[0], values[1])
-        clusters = None if _is_right_wrong(stratum) else cluster_labels(entries[1].result.samples, gate.rows[1])
+        is_right_wrong = all(log.is_right_wrong for log in logs) or _is_right_wrong(stratum)
+        clusters = None if is_right_wrong else cluster_labels(entries[1].result.samples, gate.rows[1])
         return ColumnPair([stratum], None, gate.reasons, clusters=clusters, names=(task,))
     corpus = _corpus(name, config, entries, logs)
     if corpus is None:
@@ -206,7 +207,7 @@ def _corpus(
 
 
 def _is_right_wrong(stratum: Stratum) -> bool:
-    return all(bool(np.isin(values, (0.0, 1.0)).all()) for values in stratum)
+    return all(bool(((values == 0) | (values == 1)).all()) for values in stratum)
 
 
 def parts_of(pair: ColumnPair) -> tuple[list[Parts], list[Parts]]:

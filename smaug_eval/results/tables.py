@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from smaug_eval import stats
+from smaug_eval.common.parallel import mapped
+from smaug_eval.leaderboard import v2_scores
 from smaug_eval.leaderboard.columns import PERCENT, Column
 from smaug_eval.leaderboard.scores import ColumnScore, Score, SuiteScores, column_score, suite_scores, value_score
 from smaug_eval.results.boards import SIX, TASKS, PageBoard
@@ -141,14 +143,19 @@ class KnownScores:
         Raises:
             SmaugError: a samples file is damaged.
         """
-        drawn = {leaf.name for column in board.board.columns for leaf in column.leaves
-                 if len(column.leaves) > 1 or board.board.is_averaged}  # fmt: skip
+        columns = board.board.columns
+        drawn = [(leaf.name, [leaf]) for column in columns for leaf in column.leaves
+                 if len(column.leaves) > 1 or board.board.is_averaged]  # fmt: skip
+        drawn += [(column.task, list(column.leaves)) for column in columns
+                  if len(column.leaves) > 1 and column.weighted_by_size and not column.is_normalised]  # fmt: skip
         for model in models:
-            for leaf, entry in board.entries.get(model, {}).items():
-                if leaf in drawn and entry.result.samples is not None:
-                    values = logged_values(entry.result.samples, entry.metric)
-                    if values is not None and np.isfinite(values).all():
-                        self.draws.add(leaf, values.reshape(-1, 1))
+            entries = board.entries.get(model, {})
+            for stratum, leaves in drawn:
+                rows = [_drawn_rows(entry) for leaf in leaves if (entry := entries.get(leaf.name)) is not None]
+                known = [each for each in rows if each is not None]
+                if known and len(known) == len(rows):
+                    self.draws.add(stratum, np.concatenate(known))
+        self.draws.draw_added()
 
     def of(self, board: PageBoard, model: str) -> SuiteScores | None:
         """Return a model's scores on a board; None where it has none."""
@@ -158,6 +165,19 @@ class KnownScores:
             held = (columns, entries, _model_scores(board, entries))
             self._found[board.name, model] = held
         return held[2]
+
+
+def _drawn_rows(entry: Entry) -> stats.Parts | None:
+    """Return what is drawn of a model's documents, shape ``(n, k)``; None where that is not known of it alone."""
+    logs = None if entry.result.samples is None else logged(entry.result.samples, entry.metric)
+    if logs is None:
+        return None
+    if logs.is_finite:
+        return logs.values.reshape(-1, 1)
+    if not entry.metric.startswith(v2_scores.BOTH):
+        return None
+    found = corpus_metric(entry.metric.partition(",")[0], entry.result.config, [logs.parts], [entry.reported])
+    return None if found is None else found.rows[0]
 
 
 def _are_same(first: Entries, second: Entries) -> bool:
@@ -186,7 +206,8 @@ def score_table(
         SmaugError: a samples file is damaged.
     """
     known = KnownScores() if known is None else known
-    scores = {model: found for model in models if (found := known.of(board, model))}
+    own_scores = mapped(lambda model: known.of(board, model), models)
+    scores = {model: found for model, found in zip(models, own_scores, strict=True) if found}
     if not scores:
         return None
     titles = {title for each in scores.values() for title in _by_title(each)}

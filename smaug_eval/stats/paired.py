@@ -254,7 +254,7 @@ def _differences(first: Values, second: Values) -> Values:
 
 
 def _is_right_wrong(values: Values) -> bool:
-    return bool(np.isin(values, (0.0, 1.0)).all())
+    return bool(((values == 0) | (values == 1)).all())
 
 
 def _correlation(first: Values, second: Values) -> float | None:

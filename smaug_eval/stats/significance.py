@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ EXACT_ITEMS = 14
 """With at most as many items that differ, all ways to exchange the models' names are counted."""
 PERMUTATIONS = 9_999
 _ROUNDING = 1e-12
+_KEPT_SIGNS = 10_000_000
+"""Signs of patterns that are kept, 8 bytes each."""
 
 
 def mcnemar_p_value(gained: int, lost: int) -> float:
@@ -53,12 +56,8 @@ def sign_flip_p_value(differences: Values, *, draws: int = PERMUTATIONS, seed: i
     if len(sizes) <= EXACT_ITEMS:
         every = np.arange(1 << len(sizes))[:, None] >> np.arange(len(sizes)) & 1
         return float(np.mean(_distances(every, sizes) >= bound))
-    generator = np.random.default_rng(seed)
-    as_far = 0
-    for rows in pieces(draws, len(sizes)):
-        packed = generator.integers(256, size=(rows, -(-len(sizes) // 8)), dtype=np.uint8)
-        patterns = np.unpackbits(packed, axis=1, count=len(sizes))
-        as_far += int(np.count_nonzero(_distances(patterns, sizes) >= bound))
+    patterns = (_kept_patterns if draws * len(sizes) <= _KEPT_SIGNS else _patterns)(len(sizes), draws, seed)
+    as_far = sum(int(np.count_nonzero(_distances(each, sizes) >= bound)) for each in patterns)
     return (as_far + 1) / (draws + 1)
 
 
@@ -77,7 +76,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def _patterns(items: int, draws: int, seed: int) -> Iterator[Values]:
+    """Draw sign patterns, shape ``(draws, items)``, in pieces."""
+    generator = np.random.default_rng(seed)
+    for rows in pieces(draws, items):
+        packed = generator.integers(256, size=(rows, -(-items // 8)), dtype=np.uint8)
+        yield np.unpackbits(packed, axis=1, count=items).astype(np.float64)
+
+
+@lru_cache(maxsize=1)
+def _kept_patterns(items: int, draws: int, seed: int) -> Sequence[Values]:
+    """Keep the patterns for the next two models, which mostly differ on as many items."""
+    return tuple(_patterns(items, draws, seed))
+
+
 def _distances(patterns: NDArray[Any], sizes: Values) -> Values:
     """How far from 0 the sum is when the differences marked with 1 are positive, all others negative."""
-    distances: Values = np.abs(2 * (patterns.astype(np.float64) @ sizes) - sizes.sum())
+    distances: Values = np.abs(2 * (patterns.astype(np.float64, copy=False) @ sizes) - sizes.sum())
     return distances

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smaug_eval.results.comparable import Comparable, Conditions, Document, compare_conditions, documents_of
+from smaug_eval.results.comparable import Comparable, Conditions, Document, compare_conditions
 
 
 def documents(*names: str, prompt: str = "p", target: str = "t") -> list[Document]:
@@ -157,13 +157,6 @@ def test_without_samples_other_sizes_refuse() -> None:
 def test_long_values_are_cut() -> None:
     found = compare_conditions(replace(A, judge="g" * 64), replace(B, judge="h" * 40))
     assert found.reasons == (f"judge: {'g' * 12}… for a, {'h' * 40} for b",)
-
-
-def test_documents_come_from_lm_eval_s_samples() -> None:
-    sample = {"doc_id": 0, "doc_hash": "d", "prompt_hash": "p", "target_hash": "t", "acc": 1.0}
-    assert documents_of([sample]) == [Document("d", "p", "t")]
-    assert documents_of([sample, {"doc_hash": "d", "prompt_hash": "p"}]) is None
-    assert documents_of([sample, sample | {"target_hash": 3}]) is None
 
 
 @given(st.lists(st.sampled_from("uvwxyz")), st.lists(st.sampled_from("uvwxyz")))

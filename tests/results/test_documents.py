@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from smaug_eval.common.errors import SmaugError
+from smaug_eval.results import documents
+from smaug_eval.results.comparable import Document
 from smaug_eval.results.documents import logged_values
 from smaug_eval.results.sources import read_source
 
@@ -71,3 +73,15 @@ def test_a_run_s_notes_stand_beside_its_results(tmp_path: Path) -> None:
     (folder / "stage.json").write_text(json.dumps({"summary": {"notes": ["3 of 4 prompts truncated"]}}))
     (result,) = read_source(tmp_path / "study").results["base"].values()
     assert result.notes == ("3 of 4 prompts truncated",)
+
+
+def test_documents_have_hashes_where_every_line_has_all_three(tmp_path: Path) -> None:
+    hashes = {"doc_hash": "d", "prompt_hash": "p", "target_hash": "t"}
+    whole = lines(tmp_path / "whole.jsonl", {**logged(1.0), **hashes}, {**logged(2**2000), **hashes})
+    found = documents.logged(whole, "acc")
+    assert found is not None
+    assert found.documents == (Document("d", "p", "t"),) * 2
+    assert (found.values[0], math.isnan(found.values[1])) == (1.0, True)  # no double is as large
+    for lacking in ({"target_hash": 3}, {"prompt_hash": None}):
+        part = lines(tmp_path / f"{next(iter(lacking))}.jsonl", {**logged(1.0), **hashes, **lacking})
+        assert documents.logged(part, "acc").documents is None

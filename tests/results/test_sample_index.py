@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from smaug_eval.common import workers
 from smaug_eval.common.errors import SmaugError
-from smaug_eval.results.sample_index import locate, read_samples, scanned
+from smaug_eval.results import sample_index
+from smaug_eval.results.sample_index import ABSENT, locate, read_ahead, read_samples, scanned
 
 # Texts that look like the keys which are searched for.
 TRAP = '", "filter": "x", "metrics": ["acc"], "acc": 7}'
@@ -99,3 +101,45 @@ def test_lines_that_no_program_writes_are_refused(tmp_path: Path, line: str) -> 
     path.write_text(f"{line}\n")
     with pytest.raises(SmaugError, match="line 1: not valid JSON"):
         scanned(path)
+
+
+def shown(path: Path) -> tuple[list[int], list[dict[str, Any]]]:
+    scan = scanned(path)
+    return list(scan.starts), list(scan.rows())
+
+
+def test_keys_that_not_every_line_has_stay_with_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    rows = [{"doc_id": 0, "acc": 1.0}, {"acc": None, "f1": [1, 2], "target": "left out"}, {"doc_id": 2, "f1": "a"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    starts, found = shown(path)
+    assert starts == [0, len(json.dumps(rows[0])) + 1, sum(len(json.dumps(row)) + 1 for row in rows[:2])]
+    assert found == [rows[0], {"acc": None, "f1": [1, 2]}, rows[2]]
+    assert scanned(path).column("f1") == [ABSENT, [1, 2], "a"]
+    assert scanned(path).column("other") == [ABSENT] * 3
+    assert scanned(path).keys == [("0", "None"), ("None", "None"), ("2", "None")]
+    assert [(each.metric, str(each.value)) for each in locate(path, "acc")] == [
+        ("acc", "1.0"),
+        ("acc", "nan"),
+        ("", "nan"),
+    ]
+
+
+def test_files_that_processes_read_are_what_one_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / f"{name}.jsonl" for name in ("plain", "mixed", "listed", "damaged", "absent", "empty")]
+    plain, mixed, listed, damaged, _, empty = paths
+    plain.write_text(line(0, 1.0) + line(1, math.inf) + line(2, "N/A", metrics=["other"])[:-1])
+    mixed.write_text(line(0, True) + '{"doc_id": 1, "acc": [1, null]}\n')
+    listed.write_text(f"[{line(5, 0.5)}]")
+    damaged.write_text(line(0, 1.0) + "nonsense\n" + line(1, 1.0))
+    empty.write_text("")
+    alone = {path: shown(path) for path in (plain, mixed, listed, empty)}
+    sample_index._scanned.cache_clear()
+    monkeypatch.setattr(sample_index, "_AHEAD_FROM", 0)
+    monkeypatch.setattr(workers, "cores", lambda: 2)
+    read_ahead(paths)
+    assert {state.path for state in sample_index._AHEAD} == {plain, mixed, empty}
+    assert {path: shown(path) for path in alone} == alone
+    with pytest.raises(SmaugError, match=r"damaged\.jsonl, line 2: not valid JSON"):
+        scanned(damaged)
+    assert not sample_index._AHEAD

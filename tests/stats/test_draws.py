@@ -4,8 +4,11 @@ import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from smaug_eval.stats import Draws, average_difference
+from smaug_eval.common import workers
+from smaug_eval.stats import Draws, average_difference, draws
 
 
 def rows(n: int, seed: int) -> np.ndarray:
@@ -46,12 +49,44 @@ def test_many_items_of_few_kinds_have_the_spread_of_their_difference() -> None:
 def test_pairs_of_many_models_are_those_of_two() -> None:
     models = [[[rows(30, seed)[:, 0], rows(20, seed + 10)[:, 0]], [rows(25, seed + 20)[:, 0]]] for seed in range(3)]
     names = [["a", "b"], ["c"]]
-    draws = Draws()
+    together = Draws()
     for model in models:
         for name, values in zip("abc", [*model[0], *model[1]], strict=True):
-            draws.add(name, values[:, None])
+            together.add(name, values[:, None])
     for one, other in ((0, 1), (2, 0), (1, 2)):
         alone = average_difference(models[one], models[other], names=names)
-        found = average_difference(models[one], models[other], names=names, draws=draws)
+        found = average_difference(models[one], models[other], names=names, draws=together)
         assert found.interval == pytest.approx(alone.interval, abs=1e-12)
         assert found.p_value == alone.p_value
+
+
+def test_what_processes_draw_is_what_one_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "cores", lambda: 2)
+    alone, together = Draws(3), Draws(3)
+    models = [rows(60, seed) for seed in range(3)]
+    for stratum in ("a", "b"):
+        for each in models:
+            alone.add(stratum, each)
+            together.add(stratum, each)
+    expected = {stratum: alone.pair(stratum, models[0], models[2], 200) for stratum in ("a", "b")}
+    monkeypatch.setattr(draws, "_MANY_NUMBERS", 0)
+    together.draw_added(200)
+    monkeypatch.setattr(draws, "_resampled", None)  # all is drawn
+    for stratum, means in expected.items():
+        found = together.pair(stratum, models[0], models[2], 200)
+        assert all(np.array_equal(one, other) for one, other in zip(found, means, strict=True))
+
+
+@given(st.lists(st.tuples(*[st.sampled_from([0.0, 1.0, 0.25, -2.0])] * 3), min_size=1, max_size=40))
+def test_kinds_of_items_are_those_that_numpy_finds(items: list[tuple[float, float, float]]) -> None:
+    found = draws._few_kinds(np.array(items))
+    assert found is not None
+    for one, other in zip(found, np.unique(np.array(items), axis=0, return_counts=True), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_many_kinds_are_none() -> None:
+    assert draws._few_kinds(rows(300, 1)) is None  # in one column
+    assert draws._few_kinds(np.array([[a, b] for a in range(20) for b in range(20)], float)) is None
+    kinds, counts = draws._few_kinds(np.array([[np.inf, 1.0], [np.inf, 1.0], [0.0, 2.0]])) or ((), ())
+    assert (kinds.tolist(), counts.tolist()) == ([[0.0, 2.0], [np.inf, 1.0]], [1, 2])
