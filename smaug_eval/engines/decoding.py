@@ -143,7 +143,7 @@ def continue_alone(
     written: list[Generation] = []
 
     def draw(_ids: Tensor, logits: Tensor) -> Tensor:
-        if written:  # on a GPU, transformers looks at the end of a text one step later
+        if written:  # transformers may notice the end of a text one step late, as it does on MPS
             return logits
         token = row.draw(logits[0] if sampling.temperature <= 0 else logits[0].cpu())
         row.ids.append(token)

@@ -349,6 +349,27 @@ def test_prompts_of_several_lengths_before_a_recurrent_state(
     assert model.generation_config.repetition_penalty == 1.5
 
 
+def test_draws_before_a_recurrent_state_resume_with_the_same_texts(demo: tuple[Any, Any]) -> None:
+    tokenizer = demo[1]
+    ours, _ = engines(tiny_model("mamba2", vocab_size=len(tokenizer)), tokenizer, max_length=256)
+    prompts = encoded(tokenizer, PROMPTS[:3])
+    hot = [Sampling(temperature=1.5, max_new_tokens=6, seed=seed) for seed in range(3)]
+    whole = ours.generate(prompts, hot)
+    assert whole != ours.generate(prompts, [dataclasses.replace(each, seed=each.seed + 9) for each in hot])
+    told: dict[int, Generation] = {}
+
+    def until_the_second(index: int, generation: Generation) -> None:
+        told[index] = generation
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ours.generate(prompts, hot, until_the_second)
+    (left,) = {0, 1, 2} - set(told)
+    told[left] = ours.generate([prompts[left]], [hot[left]])[0]
+    assert [told[index] for index in range(3)] == whole
+
+
 def test_one_prompt_alone_is_drawn_and_stopped_as_in_a_batch(demo: tuple[Any, Any]) -> None:
     model, tokenizer = demo
     ours, _ = engines(model, tokenizer)
