@@ -45,6 +45,7 @@ import torch
 from transformers import GenerationConfig
 
 from smaug_eval.common.errors import SmaugError
+from smaug_eval.engines.decoding import generate
 from smaug_eval.engines.trie import Text, sort_key
 
 if TYPE_CHECKING:
@@ -187,19 +188,13 @@ def mean_losses(engine: TorchEngine, ids: Sequence[Sequence[int]]) -> np.ndarray
 
 
 def _generate(model: Any, ids: torch.Tensor, settings: GenerationConfig) -> torch.Tensor:
-    own = model.generation_config
-    model.generation_config = settings  # from which transformers would fill in what the given settings leave open
     try:
-        with torch.inference_mode():
-            written: torch.Tensor = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+        return generate(model, ids, settings)
     except torch.OutOfMemoryError as error:
         raise SmaugError(
             "out of GPU memory while neighbours were drawn",
             fix="draw fewer at a time (--set batch_size=25), or spread the model (--set engine_args.parallelize=true)",
         ) from error
-    finally:
-        model.generation_config = own
-    return written
 
 
 def _too_long(text: str, tokens: int, room: int) -> SmaugError:

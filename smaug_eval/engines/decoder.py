@@ -149,8 +149,16 @@ class Decoder:
 
 
 def can_lose_rows(model: Any) -> bool:
-    """Check whether rows can be taken out of each layer of a model's cache; convolutions keep a state without that."""
-    return all(hasattr(layer, "batch_select_indices") for layer in _cache_of(model).layers)
+    """Check whether rows can be taken out of each layer of a model's cache; convolutions keep a state without that.
+
+    Nor can they where transformers has no such cache for the model.
+    """
+    try:
+        layers = _cache_of(model).layers
+    except AttributeError:  # the configuration does not say how many layers there are
+        return False
+    named = _cache_argument(model) in inspect.signature(model.forward).parameters
+    return named and all(hasattr(layer, "batch_select_indices") for layer in layers)
 
 
 def can_cache(model: Any) -> bool:

@@ -364,7 +364,17 @@ class SharedPrefixes(TemplateLM):
         samplings: Sequence[Sampling],
         on_done: Callable[[int, Generation], None] | None = None,
     ) -> list[Generation]:
-        """Continue texts; see :class:`~smaug_eval.engines.generation.Generator`."""
+        """Continue texts; see :class:`~smaug_eval.engines.generation.Generator`.
+
+        Raises:
+            SmaugError: the model has an encoder, as T5 and BART have.
+            ValueError: a prompt is empty or fills the model's context.
+        """
+        if self.backend != "causal":
+            raise SmaugError(
+                f"a {type(self.model).__name__} has an encoder, and answers of such models cannot be generated here",
+                fix="have FastChat write them, which smaug-eval mt-bench judge reads, or take a causal language model",
+            )
         for number, prompt in enumerate(prompts):
             if not 0 < len(prompt) < self.max_length:
                 raise ValueError(f"prompt {number} has {len(prompt)} tokens; the context holds {self.max_length}")

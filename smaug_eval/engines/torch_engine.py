@@ -22,7 +22,7 @@ from torch import nn
 
 from smaug_eval._version import __version__
 from smaug_eval.engines.decoder import can_cache, sharing_limit
-from smaug_eval.engines.decoding import can_continue, continue_batch
+from smaug_eval.engines.decoding import can_batch, can_cache_alone, can_continue, continue_alone, continue_batch
 from smaug_eval.engines.encoding import tokenizer_sha256
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.journal import versions
@@ -41,6 +41,8 @@ MEMORY_SHARE = 0.25  # of the free memory that a row's activations, or a batch's
 MOST_PROMPTS = {"cpu": 16, "cuda": 128}  # continued at a time
 
 NO_CACHE = "generates without a cache, token by token from the start: the model's layers share a place in it"
+ALONE = "continues prompts one at a time: this kind of model cannot read several that are padded to one length"
+ALONE_NO_CACHE = f"{ALONE}; and without a cache, as transformers cannot use one"
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +80,7 @@ class TorchEngine(SharedPrefixes, CheckedLoading):
         self.way: str | None = None
         self._scorer: Scorer | None = None
         self._cached: bool | None = None
+        self._batches = True
         self._sharing_limit = 0
         self._row_tokens = None if row_tokens is None else int(row_tokens)
         self.keep_journal(journal)
@@ -176,7 +179,14 @@ class TorchEngine(SharedPrefixes, CheckedLoading):
     def continue_prompts(
         self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling], known: Collection[int]
     ) -> Iterator[Sequence[tuple[int, Generation]]]:
-        """Continue prompts batch by batch, the longest first; where memory runs out, the rest in smaller batches."""
+        """Continue prompts batch by batch, the longest first; where memory runs out, the rest in smaller batches.
+
+        Raises:
+            SmaugError: transformers cannot continue texts with this kind of model.
+        """
+        if len(known) >= len(prompts):
+            return
+        self._choose_way()
         size = self._agreed_batch(prompts, samplings)
         while True:
             try:
@@ -198,20 +208,35 @@ class TorchEngine(SharedPrefixes, CheckedLoading):
     def _continue_batch(
         self, batch: Sequence[int], prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]
     ) -> list[tuple[int, Generation]]:
-        asked = [prompts[index] for index in batch], [samplings[index] for index in batch]
-        if self._cached is None:
-            self._cached = can_cache(self.model)
-            if self._cached:
-                self._sharing_limit = sharing_limit(self.model)
-            else:
-                log.warning("smaug-torch: %s", NO_CACHE)
-        limits: Any = {"max_length": self.max_length, "cached": self._cached, "sharing_limit": self._sharing_limit}
-        written, computed = continue_batch(self.model, self.tokenizer, *asked, **limits)
+        limits: Any = {"max_length": self.max_length, "cached": self._cached}
+        if self._batches:
+            limits["sharing_limit"] = self._sharing_limit
+            asked = [prompts[index] for index in batch], [samplings[index] for index in batch]
+            written, computed = continue_batch(self.model, self.tokenizer, *asked, **limits)
+            self.count_computed(computed)
+            return list(zip(batch, written, strict=True))
+        (index,) = batch
+        alone, computed = continue_alone(self.model, self.tokenizer, prompts[index], samplings[index], **limits)
         self.count_computed(computed)
-        return list(zip(batch, written, strict=True))
+        return [(index, alone)]
+
+    def _choose_way(self) -> None:
+        """Find out once how this model can continue prompts."""
+        if self._cached is not None:
+            return
+        self._batches = can_batch(self.model)
+        self._cached = can_cache(self.model) if self._batches else can_cache_alone(self.model)
+        if not self._batches:
+            log.warning("smaug-torch: %s", ALONE if self._cached else ALONE_NO_CACHE)
+        elif self._cached:
+            self._sharing_limit = sharing_limit(self.model)
+        else:
+            log.warning("smaug-torch: %s", NO_CACHE)
 
     def _agreed_batch(self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]) -> int:
         """Prompts continued at a time: what an interrupted evaluation began with, or what the cache has room for."""
+        if not self._batches:
+            return 1
         journal = self.journal()
         noted = None if journal is None else journal.setting("batch")
         if noted is not None:

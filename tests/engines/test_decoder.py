@@ -80,4 +80,5 @@ def test_nothing_is_shared_where_that_changes_what_a_model_says() -> None:
 
 def test_a_cache_whose_layers_cannot_lose_rows_is_left_to_transformers() -> None:
     assert not can_continue(tiny_model("lfm2"))
+    assert not can_continue(tiny_model("reformer"))  # its forward takes no cache, and would ignore one
     assert can_continue(tiny_model("llama"))

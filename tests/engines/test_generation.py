@@ -13,9 +13,11 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.tiny_models import sharing_model
+from benchmarks.tiny_models import sharing_model, tiny_model
 from smaug_eval.common.embedded import embedded_path
+from smaug_eval.common.errors import SmaugError
 from smaug_eval.engines.decoder import Decoder
+from smaug_eval.engines.decoding import continue_alone
 from smaug_eval.engines.generation import Generation, Sampling
 from smaug_eval.engines.sampled import drawn_apart
 from smaug_eval.engines.torch_engine import TorchEngine
@@ -299,6 +301,116 @@ def test_layers_with_one_place_in_the_cache_are_continued_without_it(
         assert generation.tokens == len(new)
         assert tokenizer.decode(new, skip_special_tokens=True).startswith(generation.text)
         assert generation.text or len(new) == 1
+
+
+RECURRENT: dict[str, dict[str, Any]] = {
+    "mamba": {},
+    "mamba2": {},
+    "lfm2": {},
+    "falcon_h1": {},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "zamba2": {},
+    "qwen3_next": {},
+    "rwkv": {},
+    "recurrent_gemma": {},
+    "minimax": {},  # a cache of its own
+    "xlnet": {},  # none that transformers shares out
+    "xlstm": {},  # of these sizes, none that works
+}
+
+
+@pytest.mark.parametrize("family", RECURRENT)
+def test_prompts_of_several_lengths_before_a_recurrent_state(
+    family: str, demo: tuple[Any, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As transformers continues each by itself, reading it anew at each step; the model's own penalties are left out.
+
+    A single token, as the last prompt is here, would have RecurrentGemma go on with the text before.
+    """
+    tokenizer = demo[1]
+    model: Any = tiny_model(family, vocab_size=len(tokenizer), **RECURRENT[family])
+    model.generation_config = hf.GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=0)
+    prompts = encoded(tokenizer, PROMPTS[:3])
+    assert [len(prompt) > 1 for prompt in prompts] == [True, True, False]
+    assert len(prompts[0]) != len(prompts[1])
+    expected = []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        both = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, use_cache=False)
+        expected.append(both[0, len(prompt) :].tolist())
+    assert len({token for ids in expected for token in ids}) > 1
+    model.generation_config.repetition_penalty = 1.5
+    ours, _ = engines(model, tokenizer, max_length=256)
+    found = ours.generate(prompts, [Sampling(max_new_tokens=8)] * 3)
+    assert [each.text for each in found] == [tokenizer.decode(ids, skip_special_tokens=True) for ids in expected]
+    assert [each.tokens for each in found] == [len(ids) for ids in expected]
+    assert "one at a time" in caplog.text
+    assert ("without a cache" in caplog.text) is (family == "xlstm")
+    assert model.generation_config.repetition_penalty == 1.5
+
+
+def test_draws_before_a_recurrent_state_resume_with_the_same_texts(demo: tuple[Any, Any]) -> None:
+    tokenizer = demo[1]
+    ours, _ = engines(tiny_model("mamba2", vocab_size=len(tokenizer)), tokenizer, max_length=256)
+    prompts = encoded(tokenizer, PROMPTS[:3])
+    hot = [Sampling(temperature=1.5, max_new_tokens=6, seed=seed) for seed in range(3)]
+    whole = ours.generate(prompts, hot)
+    assert whole != ours.generate(prompts, [dataclasses.replace(each, seed=each.seed + 9) for each in hot])
+    told: dict[int, Generation] = {}
+
+    def until_the_second(index: int, generation: Generation) -> None:
+        told[index] = generation
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ours.generate(prompts, hot, until_the_second)
+    (left,) = {0, 1, 2} - set(told)
+    told[left] = ours.generate([prompts[left]], [hot[left]])[0]
+    assert [told[index] for index in range(3)] == whole
+
+
+def test_one_prompt_alone_is_drawn_and_stopped_as_in_a_batch(demo: tuple[Any, Any]) -> None:
+    model, tokenizer = demo
+    ours, _ = engines(model, tokenizer)
+    prompts = encoded(tokenizer, PROMPTS)
+    for settings in (
+        {"max_new_tokens": 40, "stop": ("apples", ".")},
+        {"max_new_tokens": 12, "temperature": 1.5, "seed": 3},
+        {"max_new_tokens": 12, "temperature": 1.5, "seed": 4, "top_p": 0.7},
+        {"max_new_tokens": 1},
+    ):
+        sampling = Sampling(**settings)
+        alone = [continue_alone(model, tokenizer, prompt, sampling, max_length=256) for prompt in prompts]
+        assert [each for each, _ in alone] == ours.generate(prompts, [sampling] * len(prompts))
+        assert [tokens for _, tokens in alone] == [
+            len(prompt) + each.tokens - 1 if len(prompt) > 1 else sum(range(1, 1 + each.tokens))
+            for prompt, (each, _) in zip(prompts, alone, strict=True)
+        ]
+    whole = Sampling(max_new_tokens=3)
+    cached, again = (
+        continue_alone(model, tokenizer, prompts[0], whole, max_length=256, cached=cached) for cached in (True, False)
+    )
+    assert cached[0] == again[0]
+    assert again[1] == sum(range(len(prompts[0]), len(prompts[0]) + cached[0].tokens))
+
+
+def test_what_cannot_be_continued_is_refused_by_name(demo: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = demo[1]
+    model: Any = tiny_model("mamba", vocab_size=len(tokenizer))
+    ours, _ = engines(model, tokenizer, max_length=256)
+
+    def broken(*_args: Any, **_options: Any) -> Any:
+        raise NotImplementedError("no generation")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model), "generate", broken)
+        with pytest.raises(SmaugError, match=r"MambaForCausalLM \(NotImplementedError: no generation\)"):
+            ours.generate([[5, 6]], [Sampling(max_new_tokens=2)])
+    assert ours.generate([[5, 6]], [Sampling(max_new_tokens=2)])[0].tokens == 2
+    ours.backend = "seq2seq"
+    with pytest.raises(SmaugError, match="MambaForCausalLM has an encoder"):
+        ours.generate([[5, 6]], [Sampling()])
 
 
 @pytest.mark.slow
