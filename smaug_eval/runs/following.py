@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from smaug_eval.common.files import canonical_json
 from smaug_eval.common.suggest import nearest
+from smaug_eval.engines.registry import ENGINES
 from smaug_eval.trainers.config import TrainingConfig
 
 
@@ -16,6 +17,11 @@ class ScoringEntry(Protocol):
     @property
     def development(self) -> bool:
         """Return whether it stands in no table."""
+        ...
+
+    @property
+    def engine(self) -> str:
+        """Return the name of what scores."""
         ...
 
     @property
@@ -30,8 +36,8 @@ def check_checkpoint_evaluations(
     """Check that checkpoints are scored by evaluations that there are, and chosen by a development evaluation.
 
     Raises:
-        ValueError: there is no such evaluation, the best would be chosen by a reported one, or a development evaluation
-            is for no training.
+        ValueError: there is no such evaluation, or it asks a server, the best would be chosen by a reported one, or a
+            development evaluation is for no training.
     """
     used: set[str] = set()
     for name, training in trainings.items():
@@ -41,6 +47,11 @@ def check_checkpoint_evaluations(
         for each in training.evaluate.evaluations:
             if each not in evaluations:
                 raise ValueError(f"{key}.evaluate.evaluations: no evaluation {each!r}{nearest(each, evaluations)}")
+            if (engine := evaluations[each].engine) in ENGINES and ENGINES[engine].is_served:
+                raise ValueError(
+                    f"{key}.evaluate.evaluations: {each!r} asks a server ({engine}), which has no checkpoint of this "
+                    "run: name an evaluation with another engine"
+                )
         used.update(training.evaluate.evaluations)
         if (chosen := training.chosen_by) is not None:
             _check_choice(key, training.keep_metric, chosen[0], evaluations)

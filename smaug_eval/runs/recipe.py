@@ -19,6 +19,7 @@ from smaug_eval.common.names import PLAIN_NAME, is_plain_name
 from smaug_eval.common.schemas import JsonSchema
 from smaug_eval.common.settings import ADDED, Strict
 from smaug_eval.common.suggest import nearest, there_is
+from smaug_eval.engines.registry import ENGINES
 from smaug_eval.models.checkpoint import served_name
 from smaug_eval.mt_bench.config import API, MtBenchConfig
 from smaug_eval.runs.following import check_checkpoint_evaluations
@@ -145,7 +146,11 @@ class Recipe(Strict):
                 f"report.baseline = {self.report.baseline!r}: no such model{nearest(self.report.baseline, known)}"
             )
         self._settle_baseline(is_chosen)
-        for name in self.evaluations:
+        for name, evaluation in self.evaluations.items():
+            if evaluation.engine in ENGINES and ENGINES[evaluation.engine].is_served:
+                asked = self.models_of(evaluation)
+                place = "an evaluation of its own"
+                self._check_asked(f"evaluations.{name}", asked, asked, evaluation.engine_args, place)
             self._check_stop(name)
         for name, entry in self.mt_bench.items():
             self._check_served(name, entry)
@@ -180,21 +185,36 @@ class Recipe(Strict):
         asked = [model for model in answering if entry.of(model).engine == API]
         for model in answering:
             path = self.spec_of(model).path
-            if model in asked and model in self.trainings:
-                raise ValueError(
-                    f"mt_bench.{name}: {model} is trained in this run, and no server has it: leave it out of models, "
-                    "or name the served models in served and choose another engine for it"
-                )
             if model not in asked and served_name(path) is not None:
                 raise ValueError(
                     f"mt_bench.{name}: a server runs {model} ({path}): set engine: api with engine_args.base_url, or, "
                     f"where others answer here, served.{model}.base_url"
                 )
         shared = [model for model in asked if model not in entry.served]
-        if len(shared) > 1 and entry.engine_args.get("model"):
+        self._check_asked(f"mt_bench.{name}", asked, shared, entry.engine_args, "served")
+
+    def _check_asked(
+        self, key: str, asked: Sequence[str], shared: Sequence[str], engine_args: Mapping[str, Any], place: str
+    ) -> None:
+        """Make sure that a server can have the models that it is asked for, and can tell them apart.
+
+        Args:
+            key: The entry.
+            asked: The models of it that a server runs.
+            shared: Those of them that have its ``engine_args``.
+            engine_args: Of the entry.
+            place: Where a model can have its own.
+        """
+        for model in asked:
+            if model in self.trainings:
+                raise ValueError(
+                    f"{key}: {model} is trained in this run, and no server has it: name in models those that the "
+                    f"server has, or give these their own engine_args in {place} and choose another engine for it"
+                )
+        if len(shared) > 1 and engine_args.get("model"):
             raise ValueError(
-                f"mt_bench.{name}.engine_args.model: one name on the server for {', '.join(shared)}, which would be "
-                "the same model: leave it out, or give each its own in served"
+                f"{key}.engine_args.model: one name on the server for {', '.join(shared)}, which would be the same "
+                f"model: leave it out, or give each its own in {place}"
             )
 
     def _check_judging_stop(self, name: str, entry: MtBenchConfig) -> None:

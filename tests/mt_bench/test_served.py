@@ -308,14 +308,27 @@ def test_recipes_whose_models_no_server_has_are_refused(
 
 
 def test_a_training_has_no_server() -> None:
-    raw = {
+    raw: dict[str, Any] = {
         "name": "s",
         "model": "api:x",
         "pairs": {"made": {"source": "metamath", "path": "embedded:demo-arithmetic", "limit": 8}},
         "trainings": {"dpo": {"loss": "dpo", "steps": 1}},
-        "mt_bench": {"talk": {"questions": "demo", "engine": "api", "engine_args": SERVER}},
     }
-    with pytest.raises(SmaugError, match="dpo is trained in this run, and no server has it"):
+    asked = {"engine": "api", "engine_args": SERVER}
+    with pytest.raises(SmaugError, match=r"mt_bench\.talk: dpo is trained in this run, and no server has it"):
+        parse_recipe({**raw, "mt_bench": {"talk": {"questions": "demo", **asked}}})
+    with pytest.raises(SmaugError, match=r"evaluations\.quick: dpo is trained in this run, and no server has it"):
+        parse_recipe({**raw, "evaluations": {"quick": {"suite": "demo", **asked}}})
+    training = {"loss": "dpo", "steps": 2, "evaluate": {"every": 1, "evaluations": ["quick"]}}
+    quick = {"suite": "demo", "models": ["base"], **asked}
+    with pytest.raises(SmaugError, match=r"trainings\.dpo\.evaluate\.evaluations: 'quick' asks a server \(api\)"):
+        parse_recipe({**raw, "trainings": {"dpo": training}, "evaluations": {"quick": quick}})
+
+
+def test_two_models_of_an_evaluation_have_two_names_on_the_server() -> None:
+    quick = {"suite": "demo", "engine": "api", "engine_args": {**SERVER, "model": "x"}}
+    raw = {"name": "s", "models": {"mine": "api:mine", "theirs": "api:theirs"}, "evaluations": {"quick": quick}}
+    with pytest.raises(SmaugError, match=r"quick\.engine_args\.model: one name on the server for mine, theirs"):
         parse_recipe(raw)
 
 
