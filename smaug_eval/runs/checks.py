@@ -70,7 +70,7 @@ def check_engines(recipe: Recipe, left: Sequence[str], *, devices: bool) -> None
             elif devices and not (entry.engine in ENGINES and ENGINES[entry.engine].is_vllm):
                 check_device(entry.device)
         except SmaugError as error:
-            joint = "." if error.message.startswith("engine_args") else ": "
+            joint = "." if error.message.startswith(("engine_args", "device")) else ": "
             raise SmaugError(f"{key}{joint}{error.message}", fix=error.fix) from error
 
 
