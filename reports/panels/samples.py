@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -139,9 +140,8 @@ def _browser(comparison: Comparison, baseline: int) -> Mapping[str, Any]:
     answers = list(answer_rows(comparison))
     flaws = {(row.task, row.model): row.found for row in answers}
     against = _coded(comparison, chosen, codes)
-    every = [task for tasks in located.values() for task in tasks]
-    ahead = read_ahead([(task, chosen[task.task].rows) for task in every], baseline=baseline)
-    read = {task.task: own for task, own in zip(every, ahead, strict=True)}
+    begun = None if comparison.given is None else _BEGUN.pop(comparison.given, None)
+    read = _read(comparison) if begun is None else begun.result()
     families = []
     for title, tasks in located.items():
         items = []
@@ -221,6 +221,26 @@ def _page(first: Comparison) -> _Page:
         if first.given is not None:
             _PAGES[first.given] = found
     return found
+
+
+_BEGUN: WeakKeyDictionary[Given, Future[dict[str, Read]]] = WeakKeyDictionary()
+
+
+def begin(comparison: Comparison) -> None:
+    """Start to read what is shown of the samples: where processes do it, this one builds other panels meanwhile."""
+    if comparison.given is not None:
+        _page(comparison.first)
+        thread = ThreadPoolExecutor(1)
+        _BEGUN[comparison.given] = thread.submit(_read, comparison.first)
+        thread.shutdown(wait=False)
+
+
+def _read(comparison: Comparison) -> dict[str, Read]:
+    """Return what processes read of each task."""
+    located, chosen, _ = _page(comparison)
+    every = [task for tasks in located.values() for task in tasks]
+    ahead = read_ahead([(task, chosen[task.task].rows) for task in every], baseline=_place(comparison))
+    return {task.task: own for task, own in zip(every, ahead, strict=True)}
 
 
 def _against(comparison: Comparison) -> dict[str, list[TaskOutcomes]]:
@@ -364,4 +384,4 @@ def _texts(words: Mapping[Flaw, str]) -> dict[str, str]:
     return {str(word): text for word, text in words.items()}
 
 
-PANEL = Panel(SAMPLES, "Samples", samples, list_template="samples_list")
+PANEL = Panel(SAMPLES, "Samples", samples, list_template="samples_list", begin=begin)

@@ -130,7 +130,8 @@ def read_ahead(tasks: Sequence[tuple[TaskRows, Sequence[OutcomesRow]]], *, basel
     lines = [len(task.files) * len(rows) for task, rows in tasks]
     if sum(lines) + sum(len(tasks[place][0].files) * len(tasks[place][0].rows) for place in solved) < _MANY_READ:
         return [Read(None, None)] * len(tasks)
-    counting: list[partial[Any]] = [partial(failure_counts, tasks[place][0]) for place in solved]  # the longest first
+    # The longest first; copies, since what is kept of a task may be added to while it is sent.
+    counting: list[partial[Any]] = [partial(failure_counts, replace(tasks[place][0])) for place in solved]
     reading = [partial(task_samples, replace(task, rows=()), rows, baseline=baseline) for task, rows in tasks]
     found = spread(_called, [*counting, *reading])
     counts = dict(zip(solved, found, strict=False))
