@@ -116,7 +116,11 @@ def render(comparison: Comparison) -> str:
     """Return the page as text."""
     environment = template_environment(comparison.full_names)
     comparison.against_all()
-    sections = [found for panel in panels_in_order() if (found := _section(environment, panel, comparison)) is not None]
+    panels = panels_in_order()
+    for panel in panels:
+        if panel.begin is not None:
+            panel.begin(comparison)
+    sections = [found for panel in panels if (found := _section(environment, panel, comparison)) is not None]
     page = environment.get_template("page.html.j2")
     return page.render(
         title=comparison.title,

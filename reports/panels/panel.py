@@ -29,6 +29,7 @@ class Panel:
             the reader of the page can choose as the baseline.
         list_template: Name of a second template, as ``template``, for what is large and stands below the first once,
             whatever the baseline is; it gets what was built with the baseline that was given.
+        begin: Starts what takes long, so that it is done while other panels are built; None where nothing does.
     """
 
     key: str
@@ -39,6 +40,7 @@ class Panel:
     after: str = ""
     same_for_all: bool = False
     list_template: str = ""
+    begin: Callable[[Comparison], None] | None = None
 
     @property
     def file(self) -> Path:

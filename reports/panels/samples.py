@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -26,7 +27,7 @@ from smaug_eval.reports.html.browser import (
 )
 from smaug_eval.reports.panels.answers import answer_rows
 from smaug_eval.reports.panels.panel import Panel
-from smaug_eval.reports.samples.documents import Sample, failure_counts, task_samples
+from smaug_eval.reports.samples.documents import Read, Sample, failure_counts, read_ahead, task_samples
 from smaug_eval.reports.samples.generations import FAILURES, Failure
 from smaug_eval.reports.samples.outcomes import (
     AGAINST_BASELINE,
@@ -139,6 +140,8 @@ def _browser(comparison: Comparison, baseline: int) -> Mapping[str, Any]:
     answers = list(answer_rows(comparison))
     flaws = {(row.task, row.model): row.found for row in answers}
     against = _coded(comparison, chosen, codes)
+    begun = None if comparison.given is None else _BEGUN.pop(comparison.given, None)
+    read = _read(comparison) if begun is None else begun.result()
     families = []
     for title, tasks in located.items():
         items = []
@@ -146,7 +149,7 @@ def _browser(comparison: Comparison, baseline: int) -> Mapping[str, Any]:
             found = [flaws.get((task.task, model)) for model in models]
             rows = chosen[task.task].rows
             try:
-                shown = task_samples(task, rows, baseline=baseline)
+                shown = read[task.task].samples or task_samples(task, rows, baseline=baseline)
             except SmaugError as error:  # of another format: all else of the page stands without them
                 if (text := f"{task.task}: {error.message}") not in unshown:
                     unshown.append(text)
@@ -165,7 +168,7 @@ def _browser(comparison: Comparison, baseline: int) -> Mapping[str, Any]:
         families.append(Family(title, sum(len(task.rows) for task in tasks), items))
     others = [(index, model) for index, model in enumerate(models) if index != baseline] or [(0, models[0])]
     texts = {word(each): each for each in (AGAINST_BASELINE if len(models) > 1 else ALONE)}
-    failure_rows = list(_failure_rows(located, models))
+    failure_rows = list(_failure_rows(located, models, read))
     return {
         "others": others,
         "controls": [
@@ -218,6 +221,26 @@ def _page(first: Comparison) -> _Page:
         if first.given is not None:
             _PAGES[first.given] = found
     return found
+
+
+_BEGUN: WeakKeyDictionary[Given, Future[dict[str, Read]]] = WeakKeyDictionary()
+
+
+def begin(comparison: Comparison) -> None:
+    """Start to read what is shown of the samples: where processes do it, this one builds other panels meanwhile."""
+    if comparison.given is not None:
+        _page(comparison.first)
+        thread = ThreadPoolExecutor(1)
+        _BEGUN[comparison.given] = thread.submit(_read, comparison.first)
+        thread.shutdown(wait=False)
+
+
+def _read(comparison: Comparison) -> dict[str, Read]:
+    """Return what processes read of each task."""
+    located, chosen, _ = _page(comparison)
+    every = [task for tasks in located.values() for task in tasks]
+    ahead = read_ahead([(task, chosen[task.task].rows) for task in every], baseline=_place(comparison))
+    return {task.task: own for task, own in zip(every, ahead, strict=True)}
 
 
 def _against(comparison: Comparison) -> dict[str, list[TaskOutcomes]]:
@@ -334,10 +357,15 @@ def _outcome_rows(
             yield OutcomeRow(title, model, total, measured - sum(total[each] for each in ways), finds)
 
 
-def _failure_rows(located: Mapping[str, Sequence[TaskRows]], models: Sequence[str]) -> Iterator[FailureRow]:
+_UNREAD = Read(None, None)
+
+
+def _failure_rows(
+    located: Mapping[str, Sequence[TaskRows]], models: Sequence[str], read: Mapping[str, Read] | None = None
+) -> Iterator[FailureRow]:
     for number, tasks in enumerate(located.values()):
         for task in tasks:
-            for index, counts in enumerate(_failures(task)):
+            for index, counts in enumerate((read or {}).get(task.task, _UNREAD).failures or _failures(task)):
                 if task.files[index] is not None:
                     kinds = {each: of_model(each, index, len(models)) for each in counts}
                     finds = {each: state(SAMPLES, task=number, kind=kind) for each, kind in kinds.items()}
@@ -356,4 +384,4 @@ def _texts(words: Mapping[Flaw, str]) -> dict[str, str]:
     return {str(word): text for word, text in words.items()}
 
 
-PANEL = Panel(SAMPLES, "Samples", samples, list_template="samples_list")
+PANEL = Panel(SAMPLES, "Samples", samples, list_template="samples_list", begin=begin)

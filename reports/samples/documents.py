@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from os.path import commonprefix
 from typing import Any, NamedTuple
 
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.common.text import Excerpt, head, tail
+from smaug_eval.common.workers import spread
 from smaug_eval.leaderboard.benchmarks.gsm8k import final_answer
 from smaug_eval.reports.samples.generations import Failure, Run, failure, marked
 from smaug_eval.reports.samples.outcomes import OutcomesRow, SampleOutcome, TaskRows
@@ -20,6 +22,9 @@ PROMPT_CHARACTERS = 3000
 CONTEXT_CHARACTERS = 2000
 CHOICE_CHARACTERS = 300
 GENERATION_CHARACTERS = 1200
+
+_MANY_READ = 10_000
+"""Samples to read from which on several processes read them: a second's work, and they take half of one to start."""
 
 _FOREIGN = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What reading a sample of another format ends in."""
@@ -97,6 +102,53 @@ class Sample:
     choices: list[Choice]
     answers: list[GeneratedAnswer | None]
     verdicts: list[DocumentScore | None]
+
+
+class Read(NamedTuple):
+    """Hold what was read of a task; None where nobody has read it yet, or it could not be read.
+
+    Attributes:
+        samples: As :func:`task_samples`.
+        failures: As :func:`failure_counts`.
+    """
+
+    samples: list[Sample] | None
+    failures: list[Counter[Failure]] | None
+
+
+def read_ahead(tasks: Sequence[tuple[TaskRows, Sequence[OutcomesRow]]], *, baseline: int = 0) -> list[Read]:
+    """Call :func:`task_samples` and :func:`failure_counts` in several processes, where they have much to read.
+
+    Args:
+        tasks: Each task, with those of its rows that are wanted.
+        baseline: As for :func:`task_samples`.
+
+    Returns:
+        One per task; what is None in it is left to the two functions, which say why.
+    """
+    solved = [place for place, (task, _) in enumerate(tasks) if _has_solutions(task)]
+    lines = [len(task.files) * len(rows) for task, rows in tasks]
+    if sum(lines) + sum(len(tasks[place][0].files) * len(tasks[place][0].rows) for place in solved) < _MANY_READ:
+        return [Read(None, None)] * len(tasks)
+    # The longest first; copies, since what is kept of a task may be added to while it is sent.
+    counting: list[partial[Any]] = [partial(failure_counts, replace(tasks[place][0])) for place in solved]
+    reading = [partial(task_samples, replace(task, rows=()), rows, baseline=baseline) for task, rows in tasks]
+    found = spread(_called, [*counting, *reading])
+    counts = dict(zip(solved, found, strict=False))
+    return [Read(own, counts.get(place)) for place, own in enumerate(found[len(solved) :])]
+
+
+def _called(function: partial[Any]) -> Any:
+    return function()
+
+
+def _has_solutions(task: TaskRows) -> bool:
+    """Whether the first sample of a task is a solution with a final number."""
+    first = TaskRows(task.task, task.files[:1], task.rows[:1])
+    try:
+        return any(failure_counts(first) or ())
+    except (SmaugError, OSError):
+        return False
 
 
 def task_samples(task: TaskRows, rows: Sequence[OutcomesRow], *, baseline: int = 0) -> list[Sample]:

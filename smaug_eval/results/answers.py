@@ -142,6 +142,8 @@ def _flaws(prompt: str, texts: Sequence[str], filtered: object, filter_name: str
 
 def _is_unclosed(prompt: str, text: str) -> bool:
     """Return whether a thought was begun, by the model or by the end of its prompt, and not ended."""
+    if "<" not in text and "[" not in text and "<" not in prompt[-64:] and "[" not in prompt[-64:]:  # as most are
+        return False
     opened = [match.end() for match in _OPEN.finditer(text)]
     closed = [match.end() for match in _CLOSE.finditer(text)]
     if opened:

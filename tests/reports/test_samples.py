@@ -1,22 +1,27 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from smaug_eval.common import workers
 from smaug_eval.common.errors import SmaugError
 from smaug_eval.reports.panels import samples as sample_panel
+from smaug_eval.reports.samples import documents
 from smaug_eval.reports.samples.documents import (
     CHOICE_CHARACTERS,
     CONTEXT_CHARACTERS,
     GENERATION_CHARACTERS,
     PROMPT_CHARACTERS,
     ChoiceScore,
+    Read,
     Sample,
     failure_counts,
+    read_ahead,
     task_samples,
 )
 from smaug_eval.reports.samples.generations import Run
@@ -154,6 +159,24 @@ def test_failures_are_counted_over_all_documents(tmp_path: Path) -> None:
     ]  # fmt: skip
     choices = write(tmp_path / "c.jsonl", [choice(0, [-1.0, -2.0], acc=1.0)])
     assert failure_counts(task_rows("t", [choices], metric="acc")) is None
+
+
+def test_where_there_is_much_to_read_several_processes_read_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solved = write(tmp_path / "a.jsonl", [solution(i, f"#### {i}") for i in range(15)])
+    chosen = write(tmp_path / "b.jsonl", [choice(0, [-1.0, -2.0], acc=1.0)])
+    damaged = write(tmp_path / "c.jsonl", [{**choice(0, [-1.0, -2.0], acc=1.0), "resps": []}])
+    tasks = [task_rows("t", [path, path], metric="acc") for path in (solved, chosen, damaged)]
+    asked = [(task, task.rows[:2]) for task in tasks]
+    assert read_ahead(asked, baseline=1) == [Read(None, None)] * 3  # it is soon read
+    monkeypatch.setattr(documents, "_MANY_READ", 0)
+    monkeypatch.setattr(workers, "cores", lambda: 2)
+    assert read_ahead(asked, baseline=1) == [
+        Read(task_samples(tasks[0], tasks[0].rows[:2], baseline=1), [Counter({"wrong-number": 14, "right": 1})] * 2),
+        Read(task_samples(tasks[1], tasks[1].rows, baseline=1), None),
+        Read(None, None),
+    ]
 
 
 def test_lines_of_megabytes_become_excerpts(tmp_path: Path) -> None:
