@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,12 @@ def committed() -> dict[str, Any]:
 
 
 def test_the_committed_sweep_knows_every_family_and_found_nothing_wrong(committed: dict[str, Any]) -> None:
-    assert {row["family"] for row in committed["rows"]} == set(FAMILIES)
-    assert [row["name"] for row in committed["rows"]] == [case.name for case in families.CASES]
-    assert sum(row["way"] != "not built" for row in committed["rows"][: len(FAMILIES)]) >= 150
+    swept = committed["versions"]["transformers"]
+    assert f"transformers=={swept}\n" in (ROOT / "constraints.txt").read_text()
+    if version("transformers") == swept:  # a newer one has more families
+        assert {row["family"] for row in committed["rows"]} == set(FAMILIES)
+        assert [row["name"] for row in committed["rows"]] == [case.name for case in families.CASES]
+    assert sum(row["way"] != "not built" for row in committed["rows"][: committed["families"]]) >= 150
     assert committed["wrong"] == [row["name"] for row in committed["rows"] if not families.passed(row)] == []
     assert max(row.get("difference", 0) for row in committed["rows"]) <= families.TOLERANCE
 
